@@ -1,0 +1,64 @@
+// The list of kernels. One line here declares a kernel in every instruction set's namespace and gives it a place in the
+// table that csrc/dispatch.cpp chooses once at load. A kernel is a template over float and double, defined in one
+// csrc/kernels/*.cpp and instantiated there with TG_INSTANTIATE, or a plain function for integers.
+//
+// No header of the standard library is included by a kernel: an inline function of it, compiled here for AVX-512, could
+// be the copy that the linker keeps for everybody.
+#pragma once
+#include <stdint.h>
+
+#include "kernels/args.h"
+
+// X(name, arguments): T is float or double. [begin, end) is a range of units of work; a unit's result does not depend
+// on how units are spread over ranges.
+#define TG_TYPED_KERNELS(X)                                                                           \
+  X(gemm, (const Gemm<T>& a, T* scratch))                                                             \
+  X(column_sums, (const T* x, int64_t M, int64_t N, int64_t begin, int64_t end, T* out))              \
+  X(plane_sums, (const T* x, int64_t N, int64_t C, int64_t P, int64_t begin, int64_t end, T* out))    \
+  X(sum_parts, (T * x, int64_t parts, int64_t n, int64_t begin, int64_t end))                         \
+  X(conv2d_forward, (const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch))                     \
+  X(conv2d_input_grad, (const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch))                  \
+  X(conv2d_weight_grad, (const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch))                 \
+  X(upsample_nearest2d, (const Upsample<T>& a, int64_t begin, int64_t end))                           \
+  X(upsample_nearest2d_backward, (const Upsample<T>& a, int64_t begin, int64_t end))                  \
+  X(random_uniform, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end)) \
+  X(random_normal, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))
+
+#define TG_PLAIN_KERNELS(X)                                                                                           \
+  X(random_int, (int64_t* out, int64_t n, int64_t low, uint64_t range, uint64_t seed, uint64_t offset, int64_t begin, \
+                 int64_t end))                                                                                        \
+  X(random_bernoulli,                                                                                                 \
+    (bool* out, int64_t n, double p, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))                     \
+  X(random_words, (uint32_t * out, uint64_t seed, uint64_t block, uint64_t stream, int64_t blocks))                   \
+  X(permutation, (int64_t* out, int64_t n, uint64_t seed, uint64_t epoch))
+
+#define TG_POINTER(name, args) void(*name) args;
+
+namespace tapegrad {
+
+template <class T>
+struct TypedKernels {
+  TG_TYPED_KERNELS(TG_POINTER)
+};
+
+struct Kernels {
+  const char* isa;
+  TypedKernels<float> f32;
+  TypedKernels<double> f64;
+  TG_PLAIN_KERNELS(TG_POINTER)
+};
+
+}  // namespace tapegrad
+
+#ifdef TG_ISA
+#define TG_DECLARE_TYPED(name, args) \
+  template <class T>                 \
+  void name args;
+#define TG_DECLARE_PLAIN(name, args) void name args;
+
+namespace tapegrad::TG_ISA {
+TG_TYPED_KERNELS(TG_DECLARE_TYPED)
+TG_PLAIN_KERNELS(TG_DECLARE_PLAIN)
+}  // namespace tapegrad::TG_ISA
+
+#endif

@@ -1,0 +1,110 @@
+// Vec<T>: one register of float or double under the instruction set this copy is compiled for. A loop's tail uses the
+// same operations through partial load and store, so body and tail round alike.
+#pragma once
+#include <stdint.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#define TG_INLINE inline __attribute__((always_inline))
+
+namespace tapegrad::TG_ISA {
+
+template <class T>
+struct Vec;
+
+#if defined(__AVX512F__)
+
+template <>
+struct Vec<float> {
+  static constexpr int N = 16;
+  __m512 v;
+  static TG_INLINE Vec set1(float a) { return {_mm512_set1_ps(a)}; }
+  static TG_INLINE Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static TG_INLINE Vec load(const float* p, int n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }  // the rest is 0
+  TG_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
+  TG_INLINE void store(float* p, int n) const { _mm512_mask_storeu_ps(p, mask(n), v); }
+  static TG_INLINE __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+  friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int N = 8;
+  __m512d v;
+  static TG_INLINE Vec set1(double a) { return {_mm512_set1_pd(a)}; }
+  static TG_INLINE Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  static TG_INLINE Vec load(const double* p, int n) { return {_mm512_maskz_loadu_pd(mask(n), p)}; }
+  TG_INLINE void store(double* p) const { _mm512_storeu_pd(p, v); }
+  TG_INLINE void store(double* p, int n) const { _mm512_mask_storeu_pd(p, mask(n), v); }
+  static TG_INLINE __mmask8 mask(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
+  friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
+  friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+};
+
+#elif defined(__AVX2__)
+
+template <>
+struct Vec<float> {
+  static constexpr int N = 8;
+  __m256 v;
+  static TG_INLINE Vec set1(float a) { return {_mm256_set1_ps(a)}; }
+  static TG_INLINE Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static TG_INLINE Vec load(const float* p, int n) { return {_mm256_maskload_ps(p, mask(n))}; }
+  TG_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
+  TG_INLINE void store(float* p, int n) const { _mm256_maskstore_ps(p, mask(n), v); }
+  static TG_INLINE __m256i mask(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+  friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int N = 4;
+  __m256d v;
+  static TG_INLINE Vec set1(double a) { return {_mm256_set1_pd(a)}; }
+  static TG_INLINE Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static TG_INLINE Vec load(const double* p, int n) { return {_mm256_maskload_pd(p, mask(n))}; }
+  TG_INLINE void store(double* p) const { _mm256_storeu_pd(p, v); }
+  TG_INLINE void store(double* p, int n) const { _mm256_maskstore_pd(p, mask(n), v); }
+  static TG_INLINE __m256i mask(int n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+  friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
+  friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+};
+
+#else
+
+// The compiler's own 16-byte vectors: SSE2 on x86-64, NEON on ARM. There is no fused instruction to count on, so fma
+// rounds twice, in the body and in the tail.
+template <class T>
+struct Vec {
+  static constexpr int N = 16 / static_cast<int>(sizeof(T));
+  typedef T Register __attribute__((vector_size(16)));
+  Register v;
+  static TG_INLINE Vec set1(T a) { return {a - Register{}}; }
+  static TG_INLINE Vec load(const T* p) {
+    Vec r;
+    __builtin_memcpy(&r.v, p, sizeof(r.v));
+    return r;
+  }
+  static TG_INLINE Vec load(const T* p, int n) {
+    Vec r = {Register{}};
+    for (int i = 0; i < n; ++i) r.v[i] = p[i];
+    return r;
+  }
+  TG_INLINE void store(T* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
+  TG_INLINE void store(T* p, int n) const {
+    for (int i = 0; i < n; ++i) p[i] = v[i];
+  }
+  friend TG_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+};
+
+#endif
+
+}  // namespace tapegrad::TG_ISA

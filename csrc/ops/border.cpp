@@ -1,0 +1,79 @@
+#include "ops/border.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/util/typeid.h>
+
+#include <memory>
+#include <new>
+
+namespace tapegrad {
+
+std::string text(at::IntArrayRef sizes) {
+  std::string s = "[";
+  for (size_t i = 0; i < sizes.size(); ++i) s += (i ? ", " : "") + std::to_string(sizes[i]);
+  return s + "]";
+}
+
+at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim) {
+  const std::string who = std::string(op) + ": " + name;
+  if (!t.defined()) throw DTypeError(who + " must be a tensor, is None");
+  if (t.layout() != at::kStrided || t.device().type() != at::kCPU)
+    throw DTypeError(who + " must be a dense CPU tensor, is " + c10::toString(t.options().computeDispatchKey()));
+  if (t.scalar_type() != at::kFloat && t.scalar_type() != at::kDouble)
+    throw DTypeError(who + ".dtype must be float32 or float64, is " + c10::toString(t.scalar_type()));
+  if (ndim >= 0 && t.dim() != ndim)
+    throw ShapeError(who + " must have " + std::to_string(ndim) + " dimensions, has shape " + text(t.sizes()));
+  at::Tensor c = t;
+  if (!t.is_contiguous() || t.is_neg() || t._is_zerotensor()) {
+    const at::NoGradGuard unrecorded;
+    c = t._is_zerotensor() ? make(t.sizes(), t.scalar_type(), op).zero_() : t.resolve_neg().contiguous();
+  }
+  // A storage can be resized behind its tensor's back.
+  const size_t needed = static_cast<size_t>(c.storage_offset() + c.numel()) * c.element_size();
+  if (c.numel() > 0 && (c.storage().nbytes() < needed || c.const_data_ptr() == nullptr))
+    throw ShapeError(who + " of shape " + text(t.sizes()) + " needs " + std::to_string(needed) +
+                     " bytes of storage, has " + std::to_string(c.storage().nbytes()));
+  return c;
+}
+
+at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim, const at::Tensor& like) {
+  at::Tensor c = checked(t, op, name, ndim);
+  if (c.scalar_type() != like.scalar_type())
+    throw DTypeError(std::string(op) + ": " + name + ".dtype must be " + c10::toString(like.scalar_type()) +
+                     " as the other arguments', is " + c10::toString(c.scalar_type()));
+  return c;
+}
+
+at::Tensor checked(const at::Tensor& t, const char* op, const char* name, at::IntArrayRef sizes,
+                   const at::Tensor& like) {
+  at::Tensor c = checked(t, op, name, -1, like);
+  if (c.sizes() != sizes)
+    throw ShapeError(std::string(op) + ": " + name + ".shape must be " + text(sizes) + ", is " + text(c.sizes()));
+  return c;
+}
+
+void check_sizes(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {
+  // counted without the empty extents, so that the strides fit too
+  int64_t count = static_cast<int64_t>(c10::elementSize(dtype));
+  for (const int64_t size : sizes) {
+    if (size < 0) throw ShapeError(std::string(op) + ": sizes must not be negative, are " + text(sizes));
+    if (__builtin_mul_overflow(count, size > 0 ? size : 1, &count))
+      throw ShapeError(std::string(op) + ": a tensor of shape " + text(sizes) + " has too many elements");
+  }
+}
+
+at::Tensor make(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {
+  check_sizes(sizes, dtype, op);
+  return at::detail::empty_cpu(sizes, dtype);
+}
+
+void* scratch() {
+  struct Free {
+    void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
+  };
+  thread_local const std::unique_ptr<void, Free> memory(::operator new(kScratchBytes, std::align_val_t{64}));
+  return memory.get();
+}
+
+}  // namespace tapegrad

@@ -1,0 +1,187 @@
+#include "ops/conv2d.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "dispatch.h"
+#include "ops/border.h"
+
+namespace tapegrad {
+namespace {
+
+std::string number(int64_t n) { return std::to_string(n); }
+
+// One spatial output extent, or ShapeError. axis: 0 height, 1 width.
+int64_t output_extent(const std::string& op, int axis, int64_t size, int64_t kernel, const ConvParams& p) {
+  const auto limited = [&](const char* name, int64_t value, int64_t least) {
+    constexpr int64_t most = std::numeric_limits<int32_t>::max();
+    if (value < least || value > most)
+      throw ShapeError(op + ": " + name + "[" + number(axis) + "] must be from " + number(least) + " to " +
+                       number(most) + ", is " + number(value));
+    return value;
+  };
+  const int64_t S = limited("stride", p.stride[axis], 1), P = limited("padding", p.padding[axis], 0);
+  const int64_t D = limited("dilation", p.dilation[axis], 1);
+  if (kernel < 1)
+    throw ShapeError(op + ": weight.shape[" + number(axis + 2) + "] must be at least 1, is " + number(kernel));
+  int64_t reach;
+  if (__builtin_mul_overflow(D, kernel - 1, &reach) || reach >= size + 2 * P)
+    throw ShapeError(op + ": input.shape[" + number(axis + 2) + "] + 2 * padding = " + number(size + 2 * P) +
+                     " must be at least dilation * (kernel - 1) + 1 with dilation " + number(D) + ", kernel " +
+                     number(kernel));
+  return (size + 2 * P - reach - 1) / S + 1;
+}
+
+// Every extent of the convolution of an input of size x with a weight of size w, or ShapeError.
+template <class T>
+Conv2d<T> geometry(const char* name, at::IntArrayRef x, at::IntArrayRef w, const ConvParams& p) {
+  const std::string op = name;
+  if (x.size() != 4) throw ShapeError(op + ": input must have 4 dimensions (N, C, H, W), has shape " + text(x));
+  if (w.size() != 4)
+    throw ShapeError(op + ": weight must have 4 dimensions (OC, C / groups, KH, KW), has shape " + text(w));
+  check_sizes(x, at::kDouble, name);
+  check_sizes(w, at::kDouble, name);
+  Conv2d<T> a = {};
+  a.N = x[0], a.C = x[1], a.H = x[2], a.W = x[3];
+  a.OC = w[0], a.KH = w[2], a.KW = w[3], a.G = p.groups;
+  if (a.G < 1) throw ShapeError(op + ": groups must be at least 1, is " + number(a.G));
+  if (a.C % a.G != 0)
+    throw ShapeError(op + ": input.shape[1] = " + number(a.C) + " must be divisible by groups = " + number(a.G));
+  if (a.OC % a.G != 0)
+    throw ShapeError(op + ": weight.shape[0] = " + number(a.OC) + " must be divisible by groups = " + number(a.G));
+  if (w[1] != a.C / a.G)
+    throw ShapeError(op + ": weight.shape[1] = " + number(w[1]) +
+                     " must equal input.shape[1] / groups = " + number(a.C / a.G));
+  a.OH = output_extent(op, 0, a.H, a.KH, p);
+  a.OW = output_extent(op, 1, a.W, a.KW, p);
+  a.SH = p.stride[0], a.SW = p.stride[1], a.PH = p.padding[0], a.PW = p.padding[1];
+  a.DH = p.dilation[0], a.DW = p.dilation[1];
+  return a;
+}
+
+int64_t tiles(int64_t n, int64_t width) { return (n + width - 1) / width; }
+
+// f(begin, end, scratch) over units of work of `flops` each; how they fall into ranges changes no result.
+template <class T, class F>
+void over_units(int64_t units, double flops, const F& f) {
+  at::parallel_for(0, units, grain(flops),
+                   [&](int64_t begin, int64_t end) { f(begin, end, static_cast<T*>(scratch())); });
+}
+
+template <class T>
+at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias, Conv2d<T> a) {
+  at::Tensor out = make({a.N, a.OC, a.OH, a.OW}, x.scalar_type(), "conv2d");
+  if (out.numel() == 0) return out;
+  a.x = data<T>(x), a.w = data<T>(w), a.bias = data<T>(bias), a.out = mutable_data<T>(out);
+  const int64_t units = a.N * a.G * tiles(a.OH * a.OW, kConvPixels<T>);
+  const double flops = 2.0 * static_cast<double>(out.numel()) * (static_cast<double>(w.numel()) / a.OC) / units;
+  over_units<T>(units, flops, [&](int64_t begin, int64_t end, T* scratch) {
+    kernels_for<T>().conv2d_forward(a, begin, end, scratch);
+  });
+  return out;
+}
+
+template <class T>
+at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a) {
+  at::Tensor dx = make({a.N, a.C, a.H, a.W}, g.scalar_type(), "conv2d_input_grad");
+  if (dx.numel() == 0) return dx;
+  const at::NoGradGuard unrecorded;
+  // [G, OC/G, C/G, KH, KW] -> [G, C/G, OC/G, KH, KW]: one copy of the weight, so that a product's row is contiguous
+  const at::Tensor transposed = w.view({a.G, a.OC / a.G, a.C / a.G, a.KH, a.KW}).transpose(1, 2).contiguous();
+  a.g = data<T>(g), a.w = data<T>(transposed), a.out = mutable_data<T>(dx);
+  const int64_t units = a.N * a.G * tiles(a.H * a.W, kConvPixels<T>);
+  const double flops = 2.0 * static_cast<double>(dx.numel()) * (static_cast<double>(w.numel()) / a.C) / units;
+  over_units<T>(units, flops, [&](int64_t begin, int64_t end, T* scratch) {
+    kernels_for<T>().conv2d_input_grad(a, begin, end, scratch);
+  });
+  return dx;
+}
+
+template <class T>
+at::Tensor weight_grad(const at::Tensor& g, const at::Tensor& x, Conv2d<T> a) {
+  const int64_t C = a.C / a.G;
+  at::Tensor dw = make({a.OC, C, a.KH, a.KW}, g.scalar_type(), "conv2d_weight_grad");
+  if (dw.numel() == 0) return dw;
+  if (g.numel() == 0 || x.numel() == 0) return dw.zero_();
+  // Few columns give too few units to share out, so the batch is cut too: into a number of parts that only the shape
+  // decides, each summed in order, the parts added in order.
+  const int64_t columns = a.G * tiles(C * a.KH * a.KW, kConvColumns);
+  const double total = 2.0 * static_cast<double>(dw.numel()) * static_cast<double>(g.numel() / a.OC);
+  a.parts = total < 1e6 ? 1 : std::clamp<int64_t>(8 / columns, 1, a.N);
+  const at::Tensor parts = a.parts == 1 ? dw : make({a.parts, dw.numel()}, g.scalar_type(), "conv2d_weight_grad");
+  a.g = data<T>(g), a.x = data<T>(x), a.out = mutable_data<T>(parts);
+  const int64_t units = a.parts * columns;
+  over_units<T>(units, total / static_cast<double>(units), [&](int64_t begin, int64_t end, T* scratch) {
+    kernels_for<T>().conv2d_weight_grad(a, begin, end, scratch);
+  });
+  if (a.parts == 1) return dw;
+  at::parallel_for(0, dw.numel(), grain(static_cast<double>(a.parts)), [&](int64_t begin, int64_t end) {
+    kernels_for<T>().sum_parts(a.out, a.parts, dw.numel(), begin, end);
+  });
+  return dw.copy_(parts[0].view_as(dw));
+}
+
+// g: [N, OC, OH, OW] -> [OC]
+template <class T>
+at::Tensor bias_grad(const at::Tensor& g, const Conv2d<T>& a) {
+  at::Tensor db = make({a.OC}, g.scalar_type(), "conv2d_backward");
+  const int64_t P = a.OH * a.OW;
+  at::parallel_for(0, a.OC, grain(static_cast<double>(a.N) * static_cast<double>(P)), [&](int64_t begin, int64_t end) {
+    kernels_for<T>().plane_sums(data<T>(g), a.N, a.OC, P, begin, end, mutable_data<T>(db));
+  });
+  return db;
+}
+
+template <class T>
+at::DimVector output_size(const Conv2d<T>& a) {
+  return {a.N, a.OC, a.OH, a.OW};
+}
+
+}  // namespace
+
+at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                  const ConvParams& params) {
+  const at::Tensor x = checked(input, "conv2d", "input", 4), w = checked(weight, "conv2d", "weight", 4, x);
+  return by_dtype(x, [&](auto zero) {
+    const auto a = geometry<decltype(zero)>("conv2d", x.sizes(), w.sizes(), params);
+    const at::Tensor b = bias ? checked(*bias, "conv2d", "bias", {a.OC}, x) : at::Tensor();
+    return forward(x, w, b, a);
+  });
+}
+
+at::Tensor conv2d_input_grad(const at::Tensor& grad, const at::Tensor& weight, at::IntArrayRef input_size,
+                             const ConvParams& params) {
+  const char* op = "conv2d_input_grad";
+  const at::Tensor w = checked(weight, op, "weight", 4);
+  return by_dtype(w, [&](auto zero) {
+    const auto a = geometry<decltype(zero)>(op, input_size, w.sizes(), params);
+    return input_grad(checked(grad, op, "g", output_size(a), w), w, a);
+  });
+}
+
+at::Tensor conv2d_weight_grad(const at::Tensor& grad, const at::Tensor& input, at::IntArrayRef weight_size,
+                              const ConvParams& params) {
+  const char* op = "conv2d_weight_grad";
+  const at::Tensor x = checked(input, op, "input", 4);
+  return by_dtype(x, [&](auto zero) {
+    const auto a = geometry<decltype(zero)>(op, x.sizes(), weight_size, params);
+    return weight_grad(checked(grad, op, "g", output_size(a), x), x, a);
+  });
+}
+
+Gradients conv2d_backward(const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
+                          const ConvParams& params, bool need_input, bool need_weight, bool need_bias) {
+  const char* op = "conv2d_backward";
+  const at::Tensor x = checked(input, op, "input", 4), w = checked(weight, op, "weight", 4, x);
+  return by_dtype(x, [&](auto zero) {
+    const auto a = geometry<decltype(zero)>(op, x.sizes(), w.sizes(), params);
+    const at::Tensor g = checked(grad, op, "g", output_size(a), x);
+    return Gradients{need_input ? input_grad(g, w, a) : at::Tensor(), need_weight ? weight_grad(g, x, a) : at::Tensor(),
+                     need_bias ? bias_grad(g, a) : at::Tensor()};
+  });
+}
+
+}  // namespace tapegrad

@@ -1,0 +1,102 @@
+#include "ops/linear.h"
+
+#include <ATen/Parallel.h>
+
+#include "dispatch.h"
+#include "ops/border.h"
+
+namespace tapegrad {
+namespace {
+
+// Shares the product's rows or columns out to threads, whichever there are more of. An element's chain runs over all
+// of K in one thread, so the cut is free.
+template <class T>
+void gemm(const Gemm<T>& a) {
+  constexpr int64_t block = 16;  // rows or columns in a unit
+  const bool by_rows = a.M >= a.N;
+  const int64_t extent = by_rows ? a.M : a.N;
+  const double flops = 2.0 * static_cast<double>(by_rows ? a.N : a.M) * static_cast<double>(a.K) * block;
+  at::parallel_for(0, (extent + block - 1) / block, grain(flops), [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * block, count = std::min(end * block, extent) - first;
+    Gemm<T> part = a;
+    if (by_rows) {
+      part.M = count;
+      part.A += first * a.a_m;
+      part.C += first * a.c_m;
+      if (a.bias_m) part.bias_m += first;
+    } else {
+      part.N = count;
+      part.B += first * a.b_n;
+      part.C += first;
+      if (a.bias_n) part.bias_n += first;
+    }
+    kernels_for<T>().gemm(part, static_cast<T*>(scratch()));
+  });
+}
+
+struct Sizes {
+  int64_t M = 1, N, K;
+  at::DimVector out;  // input's with N last
+};
+
+Sizes sizes(const std::string& op, const at::Tensor& x, const at::Tensor& w) {
+  if (x.dim() == 0) throw ShapeError(op + ": input must have at least 1 dimension, has shape []");
+  Sizes s{1, w.size(0), w.size(1), at::DimVector(x.sizes())};
+  if (x.size(-1) != s.K)
+    throw ShapeError(op + ": input.shape[-1] = " + std::to_string(x.size(-1)) +
+                     " must equal weight.shape[1] = " + std::to_string(s.K));
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) s.M *= x.size(i);
+  s.out.back() = s.N;
+  return s;
+}
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  const char* op = "linear";
+  const at::Tensor x = checked(input, op, "input"), w = checked(weight, op, "weight", 2, x);
+  const Sizes s = sizes(op, x, w);
+  const at::Tensor b = bias ? checked(*bias, op, "bias", {s.N}, x) : at::Tensor();
+  const at::Tensor out = make(s.out, x.scalar_type(), op);
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    gemm<T>({s.M, s.N, s.K, data<T>(x), s.K, 1, data<T>(w), 1, s.K, mutable_data<T>(out), s.N, nullptr, data<T>(b),
+             false});
+  });
+  return out;
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_backward(const at::Tensor& grad, const at::Tensor& input,
+                                                               const at::Tensor& weight, bool need_input,
+                                                               bool need_weight, bool need_bias) {
+  const char* op = "linear_backward";
+  const at::Tensor x = checked(input, op, "input"), w = checked(weight, op, "weight", 2, x);
+  const Sizes s = sizes(op, x, w);
+  const at::Tensor g = checked(grad, op, "g", s.out, x);
+  at::Tensor dx, dw, db;
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    if (need_input) {  // [M, K] = g [M, N] @ weight [N, K]
+      dx = make(x.sizes(), x.scalar_type(), op);
+      gemm<T>({s.M, s.K, s.N, data<T>(g), s.N, 1, data<T>(w), s.K, 1, mutable_data<T>(dx), s.K, nullptr, nullptr,
+               false});
+    }
+    if (need_weight) {  // [N, K] = g^T [N, M] @ input [M, K]
+      dw = make(w.sizes(), x.scalar_type(), op);
+      gemm<T>({s.N, s.K, s.M, data<T>(g), 1, s.N, data<T>(x), s.K, 1, mutable_data<T>(dw), s.K, nullptr, nullptr,
+               false});
+    }
+    if (need_bias) {
+      db = make({s.N}, x.scalar_type(), op);
+      constexpr int64_t block = 64;  // columns in a unit
+      at::parallel_for(0, (s.N + block - 1) / block, grain(static_cast<double>(s.M) * block),
+                       [&](int64_t begin, int64_t end) {
+                         kernels_for<T>().column_sums(data<T>(g), s.M, s.N, begin * block,
+                                                      std::min(end * block, s.N), mutable_data<T>(db));
+                       });
+    }
+  });
+  return {dx, dw, db};
+}
+
+}  // namespace tapegrad
