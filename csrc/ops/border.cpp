@@ -45,8 +45,8 @@ at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_
   return c;
 }
 
-at::Tensor checked(const at::Tensor& t, const char* op, const char* name, at::IntArrayRef sizes,
-                   const at::Tensor& like) {
+at::Tensor checked_sizes(const at::Tensor& t, const char* op, const char* name, at::IntArrayRef sizes,
+                         const at::Tensor& like) {
   at::Tensor c = checked(t, op, name, -1, like);
   if (c.sizes() != sizes)
     throw ShapeError(std::string(op) + ": " + name + ".shape must be " + text(sizes) + ", is " + text(c.sizes()));

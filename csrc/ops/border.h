@@ -29,8 +29,8 @@ at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_
 at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim, const at::Tensor& like);
 
 // The same, of exactly these sizes.
-at::Tensor checked(const at::Tensor& t, const char* op, const char* name, at::IntArrayRef sizes,
-                   const at::Tensor& like);
+at::Tensor checked_sizes(const at::Tensor& t, const char* op, const char* name, at::IntArrayRef sizes,
+                         const at::Tensor& like);
 
 // ShapeError where a size is negative or the bytes of all elements are beyond int64.
 void check_sizes(at::IntArrayRef sizes, at::ScalarType dtype, const char* op);

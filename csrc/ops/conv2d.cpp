@@ -147,7 +147,7 @@ at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight, const std::
   const at::Tensor x = checked(input, "conv2d", "input", 4), w = checked(weight, "conv2d", "weight", 4, x);
   return by_dtype(x, [&](auto zero) {
     const auto a = geometry<decltype(zero)>("conv2d", x.sizes(), w.sizes(), params);
-    const at::Tensor b = bias ? checked(*bias, "conv2d", "bias", {a.OC}, x) : at::Tensor();
+    const at::Tensor b = bias ? checked_sizes(*bias, "conv2d", "bias", {a.OC}, x) : at::Tensor();
     return forward(x, w, b, a);
   });
 }
@@ -158,7 +158,7 @@ at::Tensor conv2d_input_grad(const at::Tensor& grad, const at::Tensor& weight, a
   const at::Tensor w = checked(weight, op, "weight", 4);
   return by_dtype(w, [&](auto zero) {
     const auto a = geometry<decltype(zero)>(op, input_size, w.sizes(), params);
-    return input_grad(checked(grad, op, "g", output_size(a), w), w, a);
+    return input_grad(checked_sizes(grad, op, "g", output_size(a), w), w, a);
   });
 }
 
@@ -168,7 +168,7 @@ at::Tensor conv2d_weight_grad(const at::Tensor& grad, const at::Tensor& input, a
   const at::Tensor x = checked(input, op, "input", 4);
   return by_dtype(x, [&](auto zero) {
     const auto a = geometry<decltype(zero)>(op, x.sizes(), weight_size, params);
-    return weight_grad(checked(grad, op, "g", output_size(a), x), x, a);
+    return weight_grad(checked_sizes(grad, op, "g", output_size(a), x), x, a);
   });
 }
 
@@ -178,7 +178,7 @@ Gradients conv2d_backward(const at::Tensor& grad, const at::Tensor& input, const
   const at::Tensor x = checked(input, op, "input", 4), w = checked(weight, op, "weight", 4, x);
   return by_dtype(x, [&](auto zero) {
     const auto a = geometry<decltype(zero)>(op, x.sizes(), w.sizes(), params);
-    const at::Tensor g = checked(grad, op, "g", output_size(a), x);
+    const at::Tensor g = checked_sizes(grad, op, "g", output_size(a), x);
     return Gradients{need_input ? input_grad(g, w, a) : at::Tensor(), need_weight ? weight_grad(g, x, a) : at::Tensor(),
                      need_bias ? bias_grad(g, a) : at::Tensor()};
   });

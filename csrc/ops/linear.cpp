@@ -56,7 +56,7 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const std::
   const char* op = "linear";
   const at::Tensor x = checked(input, op, "input"), w = checked(weight, op, "weight", 2, x);
   const Sizes s = sizes(op, x, w);
-  const at::Tensor b = bias ? checked(*bias, op, "bias", {s.N}, x) : at::Tensor();
+  const at::Tensor b = bias ? checked_sizes(*bias, op, "bias", {s.N}, x) : at::Tensor();
   const at::Tensor out = make(s.out, x.scalar_type(), op);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
@@ -72,7 +72,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_backward(const at::Tensor&
   const char* op = "linear_backward";
   const at::Tensor x = checked(input, op, "input"), w = checked(weight, op, "weight", 2, x);
   const Sizes s = sizes(op, x, w);
-  const at::Tensor g = checked(grad, op, "g", s.out, x);
+  const at::Tensor g = checked_sizes(grad, op, "g", s.out, x);
   at::Tensor dx, dw, db;
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
