@@ -1,0 +1,42 @@
+"""tapegrad: a compiled tape-based autodiff on torch tensors.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    Tensor([2., 4., 6.])
+"""
+
+from torch import bool, float32, float64, int8, int16, int32, int64, uint8
+
+from . import _ext  # first of all: says what to do where the extension cannot be loaded
+from .check import gradcheck, gradgradcheck
+from .errors import (
+    CompileError,
+    DTypeError,
+    GradcheckError,
+    MutationError,
+    NonFiniteError,
+    ShapeError,
+    TapeError,
+    TapegradError,
+)
+from .func import grad
+from .op import op
+from .ops import *
+from .tape import (
+    Entry,
+    Tape,
+    detect_anomaly,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .tensor import Tensor
+
+float = float32
+double = float64
+long = int64
+
+__version__ = "0.1.0"

@@ -1,0 +1,44 @@
+"""The exception tree: every error the package raises on purpose, under one root.
+
+A message names the op, the argument, what was expected and what came:
+``conv2d: weight.shape[1] = 8 must equal input.shape[1] / groups = 3``. Each class is also the built-in
+exception a Python user would catch for that kind of mistake.
+"""
+
+from __future__ import annotations
+
+
+class TapegradError(Exception):
+    """Root of the tree: ``except tg.TapegradError`` catches whatever tapegrad raises on purpose."""
+
+
+class ShapeError(TapegradError, ValueError):
+    """Sizes, dimensions or strides that do not fit the op."""
+
+
+class IndexShapeError(ShapeError, IndexError):
+    """A dimension or an index outside the tensor; also an ``IndexError``, as Python's own protocols expect."""
+
+
+class DTypeError(TapegradError, TypeError):
+    """A dtype or device the op cannot work with."""
+
+
+class TapeError(TapegradError, RuntimeError):
+    """A derivative was asked for that the tape cannot give: no record, released values, a non-scalar loss."""
+
+
+class MutationError(TapeError):
+    """A value saved for backward was changed in place before backward read it."""
+
+
+class CompileError(TapegradError, RuntimeError):
+    """A step that cannot be compiled, with the line and the reason."""
+
+
+class NonFiniteError(TapegradError, ArithmeticError):
+    """Raised inside ``detect_anomaly()`` by the first entry that produced a NaN or an infinity."""
+
+
+class GradcheckError(TapegradError, AssertionError):
+    """An analytic derivative that differs from the numeric one, with input, element and both values."""

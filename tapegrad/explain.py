@@ -1,0 +1,106 @@
+"""What to say when a forward function fails: torch's message turned into one that names op, argument and actual.
+
+Called only after a failure, so it costs nothing on the way there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .errors import DTypeError, IndexShapeError, ShapeError, TapegradError
+from .tape import describe
+
+if TYPE_CHECKING:
+    from .op import Op
+
+Named = dict[str, Any]
+
+
+def _broadcast(name: str, values: Named) -> str | None:
+    """Why the arrays among `values` do not broadcast together."""
+    arrays = [(key, value.shape) for key, value in values.items() if isinstance(value, torch.Tensor)]
+    for (a, left), (b, right) in zip(arrays, arrays[1:], strict=False):
+        for i in range(1, min(len(left), len(right)) + 1):
+            if left[-i] != right[-i] and 1 not in (left[-i], right[-i]):
+                return (
+                    f"{name}: {a}.shape {list(left)} and {b}.shape {list(right)} do not broadcast: "
+                    f"dimension {-i} is {left[-i]} against {right[-i]}"
+                )
+    return None
+
+
+def _matmul(name: str, values: Named) -> str | None:
+    """Why two arrays have no matrix product."""
+    (a, x), (b, y) = list(values.items())[:2]
+    for key, value in ((a, x), (b, y)):
+        if not isinstance(value, torch.Tensor):
+            return f"{name}: {key} must be a tensor; got {value!r}"
+        if value.ndim == 0:
+            return f"{name}: {key} must have at least 1 dimension; got a 0-dim tensor"
+    inner = -2 if y.ndim > 1 else -1
+    if x.shape[-1] != y.shape[inner]:
+        return f"{name}: {b}.shape[{inner}] = {y.shape[inner]} must equal {a}.shape[-1] = {x.shape[-1]}"
+    return None
+
+
+def _dim(name: str, values: Named) -> str | None:
+    """Which dimension argument lies outside the tensor."""
+    x = next((value for value in values.values() if isinstance(value, torch.Tensor)), None)
+    for key in ("dim", "dim0", "dim1", "dims", "start_dim", "end_dim"):
+        dims = values.get(key)
+        for dim in dims if isinstance(dims, list | tuple) else [dims]:
+            if x is not None and isinstance(dim, int) and not -max(x.ndim, 1) <= dim < max(x.ndim, 1):
+                bound = max(x.ndim, 1)
+                return f"{name}: {key} = {dim} must lie in [{-bound}, {bound - 1}] for an input of shape {list(x.shape)}"
+    return None
+
+
+def _size(name: str, values: Named) -> str | None:
+    """Why a tensor has no view of the size asked for."""
+    x, size = values.get("input"), values.get("shape")
+    if isinstance(x, torch.Tensor) and isinstance(size, list | tuple) and all(isinstance(n, int) for n in size):
+        return f"{name}: input of shape {list(x.shape)} ({x.numel()} elements) cannot take shape {list(size)}"
+    return None
+
+
+_SPECIFIC: dict[str, Callable[[str, Named], str | None]] = {
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _matmul),
+    **dict.fromkeys(("reshape", "view", "expand", "broadcast_to"), _size),
+}
+_SHAPE_WORDS = ("size", "shape", "dimension", "dim ", "broadcast", "must match", "out of bounds", "index", "target")
+_DTYPE_WORDS = ("dtype", "scalar type", "not implemented for", "data type", "Float", "Double", "Long", "Bool")
+
+
+def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
+    """The exception to raise from `error`, which ``op.forward(*values)`` raised."""
+    if isinstance(error, TapegradError | MemoryError):
+        return error
+    named = dict(zip(op.arguments, values, strict=True))
+    torch_says = str(error).strip().split("\n")[0]
+    if "allocate memory" in torch_says:
+        return MemoryError(f"{op.name}: {torch_says}")
+    actual = ", ".join(f"{key} = {describe(value)}" for key, value in named.items() if value is not None)
+    general = f"{op.name}: {torch_says} (got {actual})"
+    dim = _dim(op.name, named)
+    if dim is not None:
+        return IndexShapeError(dim)
+    if isinstance(error, IndexError):
+        return IndexShapeError(general)
+    if isinstance(error, TypeError):
+        return TypeError(general)
+    dtypes = {value.dtype for value in named.values() if isinstance(value, torch.Tensor)}
+    if isinstance(error, RuntimeError | ValueError | NotImplementedError):
+        message = _SPECIFIC.get(op.name, _broadcast)(op.name, named)
+        if any(word in torch_says for word in _DTYPE_WORDS) and (message is None or len(dtypes) > 1):
+            return DTypeError(general)
+        if message is not None or any(word in torch_says for word in _SHAPE_WORDS):
+            return ShapeError(message or general)
+        return ShapeError(general) if isinstance(error, ValueError) else _RuntimeFailure(general)
+    return error
+
+
+class _RuntimeFailure(TapegradError, RuntimeError):
+    """A failure inside torch that is neither about shapes nor dtypes; its own message is kept."""

@@ -1,0 +1,456 @@
+"""Ops: a forward function, one gradient rule per input, and the one path on which every op is called.
+
+An op is one block::
+
+    @op(
+        input=lambda g, other: g * other,
+        other=lambda g, input: g * input,
+    )
+    def mul(input, other):
+        '''y = input * other ...'''
+        return torch.mul(input, other)
+
+The forward function sees raw torch tensors. ``op`` takes one rule per differentiable argument, by name. A rule's first
+parameter is the gradient ``g`` of the output; the names of the others say what it reads, and only that is saved, and
+only if the rule will run: an argument of the forward function (an array or a parameter), ``out``, a residual, or
+``NAME_shape`` for the shape of an array that itself need not be kept.
+
+The same rule text runs on raw torch tensors (first order) and on `Tensor` (``create_graph=True``: the rule is recorded,
+and so has derivatives of its own); torch functions called on a `Tensor` are recorded through
+``__torch_function__``. An op may add ``backward=``, a fused kernel that computes the gradients of all inputs in one call
+on raw tensors; the rules then serve recorded mode.
+
+Broadcasting and dtype promotion are undone here, once, for every rule.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+
+import torch
+
+from . import tape
+from .errors import MutationError, ShapeError, TapeError
+from .explain import explain
+from .tape import Entry, Node, check_finite, describe, entry_of, mode, shape_of, user_frame
+from .tensor import Tensor, raw
+
+P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Array: TypeAlias = Any  # in a forward function: a torch.Tensor (or a Python number); for the caller: anything array-like
+Arrays: TypeAlias = Sequence[Any]  # a sequence of arrays, as `cat` takes
+
+registry: dict[str, Op] = {}  # every op by name; the table of ops in the tests is checked against it
+
+
+class Rule:
+    """A gradient rule and the positions in an entry's environment that it reads."""
+
+    __slots__ = ("fetch", "function", "reads")
+
+    def __init__(self, function: Callable[..., Any], environment: list[str], op_name: str) -> None:
+        reads = [p.name for p in list(inspect.signature(function).parameters.values())[1:]]
+        unknown = [name for name in reads if name not in environment]
+        if unknown:
+            known = ", ".join(environment)
+            raise TypeError(f"{op_name}: its gradient rule reads '{unknown[0]}', which is none of {known}")
+        self.function = function
+        self.reads = reads
+        self.fetch = [environment.index(name) for name in reads]
+
+    def __call__(self, g: Any, env: list[Any]) -> Any:
+        return self.function(g, *[env[i] for i in self.fetch])
+
+
+class Op:
+    """What the tape knows of an op.
+
+    Attributes
+    ----------
+    name : as it is printed and registered
+    forward : the function on raw tensors
+    arguments : names of the forward function's arguments, in order
+    arrays : names of those that may be arrays
+    rules : gradient rule by argument name
+    fresh : every gradient it returns is a new tensor that nobody else holds
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        rules: dict[str, Callable[..., Any]],
+        backward: Callable[..., Any] | None = None,
+        residuals: Sequence[str] = (),
+        direct: Callable[..., Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.name = name or forward.__name__
+        self.forward = direct or forward  # `direct` is called in place of a forward that only declares the arguments
+        self.doc = forward.__doc__
+        self.signature = inspect.signature(forward)
+        self.arguments = list(self.signature.parameters)
+        self.arrays = [p.name for p in self.signature.parameters.values() if _is_array(p)]
+        self.variadic = {p.name for p in self.signature.parameters.values() if "Arrays" in str(p.annotation)}
+        self.residuals = list(residuals)
+        shapes = [f"{name}_shape" for name in self.arrays]
+        self.environment = [*self.arguments, "out", *self.residuals, *shapes]
+        for name in rules:
+            if name not in self.arrays:
+                raise TypeError(f"{self.name}: a gradient rule is given for '{name}', which is not an array argument")
+        self.rules = {name: Rule(rule, self.environment, self.name) for name, rule in rules.items()}
+        self.backward = None if backward is None else Rule(backward, [*self.environment, "needs"], self.name)
+        self.fresh = backward is not None
+        self._keep: dict[tuple[bool, ...], tuple[list[int], list[tuple[int, int]]]] = {}
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def keep(self, needs: tuple[bool, ...]) -> tuple[list[int], list[tuple[int, int]]]:
+        """(environment positions that hold arrays no active rule reads, (shape position, array position) to fill)."""
+        if needs not in self._keep:
+            active = [name for name, need in zip(self.arrays, needs, strict=True) if need]
+            reads = {name for array in active for name in self.rules[array].reads}
+            if self.backward is not None:
+                reads |= set(self.backward.reads)
+            position = self.environment.index
+            holders = [*self.arrays, "out", *self.residuals]
+            drop = [position(name) for name in holders if name not in reads]
+            shapes = [(position(f"{a}_shape"), position(a)) for a in self.arrays if f"{a}_shape" in reads]
+            self._keep[needs] = drop, shapes
+        return self._keep[needs]
+
+    # --- recording -------------------------------------------------------------------------------------------
+
+    def record(self, out: Any, parents: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
+        """Put one call on the tape and return its output `Tensor` (a tuple of them for several outputs)."""
+        needs = tuple([p is not None for p in parents])
+        env = list(values)
+        if self.residuals:
+            env += out
+            out = out[0]
+        else:
+            env.append(out)
+        drop, shapes = self.keep(needs)
+        if shapes:
+            env += [None] * len(self.arrays)
+            for to, source in shapes:
+                value = env[source]
+                env[to] = [v.shape for v in value] if isinstance(value, list) else getattr(value, "shape", ())
+        for i in drop:
+            env[i] = None
+        entry = Entry.__new__(Entry)
+        entry.op = self
+        entry.env = env
+        entry.versions = versions = []
+        for i, value in enumerate(env):
+            if isinstance(value, torch.Tensor):
+                versions.append((i, value._version))
+            elif type(value) is list and value and isinstance(value[0], torch.Tensor):
+                versions.append((i, [v._version for v in value]))
+        entry.hooks = None
+        entry._args = None
+        entry.seq = next(tape._sequence)
+        frame = user_frame(2)
+        entry._where = (frame.f_code, frame.f_lasti)
+        several = isinstance(out, tuple | list)
+        if several:
+            entry.shape = tuple([o.shape for o in out])
+            entry.dtype = out[0].dtype
+        else:
+            entry.shape = out.shape
+            entry.dtype = out.dtype
+        if self.variadic:  # parents so far: one list of nodes per sequence
+            parents = tuple([n for p in parents if p is not None for n in (p if isinstance(p, list) else [p])])
+        entry.parents = parents
+        if mode.watched:
+            self._watch(entry, out if several else (out,), values)
+        if several:
+            return tuple([Tensor._made(o, (entry, i)) for i, o in enumerate(out)])
+        return Tensor._made(out, entry)
+
+    def _watch(self, entry: Entry, outputs: Sequence[torch.Tensor], values: tuple[Any, ...]) -> None:
+        """The slow path: an open `Tape` gets the entry, and `detect_anomaly` its check."""
+        nodes = iter(entry.parents)
+        shown: list[tuple[Node | None, str]] = []
+        for (name, parameter), value in zip(self.signature.parameters.items(), values, strict=True):
+            if name in self.variadic:
+                shown += [(next(nodes), describe(item)) for item in value]
+            elif name in self.arrays:
+                node = next(nodes)
+                if node is not None or value is not parameter.default:
+                    shown.append((node, describe(value)))
+            elif value != parameter.default:
+                text = describe(value)
+                shown.append((None, text if parameter.default is parameter.empty else f"{name}={text}"))
+        entry._args = tuple(shown)
+        for open_tape in mode.tapes:
+            open_tape.entries.append(entry)
+        if mode.anomaly:
+            for value in outputs:
+                check_finite(value, "output", entry)
+
+    # --- backward --------------------------------------------------------------------------------------------
+
+    def pull(self, entry: Entry, g: Any, recorded: bool) -> Sequence[Any]:
+        """The gradients of an entry's inputs, given that of its output; one per parent, None where not needed."""
+        env = self._restore(entry, recorded)
+        if type(g) is list:
+            g = [_zeros(entry.shape[i], entry.dtype, recorded) if gi is None else gi for i, gi in enumerate(g)]
+        parents = entry.parents
+        if self.variadic:
+            grads = self.rules[self.arrays[0]](g, env)
+        elif self.backward is not None and not recorded:
+            grads = self.backward(g, [*env, *[None] * (len(self.environment) - len(env)), [p is not None for p in parents]])
+        else:
+            grads = [
+                None if node is None else self.rules[name](g, env)
+                for name, node in zip(self.arrays, parents, strict=True)
+            ]
+        return [
+            None if node is None or dx is None else self._fit(dx, node, entry)
+            for dx, node in zip(grads, parents, strict=True)
+        ]
+
+    def _restore(self, entry: Entry, recorded: bool) -> list[Any]:
+        """An entry's environment, checked to be unchanged; as Tensors on the tape when the rule is recorded."""
+        env = entry.env
+        if entry.versions is None:
+            raise TapeError(
+                f"{self.name}: the values saved at {entry.source} were released by an earlier backward; "
+                "a second backward through the same entries needs retain_graph=True in the first"
+            )
+        for i, version in entry.versions:
+            value = env[i]
+            now = [v._version for v in value] if type(value) is list else value._version
+            if now != version:
+                what = "its output" if self.environment[i] == "out" else f"argument '{self.environment[i]}'"
+                raise MutationError(
+                    f"{self.name}: {what} {describe(value)} was saved for backward at {entry.source} and has been "
+                    f"changed in place since (version {version} when saved, {now} now); change a clone instead"
+                )
+        if not recorded:
+            return env
+        env = list(env)
+        nodes = iter(entry.parents)
+        for name in self.arrays:
+            i = self.arguments.index(name)
+            if name in self.variadic:
+                count = len(env[i]) if env[i] is not None else 0
+                env[i] = [Tensor._made(v, next(nodes)) for v in env[i]] if count else env[i]
+            else:
+                node = next(nodes)
+                if isinstance(env[i], torch.Tensor):
+                    env[i] = Tensor._made(env[i], node)
+        i = len(self.arguments)  # the output, then residuals, which are constants
+        if isinstance(env[i], torch.Tensor):
+            env[i] = Tensor._made(env[i], entry)
+        for i in range(i + 1, i + 1 + len(self.residuals)):
+            if isinstance(env[i], torch.Tensor):
+                env[i] = Tensor._made(env[i], None)
+        return env
+
+    def _fit(self, dx: Any, node: Node, entry: Entry) -> Any:
+        """`dx` with the shape and dtype of the input: sums over what broadcasting repeated, casts back."""
+        shape = shape_of(node)
+        if dx.shape != shape:
+            dx = sum_to(dx, shape, self, entry)
+        dtype = entry_of(node).dtype
+        return dx if dx.dtype is dtype else dx.to(dtype)
+
+
+def sum_to(dx: Any, shape: torch.Size, op: Op, entry: Entry) -> Any:
+    """Undo broadcasting: sum `dx` over the leading and the repeated dimensions down to `shape`."""
+    lead = dx.ndim - len(shape)
+    dims = [i for i in range(dx.ndim) if i < lead or (shape[i - lead] == 1 and dx.shape[i] != 1)]
+    if lead < 0 or [dx.shape[i] for i in range(lead, dx.ndim) if i not in dims] != [
+        n for i, n in enumerate(shape) if i + lead not in dims
+    ]:
+        raise ShapeError(
+            f"{op.name}: its gradient rule returned shape {list(dx.shape)} for an input of shape {list(shape)}, "
+            f"recorded at {entry.source}"
+        )
+    return dx.sum(dims).reshape(shape) if dims else dx.reshape(shape)
+
+
+def _zeros(shape: torch.Size, dtype: torch.dtype, recorded: bool) -> Any:
+    zeros = torch.zeros(shape, dtype=dtype)
+    return Tensor._made(zeros, None) if recorded else zeros
+
+
+# --- making ops --------------------------------------------------------------------------------------------------
+
+
+def _is_array(parameter: inspect.Parameter) -> bool:
+    annotation = str(parameter.annotation)
+    return parameter.annotation is parameter.empty or "Array" in annotation or "Tensor" in annotation
+
+
+@overload
+def op(forward: Callable[P, Any], /) -> Callable[P, Tensor]: ...
+@overload
+def op(
+    *,
+    backward: Callable[..., Any] | None = None,
+    residuals: Sequence[str] = (),
+    name: str | None = None,
+    **rules: Callable[..., Any],
+) -> Callable[[Callable[P, Any]], Callable[P, Tensor]]: ...
+def op(
+    forward: Callable[..., Any] | None = None,
+    /,
+    *,
+    backward: Callable[..., Any] | None = None,
+    residuals: Sequence[str] = (),
+    name: str | None = None,
+    **rules: Callable[..., Any],
+) -> Any:
+    """Make an op of a forward function on raw torch tensors, given one gradient rule per differentiable argument.
+
+    >>> import tapegrad as tg
+    >>> @tg.op(x=lambda g, x: g * 3 * x**2)
+    ... def cube(x):
+    ...     return x * x * x
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> cube(x).backward()
+    >>> x.grad
+    Tensor(12.)
+
+    Parameters
+    ----------
+    rules
+        By argument name, ``rule(g, ...)``: the gradient of the argument, given the gradient ``g`` of the output. The
+        names of the rule's further parameters say what is saved: arguments, ``out`` (the output), residuals, or
+        ``NAME_shape``. Written with operators, methods and torch functions, the rule has derivatives itself.
+    backward
+        Optional: one function ``(g, ..., needs)`` on raw tensors that returns new tensors for all array arguments (None
+        where ``needs`` says so), used instead of the rules when the gradient itself is not differentiated.
+    residuals
+        Names of further raw values that the forward function returns behind its output, for the rules to read; they
+        count as constants when a rule is differentiated.
+    name
+        Under which the op is printed and registered, if not the function's own.
+
+    An argument without annotation, or annotated as array, may be a `Tensor`; one without a rule must not need a
+    gradient. An op whose forward function returns a tuple has several outputs, and ``g`` is then a list.
+    """
+
+    def make(function: Callable[..., Any]) -> Any:
+        return caller(Op(function, rules, backward, residuals, name=name), function.__module__)
+
+    return make if forward is None else make(forward)
+
+
+_TEMPLATE = """\
+def {name}({signature}):
+{unwrap}
+    try:
+        out = forward({raw})
+    except Exception as error:
+        raise explain(op, ({raw}), error) from error
+    if ({some}) and mode.record:
+        return record(out, ({nodes}), ({raw}))
+    return constant(out)
+"""
+
+_UNWRAP = """\
+    if isinstance({x}, Tensor):
+        {x}_raw, {x}_node = {x}.data, {x}._node
+    else:
+        {x}_raw, {x}_node = raw({x}, op.name, "{x}"), None
+"""
+
+_UNWRAP_SEQUENCE = """\
+    {x}_raw, {x}_node = raw_sequence({x}, op.name, "{x}")
+"""
+
+
+def caller(op: Op, module: str = __name__) -> Any:
+    """The public function of an op. Its text is generated, so that Python itself binds the arguments."""
+    params = op.signature.parameters.values()
+    unwrap = [(_UNWRAP_SEQUENCE if x in op.variadic else _UNWRAP).format(x=x) for x in op.arrays]
+    for x in op.arrays:
+        if op.rules and x not in op.rules:
+            unwrap.append(f'    if {x}_node is not None and mode.record:\n        no_rule(op.name, "{x}")\n')
+    defaults = {f"default_{p.name}": p.default for p in params if p.default is not p.empty}
+    signature: list[str] = []
+    for i, p in enumerate(params):
+        if p.kind is p.KEYWORD_ONLY and all(q.kind is not p.KEYWORD_ONLY for q in list(params)[:i]):
+            signature.append("*")
+        signature.append(p.name if p.default is p.empty else f"{p.name}=default_{p.name}")
+    names = [f"{x}_raw" if x in op.arrays else x for x in op.arguments]
+    source = _TEMPLATE.format(
+        name=op.name,
+        signature=", ".join(signature),
+        unwrap="".join(unwrap),
+        raw="".join(f"{name}, " for name in names),
+        some=" or ".join(f"{x}_node is not None" for x in op.rules) or "False",
+        nodes="".join(f"{x}_node, " for x in op.arrays),
+    )
+    forward = op.forward
+    if any(p.kind is p.KEYWORD_ONLY for p in params):
+        forward = _positional(op)
+    scope: dict[str, Any] = {
+        **defaults,
+        "Tensor": Tensor,
+        "raw": raw,
+        "raw_sequence": _raw_sequence,
+        "no_rule": _no_rule,
+        "explain": explain,
+        "mode": mode,
+        "op": op,
+        "forward": forward,
+        "record": op.record,
+        "constant": (lambda out: _constant(out[0])) if op.residuals else _constant,
+    }
+    exec(compile(source, f"{tape.PACKAGE}op.py:{op.name}", "exec"), scope)
+    call = scope[op.name]
+    call.__doc__ = op.doc
+    call.__module__ = module
+    call.__qualname__ = op.name
+    call.__signature__ = op.signature
+    call.op = op
+    registry[op.name] = op
+    return call
+
+
+def _positional(op: Op) -> Callable[..., Any]:
+    """The forward function with its keyword-only arguments taken by position."""
+    first = next(i for i, p in enumerate(op.signature.parameters.values()) if p.kind is p.KEYWORD_ONLY)
+
+    def forward(*args: Any) -> Any:
+        return op.forward(*args[:first], **dict(zip(op.arguments[first:], args[first:], strict=True)))
+
+    return forward
+
+
+def _constant(out: Any) -> Any:
+    """The result of a call that is not recorded."""
+    if type(out) is torch.Tensor:
+        return Tensor._made(out, None)
+    return tuple([Tensor._made(o, None) for o in out])
+
+
+def _no_rule(op_name: str, argument: str) -> None:
+    raise TapeError(f"{op_name}: argument '{argument}' has no gradient; pass it without one: {argument}.detach()")
+
+
+def _raw_sequence(values: Any, op_name: str, argument: str) -> tuple[list[torch.Tensor], list[Node | None] | None]:
+    """Raw tensors and nodes of a sequence of arrays; no list of nodes where no element needs a gradient."""
+    if isinstance(values, torch.Tensor | Tensor) or not hasattr(values, "__iter__"):
+        raise TypeError(f"{op_name}: {argument} must be a list or tuple of tensors; got {type(values).__name__}")
+    values = list(values)
+    nodes = [v._node if isinstance(v, Tensor) else None for v in values]
+    raws = [v.data if isinstance(v, Tensor) else raw(v, op_name, argument) for v in values]
+    return raws, nodes if any(n is not None for n in nodes) else None
+
+
+def either(function: Callable[P, Tensor], *args: P.args, **kwargs: P.kwargs) -> Any:
+    """Call an op inside a rule: recorded if an argument is a `Tensor`, else its bare forward function."""
+    if any(isinstance(a, Tensor) for a in args):
+        return function(*args, **kwargs)
+    operation: Op = function.op  # type: ignore[attr-defined]
+    out = operation.forward(*args, **kwargs)
+    return out[0] if operation.residuals else out

@@ -1,0 +1,213 @@
+"""All ops, and the one table that makes them methods and operators of `Tensor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .._ext import _C
+from ..errors import TapeError
+from ..tensor import Tensor, functions, raw
+from ..tape import Leaf, mode
+from . import activation, conv, create, elementwise, linalg, loss, random, reduce, shape
+from .activation import *
+from .conv import *
+from .create import *
+from .elementwise import *
+from .linalg import *
+from .loss import *
+from .random import *
+from .reduce import *
+from .shape import *
+
+__all__ = [
+    *activation.__all__,
+    *conv.__all__,
+    *create.__all__,
+    *elementwise.__all__,
+    *linalg.__all__,
+    *loss.__all__,
+    *random.__all__,
+    *reduce.__all__,
+    *shape.__all__,
+]
+
+functions.update({name: globals()[name] for name in __all__})
+
+# torch has these as functions only
+_NOT_METHODS = {
+    *create.__all__,
+    *conv.__all__,
+    *loss.__all__,
+    *random.__all__,
+    *("linear", "cat", "stack", "pad", "constant_pad", "where", "diagonal_backward", "getitem", "getitem_backward"),
+}
+
+# methods that take sizes or dims one by one, too: x.reshape(2, 3)
+_SPREAD = ("reshape", "view", "permute", "expand", "repeat", "tile", "flip")
+
+_OPERATORS: dict[str, tuple[Callable[..., Any], bool]] = {  # operator: (op, operands swapped)
+    **{f"__{name}__": (op, False) for name, op in (("neg", neg), ("abs", abs), ("invert", bitwise_not))},
+    **{f"__{name}__": (op, False) for name, op in (("lt", lt), ("le", le), ("gt", gt), ("ge", ge))},
+    **{
+        f"__{prefix}{name}__": (op, prefix == "r")
+        for prefix in ("", "r")
+        for name, op in (
+            ("add", add),
+            ("sub", sub),
+            ("mul", mul),
+            ("truediv", div),
+            ("floordiv", floor_divide),
+            ("mod", remainder),
+            ("pow", pow),
+            ("matmul", matmul),
+            ("and", bitwise_and),
+            ("or", bitwise_or),
+            ("xor", bitwise_xor),
+        )
+    },
+}
+
+_IN_PLACE = {  # method: operator
+    "add_": "__iadd__",
+    "sub_": "__isub__",
+    "mul_": "__imul__",
+    "div_": "__itruediv__",
+    "pow_": "__ipow__",
+    "copy_": None,
+    "fill_": None,
+    "clamp_": None,
+    "neg_": None,
+    "lerp_": None,
+    "addcmul_": None,
+    "addcdiv_": None,
+}
+
+
+def _swapped(op: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: op(other, self)
+
+
+def _spread(op: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if args and not isinstance(args[0], int):
+            return op(self, *args, **kwargs)  # type: ignore[no-any-return]
+        return op(self, args, **kwargs) if args or not kwargs else op(self, **kwargs)  # type: ignore[no-any-return]
+
+    method.__name__, method.__doc__ = op.__name__, op.__doc__
+    return method
+
+
+def _in_place(name: str) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        storage = self._writable(name, *args, *kwargs.values())
+        change = getattr(storage, name)
+        named = {key: raw(value, name, key) for key, value in kwargs.items()}
+        try:
+            change(*[raw(value, name, f"argument {i + 1}") for i, value in enumerate(args)], **named)
+        except RuntimeError as error:
+            raise shape.ShapeError(f"{name}: {str(error).splitlines()[0]}") from error
+        return self
+
+    method.__name__ = name
+    method.__doc__ = f"``torch.Tensor.{name}`` on the storage: for leaves under `no_grad` and for plain data."
+    return method
+
+
+def _compared(op: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Tensor, other: Any) -> Any:
+        if other is None or isinstance(other, str | list | tuple | dict):
+            return NotImplemented
+        return op(self, other)
+
+    return method
+
+
+def _setitem(self: Tensor, index: Any, value: Any) -> None:
+    """``self[index] = value``: in place for data, a recorded op on a computed value."""
+    index = as_index(index)
+    needs = isinstance(value, Tensor) and value._node is not None
+    if not mode.record or (self._node is None and not needs):
+        storage = self._writable("setitem", value)
+        try:
+            storage[index] = raw(value, "setitem", "value")
+        except (RuntimeError, IndexError) as error:
+            kind = shape.IndexShapeError if isinstance(error, IndexError) else shape.ShapeError
+            raise kind(f"setitem: {str(error).splitlines()[0]}") from error
+        return
+    if isinstance(self._node, Leaf):
+        raise TapeError("setitem: a leaf that requires a gradient cannot be written to; write to a clone, or under no_grad")
+    if self.data._is_view() or _C.storage_use_count(self.data) > 1:
+        raise TapeError(
+            "setitem: the tensor shares memory with another one, whose recorded value would change with it; "
+            "write to x.clone()"
+        )
+    written = setitem_op(self, index, value)
+    self.data, self._node = written.data, written._node
+
+
+def _to(self: Tensor, *args: Any, dtype: torch.dtype | None = None, copy: bool = False, **kwargs: Any) -> Tensor:
+    """The values as another dtype: ``to(dtype)``, ``to(other)``; ``to("cpu")`` is the tensor itself.
+
+    Between float32 and float64 this is recorded; integers and bools are constants.
+    """
+    for arg in args:
+        if isinstance(arg, Tensor | torch.Tensor):
+            dtype = arg.dtype
+        elif isinstance(arg, torch.dtype):
+            dtype = arg
+        elif isinstance(arg, bool):
+            copy = copy or arg
+        elif torch.device(arg).type != "cpu":
+            raise shape.DTypeError(f"to: device {arg!r} is not the CPU, the only one tapegrad has")
+    if dtype is None or dtype is self.dtype:
+        return clone(self) if copy else self
+    if not dtype.is_floating_point:
+        return Tensor(self.data.to(dtype))
+    if dtype not in (torch.float32, torch.float64):
+        raise shape.DTypeError(f"to: dtype must be float32, float64, an integer type or bool; got {dtype}")
+    return to_dtype(self, dtype)
+
+
+def _cast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    def method(self: Tensor) -> Tensor:
+        return _to(self, dtype)
+
+    method.__doc__ = f"``to({dtype})``."
+    return method
+
+
+def _bind() -> None:
+    for name in __all__:
+        if name not in _NOT_METHODS and name[0].islower():
+            setattr(Tensor, name, _spread(functions[name]) if name in _SPREAD else functions[name])
+    for name, (op, swap) in _OPERATORS.items():
+        setattr(Tensor, name, _swapped(op) if swap else op)
+    for name, operator in _IN_PLACE.items():
+        setattr(Tensor, name, _in_place(name))
+        if operator is not None:
+            setattr(Tensor, operator, getattr(Tensor, name))
+    for name, dtype in (("float", torch.float32), ("double", torch.float64), ("long", torch.int64)):
+        setattr(Tensor, name, _cast(dtype))
+    members: dict[str, Any] = {
+        "__eq__": _compared(eq),
+        "__ne__": _compared(ne),
+        "__getitem__": getitem,
+        "__setitem__": _setitem,
+        "to": _to,
+        "where": lambda self, condition, other: where(condition, self, other),
+        "t": lambda self: transpose(self, 0, 1) if self.ndim > 1 else self,
+        "view_as": lambda self, other: view(self, tuple(other.shape)),
+        "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
+        "expand_as": lambda self, other: expand(self, tuple(other.shape)),
+        "type_as": lambda self, other: _to(self, other.dtype),
+        "int": _cast(torch.int32),
+        "bool": _cast(torch.bool),
+    }
+    for name, member in members.items():
+        setattr(Tensor, name, member)
+
+
+_bind()

@@ -1,0 +1,354 @@
+"""Elementwise ops: arithmetic, elementary functions, comparisons. One line each: name, formula, gradient rule.
+
+Subgradients at kinks and ties are torch's: 0 for abs and sign at 0, clamp passes g at its bounds, maximum and minimum
+halve it at ties. Where a formula has a removable singularity, the rule removes it before the division or logarithm, so
+that its own derivative is right too.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..op import Array, Op, caller, op
+from ..tensor import Tensor
+
+__all__ = [
+    "abs",
+    "acos",
+    "add",
+    "addcdiv",
+    "addcmul",
+    "asin",
+    "atan",
+    "atan2",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "ceil",
+    "clamp",
+    "cos",
+    "cosh",
+    "div",
+    "eq",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "fmod",
+    "ge",
+    "gt",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "lerp",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "reciprocal",
+    "remainder",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "sub",
+    "tan",
+    "tanh",
+    "trunc",
+    "where",
+]
+
+Rule = Callable[..., Any]
+
+
+def unary(name: str, formula: str, rule: Rule | None) -> Callable[[Any], Tensor]:
+    """The op ``y = torch.name(input)``; `rule` gives the input's gradient, None for an op with boolean output."""
+
+    def forward(input: Array) -> Any: ...
+
+    forward.__name__ = name
+    forward.__doc__ = f"""Elementwise ``y = {formula}``.
+
+    Parameters
+    ----------
+    input : any shape; integers are promoted as torch promotes them
+
+    Returns a tensor of the input's shape. Source: ``torch.{name}``.
+    """
+    return caller(Op(forward, {} if rule is None else {"input": rule}, direct=getattr(torch, name)), __name__)
+
+
+def binary(
+    name: str, formula: str, input: Rule | None = None, other: Rule | None = None, direct: Rule | None = None
+) -> Callable[..., Tensor]:
+    """The op ``y = torch.name(input, other)`` with broadcasting; `direct` is called instead of torch's function."""
+
+    def forward(input: Array, other: Array) -> Any: ...
+
+    forward.__name__ = name
+    forward.__doc__ = f"""Elementwise ``y = {formula}``, with broadcasting and torch's dtype promotion.
+
+    Parameters
+    ----------
+    input, other : arrays or numbers whose shapes broadcast together
+
+    Returns a tensor of the broadcast shape. Raises ShapeError where the shapes do not broadcast.
+    Source: ``torch.{name}``.
+    """
+    rules = {key: rule for key, rule in (("input", input), ("other", other)) if rule is not None}
+    return caller(Op(forward, rules, direct=direct or getattr(torch, name)), __name__)
+
+
+def zero(g: Any) -> Any:
+    """The gradient of a step function."""
+    return torch.zeros_like(g)
+
+
+# --- functions of one array --------------------------------------------------------------------------------------
+
+neg = unary("neg", "-x", lambda g: -g)
+abs = unary("abs", "|x|", lambda g, input: g * torch.sign(input))
+sign = unary("sign", "x / |x|, 0 at 0", zero)
+floor = unary("floor", "the largest integer <= x", zero)
+ceil = unary("ceil", "the smallest integer >= x", zero)
+trunc = unary("trunc", "x without its fraction", zero)
+exp = unary("exp", "e**x", lambda g, out: g * out)
+expm1 = unary("expm1", "e**x - 1", lambda g, out: g * (out + 1))
+log = unary("log", "ln x", lambda g, input: g / input)
+log1p = unary("log1p", "ln(1 + x)", lambda g, input: g / (input + 1))
+log2 = unary("log2", "ln x / ln 2", lambda g, input: g / (input * math.log(2)))
+log10 = unary("log10", "ln x / ln 10", lambda g, input: g / (input * math.log(10)))
+sqrt = unary("sqrt", "x**0.5", lambda g, out: g / (2 * out))
+rsqrt = unary("rsqrt", "x**-0.5", lambda g, out: -0.5 * g * out**3)
+square = unary("square", "x**2", lambda g, input: 2 * g * input)
+reciprocal = unary("reciprocal", "1 / x", lambda g, out: -g * out * out)
+sin = unary("sin", "sin x", lambda g, input: g * torch.cos(input))
+cos = unary("cos", "cos x", lambda g, input: -g * torch.sin(input))
+tan = unary("tan", "tan x", lambda g, out: g * (1 + out * out))
+asin = unary("asin", "arcsin x", lambda g, input: g * torch.rsqrt(1 - input * input))
+acos = unary("acos", "arccos x", lambda g, input: -g * torch.rsqrt(1 - input * input))
+atan = unary("atan", "arctan x", lambda g, input: g / (1 + input * input))
+sinh = unary("sinh", "(e**x - e**-x) / 2", lambda g, input: g * torch.cosh(input))
+cosh = unary("cosh", "(e**x + e**-x) / 2", lambda g, input: g * torch.sinh(input))
+tanh = unary("tanh", "(e**2x - 1) / (e**2x + 1)", lambda g, out: g * (1 - out * out))
+sigmoid = unary("sigmoid", "1 / (1 + e**-x)", lambda g, out: g * out * (1 - out))
+erf = unary("erf", "2 / sqrt(pi) int_0^x e**-t**2 dt", lambda g, input: g * torch.exp(-input * input) * _ERF_SLOPE)
+isnan = unary("isnan", "x is NaN", None)
+isfinite = unary("isfinite", "x is neither infinite nor NaN", None)
+isinf = unary("isinf", "x is infinite", None)
+logical_not = unary("logical_not", "not x", None)
+bitwise_not = unary("bitwise_not", "the complement of x's bits", None)
+
+_ERF_SLOPE = 2 / math.sqrt(math.pi)
+
+
+@op(input=lambda g: torch.zeros_like(g))
+def round(input: Array, *, decimals: int = 0) -> Any:
+    """Elementwise ``y`` = x rounded to ``decimals`` places, halves to even. The gradient is 0."""
+    return torch.round(input, decimals=decimals)
+
+
+def _inside(g: Any, input: Any, min: Any, max: Any) -> Any:
+    """`g` where min <= input <= max, else 0."""
+    if min is not None:
+        g = torch.where(input < min, 0, g)
+    if max is not None:
+        g = torch.where(input > max, 0, g)
+    return g
+
+
+def _at_bound(g: Any, input: Any, bound: Any, sense: int) -> Any:
+    """`g` where clamping replaced the input by a tensor bound."""
+    return torch.where(input < bound if sense < 0 else input > bound, g, 0)
+
+
+@op(
+    input=lambda g, input, min, max: _inside(g, input, min, max),
+    min=lambda g, input, min, max: _at_bound(g if max is None else torch.where(min < max, g, 0), input, min, -1),
+    max=lambda g, input, min, max: _at_bound(g, input if min is None else torch.maximum(input, min), max, 1),
+)
+def clamp(input: Array, min: Array | None = None, max: Array | None = None) -> Any:
+    """Elementwise ``y = min(max(x, min), max)``; the gradient passes where min <= x <= max.
+
+    Parameters
+    ----------
+    input : any shape
+    min, max : numbers or arrays that broadcast with the input; at least one must be given
+    """
+    if isinstance(min, torch.Tensor) != isinstance(max, torch.Tensor) and min is not None and max is not None:
+        dtype = torch.result_type(input, min if isinstance(min, torch.Tensor) else max)
+        min, max = (v if isinstance(v, torch.Tensor) else torch.tensor(v, dtype=dtype) for v in (min, max))
+    return torch.clamp(input, min, max)
+
+
+# --- functions of two arrays -------------------------------------------------------------------------------------
+
+
+@op(input=lambda g: g, other=lambda g, alpha: g if alpha == 1 else g * alpha)
+def add(input: Array, other: Array, *, alpha: float = 1) -> Any:
+    """Elementwise ``y = input + alpha * other``, with broadcasting and torch's dtype promotion."""
+    return input + (other if alpha == 1 else other * alpha)
+
+
+@op(input=lambda g: g, other=lambda g, alpha: -g if alpha == 1 else g * -alpha)
+def sub(input: Array, other: Array, *, alpha: float = 1) -> Any:
+    """Elementwise ``y = input - alpha * other``, with broadcasting and torch's dtype promotion."""
+    return input - (other if alpha == 1 else other * alpha)
+
+
+mul = binary("mul", "input * other", lambda g, other: g * other, lambda g, input: g * input, operator.mul)
+
+
+@op(
+    input=lambda g, other, rounding_mode: g / other if rounding_mode is None else torch.zeros_like(g),
+    other=lambda g, input, other, rounding_mode: (
+        -g * (input / other) / other if rounding_mode is None else torch.zeros_like(g)
+    ),
+)
+def div(input: Array, other: Array, *, rounding_mode: str | None = None) -> Any:
+    """Elementwise ``y = input / other``, with broadcasting; ``rounding_mode`` None, "trunc" or "floor" (gradient 0)."""
+    return input / other if rounding_mode is None else torch.div(input, other, rounding_mode=rounding_mode)
+
+
+def _pow_input(g: Any, input: Any, other: Any) -> Any:
+    """g * n * x**(n - 1), and 0 for n = 0 at x = 0."""
+    if isinstance(other, int | float):
+        return torch.zeros_like(g) if other == 0 else g * (other * input ** (other - 1))
+    if not isinstance(input, int | float):
+        input = torch.where(torch.logical_and(other == 0, input == 0), 1, input)
+    return g * (other * input ** (other - 1))
+
+
+def _pow_other(g: Any, input: Any, other: Any, out: Any) -> Any:
+    """g * y * ln x, and 0 at x = 0 for n >= 0."""
+    if isinstance(input, int | float):
+        return g * out * math.log(input) if input > 0 else torch.where(other >= 0, 0, g * out * _log_number(input))
+    return g * (out * torch.log(torch.where(torch.logical_and(input == 0, other >= 0), 1, input)))
+
+
+def _log_number(x: float) -> float:
+    return -math.inf if x == 0 else math.nan
+
+
+@op(input=_pow_input, other=_pow_other)
+def pow(input: Array, other: Array) -> Any:
+    """Elementwise ``y = input ** other``, with broadcasting. The gradients at 0**0 are 0, as torch's."""
+    return input**other
+
+
+maximum = binary(
+    "maximum",
+    "max(input, other)",
+    lambda g, input, other: torch.where(input == other, g / 2, torch.where(input < other, 0, g)),
+    lambda g, input, other: torch.where(input == other, g / 2, torch.where(input > other, 0, g)),
+)
+minimum = binary(
+    "minimum",
+    "min(input, other)",
+    lambda g, input, other: torch.where(input == other, g / 2, torch.where(input > other, 0, g)),
+    lambda g, input, other: torch.where(input == other, g / 2, torch.where(input < other, 0, g)),
+)
+fmod = binary(
+    "fmod",
+    "input - other * trunc(input / other)",
+    lambda g: g,
+    lambda g, input, other: -g * torch.div(input, other, rounding_mode="trunc"),
+)
+remainder = binary(
+    "remainder",
+    "input - other * floor(input / other)",
+    lambda g: g,
+    lambda g, input, other: -g * torch.div(input, other, rounding_mode="floor"),
+)
+floor_divide = binary("floor_divide", "floor(input / other)", zero, zero, operator.floordiv)
+atan2 = binary(
+    "atan2",
+    "the angle of the point (other, input)",
+    lambda g, input, other: g * other / (input * input + other * other),
+    lambda g, input, other: -g * input / (input * input + other * other),
+)
+
+eq = binary("eq", "input == other")
+ne = binary("ne", "input != other")
+lt = binary("lt", "input < other")
+le = binary("le", "input <= other")
+gt = binary("gt", "input > other")
+ge = binary("ge", "input >= other")
+logical_and = binary("logical_and", "input and other")
+logical_or = binary("logical_or", "input or other")
+logical_xor = binary("logical_xor", "input != other, as truth values")
+bitwise_and = binary("bitwise_and", "input & other")
+bitwise_or = binary("bitwise_or", "input | other")
+bitwise_xor = binary("bitwise_xor", "input ^ other")
+
+# --- functions of three arrays -----------------------------------------------------------------------------------
+
+
+@op(
+    input=lambda g, condition: torch.where(condition, g, 0),
+    other=lambda g, condition: torch.where(condition, 0, g),
+)
+def where(condition: Array, input: Array, other: Array) -> Any:
+    """Elementwise ``y = input if condition else other``, with broadcasting.
+
+    Parameters
+    ----------
+    condition : bool array
+    input, other : arrays or numbers
+    """
+    if isinstance(condition, torch.Tensor) and condition.dtype is not torch.bool:
+        condition = condition != 0
+    return torch.where(condition, input, other)
+
+
+@op(
+    input=lambda g, weight: g * (1 - weight),
+    end=lambda g, weight: g * weight,
+    weight=lambda g, input, end: g * (end - input),
+)
+def lerp(input: Array, end: Array, weight: Array) -> Any:
+    """Elementwise ``y = input + weight * (end - input)``."""
+    return torch.lerp(input, end, weight)
+
+
+@op(
+    input=lambda g: g,
+    tensor1=lambda g, tensor2, value: g * tensor2 * value,
+    tensor2=lambda g, tensor1, value: g * tensor1 * value,
+)
+def addcmul(input: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> Any:
+    """Elementwise ``y = input + value * tensor1 * tensor2``."""
+    return torch.addcmul(input, tensor1, tensor2, value=value)
+
+
+@op(
+    input=lambda g: g,
+    tensor1=lambda g, tensor2, value: g * value / tensor2,
+    tensor2=lambda g, tensor1, tensor2, value: -g * value * tensor1 / (tensor2 * tensor2),
+)
+def addcdiv(input: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> Any:
+    """Elementwise ``y = input + value * tensor1 / tensor2``."""
+    return torch.addcdiv(input, tensor1, tensor2, value=value)

@@ -1,0 +1,196 @@
+"""Random numbers: counter-based (Philox4x32-10), the same on every machine and for any number of threads.
+
+A generator is a seed and an offset. A random op takes both, draws from the blocks that start at the offset, and moves
+the offset on; whoever knows (seed, offset) can draw the same numbers again, which is how the gradient of `dropout` and
+`checkpoint` get theirs without saving them.
+
+Source: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .._ext import _C
+from ..errors import DTypeError, ShapeError
+from ..op import Array, either, op
+from ..tensor import FLOATS, Tensor
+from .shape import sizes
+
+__all__ = [
+    "Generator",
+    "default_generator",
+    "dropout",
+    "manual_seed",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "randperm",
+]
+
+
+class Generator:
+    """A stream of random numbers: ``seed`` and ``offset`` are its whole state.
+
+    Parameters
+    ----------
+    seed : 0 <= seed < 2**64
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._lock = threading.Lock()
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start the stream of ``seed`` from its beginning."""
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"manual_seed: seed must be an int; got {seed!r}")
+        self.seed = seed % 2**64
+        self.offset = 0
+        return self
+
+    def get_state(self) -> tuple[int, int]:
+        """(seed, offset)."""
+        with self._lock:
+            return self.seed, self.offset
+
+    def set_state(self, state: tuple[int, int]) -> None:
+        """Continue from a state that `get_state` gave."""
+        with self._lock:
+            self.seed, self.offset = state
+
+    def take(self, numel: int, dtype: torch.dtype) -> tuple[int, int]:
+        """Reserve the blocks for ``numel`` numbers of ``dtype``: (seed, offset of the first)."""
+        blocks = _C.random_blocks(numel, dtype)
+        with self._lock:
+            offset = self.offset
+            self.offset = (offset + blocks) % 2**64
+            return self.seed, offset
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self.get_state()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._lock = threading.Lock()
+        self.seed, self.offset = state
+
+    def __repr__(self) -> str:
+        return f"Generator(seed={self.seed}, offset={self.offset})"
+
+
+default_generator = Generator(time.time_ns())
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator, which every random function uses unless it is given another; returns it."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator from the clock and return that seed."""
+    default_generator.manual_seed(time.time_ns())
+    return default_generator.seed
+
+
+def _float(dtype: torch.dtype | None, name: str) -> torch.dtype:
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if dtype not in FLOATS:
+        raise DTypeError(f"{name}: dtype must be float32 or float64; got {dtype}")
+    return dtype
+
+
+def _numel(size: Sequence[int], name: str) -> int:
+    n = 1
+    for extent in size:
+        if extent < 0:
+            raise ShapeError(f"{name}: sizes must not be negative; got {list(size)}")
+        n *= extent
+    return n
+
+
+def uniform(size: Sequence[int], dtype: torch.dtype | None, generator: Generator | None, name: str) -> torch.Tensor:
+    """Raw uniform numbers in [0, 1): what `rand` and the initialisers draw."""
+    dtype = _float(dtype, name)
+    at = (generator or default_generator).take(_numel(size, name), dtype)
+    return _C.random_uniform(list(size), dtype, *at)
+
+
+def normal(size: Sequence[int], dtype: torch.dtype | None, generator: Generator | None, name: str) -> torch.Tensor:
+    """Raw standard normal numbers (Box-Muller): what `randn` and the initialisers draw."""
+    dtype = _float(dtype, name)
+    at = (generator or default_generator).take(_numel(size, name), dtype)
+    return _C.random_normal(list(size), dtype, *at)
+
+
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform numbers in [0, 1) of the given size, float32 unless ``dtype`` says float64."""
+    return Tensor(uniform(sizes(size), dtype, generator, "rand"), requires_grad)
+
+
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Standard normal numbers of the given size, float32 unless ``dtype`` says float64."""
+    return Tensor(normal(sizes(size), dtype, generator, "randn"), requires_grad)
+
+
+def randint(
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Integers, uniform in [low, high), of the given size; ``randint(high, size)`` starts at 0. int64 by default."""
+    if size is None:  # randint(high, size)
+        low, high, size = 0, low, high
+    if size is None or high is None or not low < high:
+        raise ValueError(f"randint: low = {low} must be below high = {high}, and size be given; got size {size}")
+    shape = sizes((size,) if isinstance(size, tuple | list) else (size,))
+    at = (generator or default_generator).take(_numel(shape, "randint"), torch.int64)
+    values = _C.random_int(low, high, shape, *at)
+    return Tensor(values if dtype is None else values.to(dtype))
+
+
+def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
+    """A random permutation of 0 .. n - 1, int64."""
+    source, offset = (generator or default_generator).take(n, torch.int64)
+    return Tensor(_C.permutation(n, source, offset))
+
+
+def rand_like(input: Any, *, generator: Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """`rand` with the shape and (unless given) the dtype of the input."""
+    return rand(tuple(input.shape), generator=generator, dtype=dtype or input.dtype)
+
+
+def randn_like(input: Any, *, generator: Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """`randn` with the shape and (unless given) the dtype of the input."""
+    return randn(tuple(input.shape), generator=generator, dtype=dtype or input.dtype)
+
+
+@op(
+    name="dropout",
+    input=lambda g, p, seed, offset: either(dropout_op, g, p, seed, offset))
+def dropout_op(input: Array, p: float, seed: int, offset: int) -> Any:
+    """`dropout` at a place of the random stream; its gradient is itself, at the same place."""
+    keep = _C.random_bernoulli(1 - p, list(input.shape), seed, offset)
+    return input * keep.to(input.dtype).mul_(0.0 if p == 1 else 1 / (1 - p))
+
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
+    """Each element 0 with probability ``p``, else multiplied by 1 / (1 - p); the input itself if not ``training``.
+
+    Source: Srivastava et al., Dropout (JMLR 15, 2014). The numbers come from the default generator (`manual_seed`).
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must lie in [0, 1]; got {p}")
+    if not training or p == 0:
+        return input if isinstance(input, Tensor) else Tensor(input)
+    n = input.numel() if hasattr(input, "numel") else input.size
+    return dropout_op(input, float(p), *(generator or default_generator).take(n, torch.float32))

@@ -1,0 +1,587 @@
+"""The tape: a flat list of entries in execution order, and the one reversed loop that differentiates it.
+
+Recording an op makes one `Entry`. An entry owns the nodes it read (its parents) and the raw values its rule needs,
+never the `Tensor` it produced, so there is no reference cycle: when the last `Tensor` that depends on an entry goes,
+the entry and its saved values go with it, at once, by reference counting.
+
+Entries carry a process-wide sequence number. Execution order is a topological order, so backward is: collect the
+entries the loss depends on, lay them out as the flat list by that number, walk it once from the end. There is no
+recursion, no global list, and nothing that two threads share but the counter.
+
+A *node* is what a value is on the tape: `Leaf` (a value the user created), `Entry` (the output of an op), or
+``(Entry, i)`` (output i of an op with several outputs); ``None`` stands for a constant.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType, FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+
+from .errors import NonFiniteError, TapeError
+
+if TYPE_CHECKING:
+    from .op import Op
+    from .tensor import Tensor
+
+Node: TypeAlias = "Leaf | Entry | tuple[Entry, int]"
+Hook: TypeAlias = Callable[["Tensor"], Any]
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+DTYPE_NAMES = {
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.bool: "bool",
+    torch.uint8: "u8",
+    torch.int8: "i8",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+}
+
+_sequence = itertools.count()
+
+
+# --- what this thread records ------------------------------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    """Per-thread switches; the class attributes are each new thread's defaults."""
+
+    record = True  # grad mode
+    watched = False  # a Tape is open or anomalies are looked for: the slow path of recording
+    anomaly = False
+    tapes: tuple[Tape, ...] = ()
+
+
+mode = _Mode()
+
+
+class set_grad_enabled:
+    """Switch recording on or off for this thread, at once; as a context manager or decorator, for its extent."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = bool(enabled)
+        self._before = mode.record
+        mode.record = self._enabled
+
+    def __enter__(self) -> None:
+        mode.record = self._enabled
+
+    def __exit__(self, *exc: object) -> None:
+        mode.record = self._before
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        mode.record = self._before  # decorating is not entering
+        return _during(lambda: set_grad_enabled(self._enabled), function)
+
+
+def _during(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` run inside a fresh `context()` on every call."""
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with context():
+            return function(*args, **kwargs)
+
+    return run
+
+
+class _GradMode:
+    """Context manager and decorator (with or without parentheses) that fixes grad mode for its extent."""
+
+    enabled: bool
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else _during(cls, function)
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(mode.record)
+        mode.record = self.enabled
+
+    def __exit__(self, *exc: object) -> None:
+        mode.record = self._before.pop()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return _during(type(self), function)
+
+
+class no_grad(_GradMode):
+    """Record nothing inside: results need no gradient, leaves may be updated in place."""
+
+    enabled = False
+
+
+class enable_grad(_GradMode):
+    """Record inside, also within `no_grad`."""
+
+    enabled = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether this thread records."""
+    return mode.record
+
+
+class detect_anomaly:
+    """Inside, the first entry (forward or backward) that makes a NaN or an infinity raises `NonFiniteError`.
+
+    The error names the op, the line that recorded it, the shape and the first bad index. Every recorded value is
+    read once more, so this is for finding a fault, not for training.
+    """
+
+    def __enter__(self) -> None:
+        self._before = mode.anomaly, mode.watched
+        mode.anomaly = mode.watched = True
+
+    def __exit__(self, *exc: object) -> None:
+        mode.anomaly, mode.watched = self._before
+
+
+def check_finite(value: torch.Tensor, what: str, entry: Entry) -> None:
+    """Raise `NonFiniteError` if `value` holds a NaN or an infinity; `what` says which value of the entry it is."""
+    if not value.is_floating_point() or bool(torch.isfinite(value).all()):
+        return
+    index = torch.nonzero(~torch.isfinite(value))[0].tolist()
+    bad = value[tuple(index)].item()
+    raise NonFiniteError(
+        f"{entry.op.name}: {what} {describe(value)} is {bad} at index {index}; recorded at {entry.source}"
+    )
+
+
+# --- nodes -------------------------------------------------------------------------------------------------------
+
+
+class Leaf:
+    """The tape's side of a value the user created with ``requires_grad=True``: where its gradient collects."""
+
+    __slots__ = ("dtype", "grad", "hooks", "seq", "shape")
+
+    def __init__(self, shape: torch.Size, dtype: torch.dtype, grad: Tensor | None = None) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.grad = grad
+        self.hooks: dict[int, tuple[int, Hook]] | None = None
+        self.seq = next(_sequence)
+
+
+class Entry:
+    """One line of the tape: ``output = op(inputs, **params)``.
+
+    Attributes
+    ----------
+    op : the `Op` record (name, forward function, gradient rules)
+    parents : one node per array argument; None where the argument needs no gradient
+    shape, dtype : of the output (a tuple of shapes for an op with several outputs)
+    seq : process-wide sequence number, which is also the output's slot
+    """
+
+    __slots__ = ("_args", "_where", "dtype", "env", "hooks", "op", "parents", "seq", "shape", "versions")
+
+    op: Op
+    parents: tuple[Node | None, ...]
+    env: list[Any]  # argument values, output, residuals; None where the rule does not need them
+    versions: list[tuple[int, Any]] | None  # (position in env, torch version when saved); None once released
+    shape: Any
+    dtype: torch.dtype
+    seq: int
+    hooks: dict[int, tuple[int, Hook]] | None
+    _where: tuple[CodeType, int]
+    _args: tuple[Any, ...] | None
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """Slot of each array argument; None for a constant."""
+        return tuple(None if node is None else slot(node) for node in self.parents)
+
+    @property
+    def output(self) -> Any:
+        """Slot of the output; a tuple of slots for an op with several outputs."""
+        if isinstance(self.shape, tuple) and not isinstance(self.shape, torch.Size):
+            return tuple((self.seq, i) for i in range(len(self.shape)))
+        return self.seq
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The arguments that are not arrays, by name."""
+        return {name: self.env[i] for i, name in enumerate(self.op.arguments) if name not in self.op.arrays}
+
+    @property
+    def saved(self) -> dict[str, torch.Tensor]:
+        """The raw values still held for backward, by name."""
+        named = zip(self.op.environment, self.env, strict=False)
+        return {name: value for name, value in named if isinstance(value, torch.Tensor)}
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the output in bytes."""
+        shapes = [self.shape] if isinstance(self.shape, torch.Size) else self.shape
+        return sum(shape.numel() for shape in shapes) * self.dtype.itemsize
+
+    @property
+    def source(self) -> str:
+        """``file.py:line`` of the user's code that recorded the entry."""
+        code, instruction = self._where
+        line = next((line for start, end, line in code.co_lines() if start <= instruction < end), None)
+        return f"{os.path.basename(code.co_filename)}:{line or code.co_firstlineno}"
+
+    def release(self) -> None:
+        """Drop the saved values; what is needed to print the entry stays."""
+        if self.versions:
+            for i, _ in self.versions:
+                self.env[i] = None
+            self.versions = None
+
+    def __repr__(self) -> str:
+        return f"%{self.seq} = {self.op.name}({', '.join(map(str, self.inputs))})  {self.source}"
+
+
+def entry_of(node: Node) -> Leaf | Entry:
+    """The entry (or leaf) that stands behind a node."""
+    return node[0] if type(node) is tuple else node  # type: ignore[return-value]
+
+
+def slot(node: Node) -> Any:
+    """A node's slot number; ``(number, i)`` for output i of several."""
+    return (node[0].seq, node[1]) if isinstance(node, tuple) else node.seq
+
+
+def shape_of(node: Node) -> torch.Size:
+    """The shape of the value at a node."""
+    shape: torch.Size = node[0].shape[node[1]] if isinstance(node, tuple) else node.shape
+    return shape
+
+
+def user_frame(depth: int = 1) -> FrameType:
+    """The nearest calling frame outside the package (the outermost one if there is none)."""
+    frame = sys._getframe(depth)
+    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def describe(value: Any) -> str:
+    """``f32[25, 2]`` for a tensor; ``repr`` for anything else."""
+    if isinstance(value, torch.Tensor):
+        return f"{DTYPE_NAMES.get(value.dtype, str(value.dtype))}{list(value.shape)}"
+    if isinstance(value, list | tuple) and any(isinstance(item, torch.Tensor) for item in value):
+        return "[" + ", ".join(describe(item) for item in value) + "]"
+    return repr(value)
+
+
+# --- the reverse replay ------------------------------------------------------------------------------------------
+
+
+def gather(roots: Iterable[Node]) -> list[Entry]:
+    """Every entry the roots depend on, in execution order. Iterative, so depth does not matter."""
+    stack = [entry_of(node) for node in roots]
+    seen: set[Entry] = set()
+    while stack:
+        entry = stack.pop()
+        if type(entry) is Leaf or entry in seen:
+            continue
+        assert isinstance(entry, Entry)
+        seen.add(entry)
+        for parent in entry.parents:
+            if parent is not None:
+                stack.append(entry_of(parent))
+    return sorted(seen, key=lambda entry: entry.seq)
+
+
+def active_entries(entries: list[Entry], wanted: set[Node]) -> set[Entry]:
+    """Activity analysis: those of `entries` (in execution order) through which a wanted node is reached."""
+    active: set[Entry] = set()
+    for entry in entries:
+        if any(parent in wanted or entry_of(parent) in active for parent in entry.parents if parent is not None):
+            active.add(entry)
+    return active
+
+
+class Slots(dict[Any, Any]):
+    """Gradients by node while backward runs.
+
+    The first contribution to a slot is kept by reference, the second makes a new sum, later ones add to that sum in
+    place (or make new sums where the addition is recorded).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owned: set[Any] = set()  # slots whose tensor nobody else holds
+
+    def contribute(self, node: Node, g: Any, fresh: bool = False) -> None:
+        before = self.get(node)
+        if before is None:
+            self[node] = g
+            if fresh:
+                self.owned.add(node)
+        elif node in self.owned and type(g) is torch.Tensor and type(before) is torch.Tensor:
+            before.add_(g)
+        else:
+            self[node] = before + g
+            if type(g) is torch.Tensor:
+                self.owned.add(node)
+
+
+def replay(
+    seeds: Iterable[tuple[Node, Any]], *, wanted: set[Node] | None, create_graph: bool, retain_graph: bool
+) -> Slots:
+    """Walk the tape backward from `seeds` and return the gradients of the leaves, or of the `wanted` nodes.
+
+    ``seeds`` pairs each root with the gradient that flows into it: raw tensors, or `Tensor`s with ``create_graph``,
+    in which case the rules themselves are recorded.
+    """
+    slots = Slots()
+    for node, g in seeds:
+        slots.contribute(node, g)
+    entries = gather(list(slots))
+    visited = set(entries) if wanted is None else active_entries(entries, wanted)
+    result = Slots()
+
+    before = mode.record
+    mode.record = create_graph
+    try:
+        for entry in reversed(entries):
+            g = _take(slots, entry, result, wanted)
+            if g is None or entry not in visited:
+                continue
+            gradients = entry.op.pull(entry, g, create_graph)
+            if mode.anomaly:
+                for i, dx in enumerate(gradients):
+                    if dx is not None:
+                        check_finite(getattr(dx, "data", dx), f"gradient of input {i}", entry)
+            fresh = entry.op.fresh
+            for parent, dx in zip(entry.parents, gradients, strict=True):
+                if parent is not None and dx is not None:
+                    slots.contribute(parent, dx, fresh)
+        for node, g in slots.items():  # what is left are leaves
+            hooks = node.hooks
+            if hooks:
+                g = run_hooks(hooks, 0, g)
+            if wanted is None or node in wanted:
+                result[node] = g
+                if node in slots.owned and not hooks:
+                    result.owned.add(node)
+    finally:
+        mode.record = before
+    if not retain_graph:
+        for entry in visited:
+            entry.release()
+    return result
+
+
+def _take(slots: Slots, entry: Entry, result: Slots, wanted: set[Node] | None) -> Any:
+    """The complete gradient of an entry's output, hooks applied; a list for several outputs; None if there is none."""
+    several = type(entry.shape) is tuple
+    nodes: list[Node] = [(entry, i) for i in range(len(entry.shape))] if several else [entry]
+    grads = []
+    for i, node in enumerate(nodes):
+        g = slots.pop(node, None)
+        if g is not None and entry.hooks:
+            g = run_hooks(entry.hooks, i, g)
+        if g is not None and wanted is not None and node in wanted:
+            result[node] = g
+        grads.append(g)
+    if not several:
+        return grads[0]
+    return None if all(g is None for g in grads) else grads
+
+
+def run_hooks(hooks: dict[int, tuple[int, Hook]], index: int, g: Any) -> Any:
+    """Pass a gradient through the hooks registered on output `index`; a hook may return a replacement."""
+    from .tensor import Tensor, as_gradient
+
+    for which, hook in list(hooks.values()):
+        if which == index:
+            raw = type(g) is torch.Tensor
+            seen = Tensor(g) if raw else g
+            returned = hook(seen)
+            if returned is not None:
+                replacement = as_gradient(returned, seen.shape, seen.dtype, "hook")
+                g = replacement.data if raw else replacement
+    return g
+
+
+# --- a tape one can hold -----------------------------------------------------------------------------------------
+
+
+class Tape:
+    """The list of what this thread records inside the ``with`` block: to read, print, check and draw.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> with tg.Tape() as tape:
+    ...     loss = (x * x).sum()
+    >>> [entry.op.name for entry in tape]
+    ['mul', 'sum']
+
+    Backward needs no tape; a held tape keeps its entries (op, shapes, source lines) readable after it.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def __enter__(self) -> Tape:
+        self._before = mode.watched
+        mode.tapes = (*mode.tapes, self)
+        mode.watched = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        mode.tapes = tuple(tape for tape in mode.tapes if tape is not self)
+        mode.watched = self._before
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, i: int) -> Entry:
+        return self.entries[i]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def backward(self, loss: Tensor, gradient: Any = None, retain_graph: bool = False) -> None:
+        """``loss.backward()``, for a loss that was recorded on this tape."""
+        node = loss._node
+        if node is None or entry_of(node) not in set(self.entries):
+            raise TapeError("Tape.backward: loss was not recorded on this tape")
+        loss.backward(gradient, retain_graph=retain_graph)
+
+    def _numbers(self) -> dict[Any, int]:
+        """Slots renumbered 0, 1, ... in order of first appearance."""
+        numbers: dict[Any, int] = {}
+        for entry in self.entries:
+            outputs = entry.output if isinstance(entry.output, tuple) else (entry.output,)
+            for name in (*entry.inputs, *outputs):
+                if name is not None:
+                    numbers.setdefault(name, len(numbers))
+        return numbers
+
+    def _rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """(assignment, type, size, source) of every line, values from outside the block first."""
+        numbers = self._numbers()
+        known: set[Any] = set()
+        for entry in self.entries:
+            for node in entry.parents:
+                if node is not None and slot(node) not in known:
+                    known.add(slot(node))
+                    what = "leaf" if isinstance(node, Leaf) else "value"
+                    yield (f"%{numbers[slot(node)]} = {what}", _type(shape_of(node), entry_of(node).dtype), "", "")
+            outputs = entry.output if isinstance(entry.output, tuple) else (entry.output,)
+            known.update(outputs)
+            left = ", ".join(f"%{numbers[name]}" for name in outputs)
+            kinds = entry.shape if isinstance(entry.output, tuple) else (entry.shape,)
+            kind = ", ".join(_type(shape, entry.dtype) for shape in dict.fromkeys(kinds))
+            yield (f"{left} = {entry.op.name}({_arguments(entry, numbers)})", kind, _bytes(entry.nbytes), entry.source)
+
+    def __str__(self) -> str:
+        rows = list(self._rows())
+        widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+        lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]).rstrip() for row in rows]
+        return "\n".join(lines) if lines else "(empty tape)"
+
+    __repr__ = __str__
+
+    def validate(self) -> None:
+        """Check the list: single assignment, every value made before it is read, shapes and dtypes as recorded.
+
+        Raises
+        ------
+        TapeError
+            naming the first line that breaks a rule.
+        """
+        made: dict[Entry, int] = {}
+        inside = set(self.entries)
+        for i, entry in enumerate(self.entries):
+            if entry in made:
+                raise TapeError(f"tape line {i}: {entry!r} assigns %{entry.seq} a second time")
+            for parent in entry.parents:
+                owner = None if parent is None else entry_of(parent)
+                if owner is None:
+                    continue
+                if owner.seq >= entry.seq or (owner in inside and owner not in made):
+                    raise TapeError(f"tape line {i}: {entry!r} reads %{owner.seq} before it is made")
+            out = entry.saved.get("out")
+            if out is not None and (out.shape != entry.shape or out.dtype != entry.dtype):
+                raise TapeError(f"tape line {i}: {entry!r} saved {describe(out)} for its output")
+            made[entry] = i
+
+    def to_json(self) -> str:
+        """The list as JSON: op, input and output slots, parameters, shape, dtype, bytes, source."""
+        import json
+
+        numbers = self._numbers()
+
+        def number(name: Any) -> Any:
+            return None if name is None else numbers[name]
+
+        lines = [
+            {
+                "op": entry.op.name,
+                "inputs": [number(name) for name in entry.inputs],
+                "output": [number(n) for n in entry.output] if type(entry.output) is tuple else number(entry.output),
+                "params": {name: _plain(value) for name, value in entry.params.items()},
+                "shape": [list(s) for s in entry.shape] if type(entry.shape) is tuple else list(entry.shape),
+                "dtype": str(entry.dtype).removeprefix("torch."),
+                "nbytes": entry.nbytes,
+                "source": entry.source,
+            }
+            for entry in self.entries
+        ]
+        return json.dumps(lines, indent=1)
+
+    def to_dot(self) -> str:
+        """The list as a Graphviz graph: boxes are entries, ellipses the values from outside."""
+        numbers = self._numbers()
+        inside = set(self.entries)
+        lines = ["digraph tape {", "  rankdir=TB; node [fontname=monospace];"]
+        drawn: set[Any] = set()
+        for entry in self.entries:
+            kind = _type(entry.shape, entry.dtype) if isinstance(entry.shape, torch.Size) else "several"
+            lines.append(f'  e{entry.seq} [shape=box, label="{entry.op.name}\\n{kind}\\n{entry.source}"];')
+            for node in entry.parents:
+                if node is None:
+                    continue
+                owner = entry_of(node)
+                if owner not in inside and owner.seq not in drawn:
+                    drawn.add(owner.seq)
+                    lines.append(f'  e{owner.seq} [shape=ellipse, label="{_type(shape_of(node), owner.dtype)}"];')
+                lines.append(f'  e{owner.seq} -> e{entry.seq} [label="%{numbers[slot(node)]}"];')
+        return "\n".join([*lines, "}"])
+
+
+def _type(shape: torch.Size, dtype: torch.dtype) -> str:
+    return f"{DTYPE_NAMES[dtype]}{list(shape)}"
+
+
+def _bytes(n: int) -> str:
+    """A size for reading: 2500 -> 2.5 kB."""
+    size = float(n)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON knows it."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _arguments(entry: Entry, numbers: dict[Any, int]) -> str:
+    """The argument list of a printed line; parameters are shown where they differ from their defaults."""
+    given = entry._args or ()
+    return ", ".join(f"%{numbers[slot(node)]}" if node is not None else text for node, text in given)

@@ -1,0 +1,506 @@
+"""Tensor: a torch tensor, its gradient, and its place on a tape.
+
+`Tensor.data` is the raw ``torch.Tensor`` (which never requires torch's gradients); ``_node`` is the value's node on the
+tape: `Leaf`, `Entry` or (Entry, index), None for a constant. Operators and methods are bound to the ops in
+`tapegrad.ops` from one table.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import torch
+
+from ._ext import _C
+from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
+from .tape import DTYPE_NAMES, Entry, Leaf, Node, Slots, describe, mode, replay
+
+Self = TypeVar("Self", bound="Tensor")
+
+FLOATS = (torch.float32, torch.float64)
+functions: dict[str, Callable[..., Any]] = {}  # ops by torch's name, for __torch_function__ and the methods
+
+
+# --- the border: what comes in from outside ----------------------------------------------------------------------
+
+
+def raw(value: Any, op_name: str, argument: str) -> Any:
+    """`value` as ops take it: a plain torch tensor, a Python number or None; anything else is a TypeError by name."""
+    if value is None or type(value) in (float, int, bool):
+        return value
+    if isinstance(value, torch.Tensor):
+        return plain(value, f"{op_name}: {argument}")
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Tensor):
+        return value.data
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return value.item()
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return plain(torch.as_tensor(value), f"{op_name}: {argument}")
+    raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor, an array or a number; got {_kind(value)}")
+
+
+def plain(value: torch.Tensor, what: str) -> torch.Tensor:
+    """`value` as a strided CPU tensor that torch's own autograd does not follow; DTypeError for what is not one."""
+    if value.dtype not in DTYPE_NAMES:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPE_NAMES)
+        raise DTypeError(f"{what} has dtype {value.dtype}; expected one of {known}")
+    if value.device.type != "cpu" or value.layout is not torch.strided:
+        where = f"device '{value.device}'" if value.device.type != "cpu" else f"layout {value.layout}"
+        raise DTypeError(f"{what} has {where}; expected a dense tensor on the CPU")
+    if value.requires_grad:
+        value = value.detach()
+    if type(value) is not torch.Tensor:
+        value = value.as_subclass(torch.Tensor)
+    return value.clone() if value.is_inference() or value.is_neg() else value
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}" if isinstance(value, str) else type(value).__name__
+
+
+def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) -> Tensor:
+    """A gradient handed in by the user, checked against the value it belongs to."""
+    g = value if isinstance(value, Tensor) else Tensor(raw(value, what, "gradient"))
+    if g.shape != shape:
+        raise ShapeError(f"{what}: gradient has shape {list(g.shape)}; expected {list(shape)}, that of its tensor")
+    if g.dtype is not dtype:
+        raise DTypeError(f"{what}: gradient has dtype {g.dtype}; expected {dtype}, that of its tensor")
+    return g
+
+
+# --- Tensor ------------------------------------------------------------------------------------------------------
+
+
+class Tensor:
+    """A torch tensor with a gradient and a place on the tape.
+
+    Parameters
+    ----------
+    data : a ``torch.Tensor`` (shared, not copied), or anything `tapegrad.tensor` takes (copied)
+    requires_grad : make it a leaf that collects a gradient; float32 and float64 only
+
+    Raises
+    ------
+    DTypeError
+        for dtypes and devices outside float32, float64, integers and bool on the CPU.
+    """
+
+    __slots__ = ("__weakref__", "_grad", "_node", "data")
+    __array_ufunc__ = None  # so that ``ndarray * tensor`` comes to Tensor.__rmul__
+    __hash__ = object.__hash__
+
+    data: torch.Tensor
+    _node: Node | None
+    _grad: Tensor | None
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, torch.Tensor):
+            self.data = plain(data, "Tensor: data")
+        else:
+            self.data = to_torch(data, None, "Tensor")
+        self._node = None
+        self._grad = None
+        if requires_grad:
+            self.requires_grad = True
+
+    @staticmethod
+    def _made(data: torch.Tensor, node: Node | None) -> Tensor:
+        """A Tensor around a raw value of ours: no checks, no copy."""
+        made = Tensor.__new__(Tensor)
+        made.data = data
+        made._node = node
+        made._grad = None
+        return made
+
+    # --- what it is -------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a backward through this value reaches it. Settable on leaves."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self._node is None:
+            if self.data.dtype not in FLOATS:
+                raise DTypeError(
+                    f"requires_grad: a tensor of dtype {self.data.dtype} cannot need a gradient; "
+                    "only float32 and float64 can"
+                )
+            self._node = Leaf(self.data.shape, self.data.dtype, self._grad)
+            self._grad = None
+        elif not value and self._node is not None:
+            if not isinstance(self._node, Leaf):
+                raise TapeError("requires_grad: only a leaf can be switched off; use .detach() for a computed value")
+            self._grad = self._node.grad
+            self._node = None
+
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        """Set ``requires_grad`` and return the tensor itself."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for what the user created and for constants; False for the recorded output of an op."""
+        return self._node is None or type(self._node) is Leaf
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient collected by backward: a Tensor of the same shape and dtype, or None. Can be assigned."""
+        node = self._node
+        return node.grad if type(node) is Leaf else self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            value = as_gradient(value, self.shape, self.dtype, "grad")
+        if isinstance(self._node, Leaf):
+            self._node.grad = value
+        else:
+            self._grad = value
+
+    @property
+    def shape(self) -> torch.Size:
+        """The sizes, as a ``torch.Size``."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch's dtype object (``tg.float32`` is ``torch.float32``)."""
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.data.ndim
+
+    @property
+    def device(self) -> torch.device:
+        """Always the CPU."""
+        return self.data.device
+
+    @property
+    def T(self) -> Tensor:
+        """The transpose: all dimensions reversed."""
+        return functions["permute"](self, tuple(range(self.ndim))[::-1])  # type: ignore[no-any-return]
+
+    @property
+    def mT(self) -> Tensor:
+        """The matrix transpose: the last two dimensions swapped."""
+        return functions["transpose"](self, -2, -1)  # type: ignore[no-any-return]
+
+    def size(self, dim: int | None = None) -> Any:
+        """``shape``, or one size of it."""
+        if dim is None:
+            return self.data.shape
+        if not -max(self.ndim, 1) <= dim < self.ndim:
+            raise IndexShapeError(f"size: dim = {dim} is outside a tensor of shape {list(self.shape)}")
+        return self.data.shape[dim]
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return self.data.ndim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.data.numel()
+
+    def stride(self, dim: int | None = None) -> Any:
+        """The strides, in elements."""
+        return self.data.stride() if dim is None else self.data.stride(dim)
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in row-major order without gaps."""
+        return self.data.is_contiguous()
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is float32 or float64."""
+        return self.data.is_floating_point()
+
+    # --- derivatives ------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to ``leaf.grad`` of every leaf this value depends on.
+
+        Parameters
+        ----------
+        gradient : of this tensor's shape and dtype; may be left out for a tensor of one element (then 1)
+        retain_graph : keep the saved values, so that backward can run again (default: ``create_graph``)
+        create_graph : record backward itself, so that ``.grad`` can be differentiated
+
+        Raises
+        ------
+        TapeError
+            if nothing was recorded, the tensor has several elements and no ``gradient``, or the values were released.
+        MutationError
+            if a saved value was changed in place since it was recorded.
+        """
+        seed = root_gradient(self, gradient, create_graph, "backward")
+        keep = create_graph if retain_graph is None else retain_graph or create_graph
+        collect(replay([seed], wanted=None, create_graph=create_graph, retain_graph=keep))
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
+        """Call ``hook(gradient)`` when backward has this value's gradient; what it returns (if not None) replaces it.
+
+        Returns a handle whose ``remove()`` takes the hook off.
+        """
+        node = self._node
+        if node is None:
+            raise TapeError("register_hook: the tensor needs no gradient, so the hook would never be called")
+        owner, index = node if isinstance(node, tuple) else (node, 0)
+        if owner.hooks is None:
+            owner.hooks = {}
+        return RemovableHandle(owner.hooks, (index, hook))
+
+    def retain_grad(self) -> None:
+        """Keep this computed value's gradient in ``.grad`` when backward passes (leaves do so anyway)."""
+        if self._node is None:
+            raise TapeError("retain_grad: the tensor needs no gradient")
+        if self.is_leaf:
+            return
+        reference = weakref.ref(self)
+
+        def keep(g: Tensor) -> None:
+            tensor = reference()
+            if tensor is not None:
+                before = tensor._grad
+                tensor._grad = Tensor._made(g.data.clone(), g._node) if before is None else before + g
+
+        self.register_hook(keep)
+
+    def detach(self) -> Tensor:
+        """The same storage, as a constant."""
+        return Tensor._made(self.data.detach(), None)
+
+    # --- to Python, NumPy and torch ---------------------------------------------------------------------------
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number."""
+        if self.data.numel() != 1:
+            raise ShapeError(f"item: a tensor of shape {list(self.shape)} has {self.numel()} elements; expected 1")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """The values as (nested lists of) Python numbers."""
+        return self.data.tolist()
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array that shares memory. Writes through it are not seen by the tape's checks."""
+        if self._node is not None:
+            raise TapeError("numpy: the tensor needs a gradient, which NumPy would lose; call .detach().numpy()")
+        return self.data.numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self._node is not None:
+            raise TapeError("__dlpack__: the tensor needs a gradient; export .detach()")
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self.data.__dlpack_device__()
+
+    def __bool__(self) -> bool:
+        if self.data.numel() != 1:
+            raise ShapeError(f"bool: a tensor of shape {list(self.shape)} has no one truth value; use .all() or .any()")
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.data.is_floating_point() or self.data.numel() != 1:
+            raise TypeError(f"only a one-element integer tensor is an index; got {describe(self.data)}")
+        return int(self.data.item())
+
+    def __len__(self) -> int:
+        if self.data.ndim == 0:
+            raise TypeError("len() of a 0-dim tensor")
+        return self.data.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.data.ndim == 0:
+            raise TypeError("iteration over a 0-dim tensor")
+        return iter(functions["unbind"](self))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self.data == raw(value, "in", "value")).any())
+
+    def __repr__(self) -> str:
+        text = repr(self.data).replace("tensor(", "Tensor(", 1).replace("\n", "\n ")
+        node = self._node
+        if isinstance(node, Leaf):
+            return text[:-1] + ", requires_grad=True)"
+        if node is not None:
+            return text[:-1] + f", op={(node[0] if isinstance(node, tuple) else node).op.name})"
+        return text
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.data.ndim == 0 and spec else format(str(self), spec)
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        self._must_be_leaf("deepcopy")
+        copy = self._rebuild(self.data.clone(), self.requires_grad, None)
+        memo[id(self)] = copy
+        if self.grad is not None:
+            copy.grad = Tensor._made(self.grad.data.clone(), None)
+        return copy
+
+    def __reduce__(self) -> Any:
+        self._must_be_leaf("pickle")
+        grad = None if self.grad is None else self.grad.data
+        return type(self)._rebuild, (self.data, self.requires_grad, grad)
+
+    @classmethod
+    def _rebuild(cls: type[Self], data: torch.Tensor, requires_grad: bool, grad: torch.Tensor | None) -> Self:
+        tensor = cls.__new__(cls)
+        tensor.data, tensor._node, tensor._grad = data, None, None
+        tensor.requires_grad = requires_grad
+        if grad is not None:
+            tensor.grad = grad
+        return tensor
+
+    def _must_be_leaf(self, what: str) -> None:
+        if not self.is_leaf:
+            raise TapeError(f"{what}: only leaves can be copied with their gradient; use .detach() first")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """``torch.NAME(tensor)`` is ``tg.NAME(tensor)``, recorded; what tapegrad has no op for is refused by name."""
+        name = function.__name__
+        if name.startswith("__i") and name.endswith("__") and name not in ("__invert__",):
+            raise TapeError(f"torch.Tensor.{name}: writing a tapegrad Tensor into a torch tensor would lose its gradient")
+        reflected = name.startswith("__r") and f"__{name[3:]}" in _OPERATORS
+        plain_name = _OPERATORS.get(f"__{name[3:]}" if reflected else name, name)
+        found = functions.get(plain_name)
+        if found is None:
+            raise TypeError(
+                f"torch.{name} has no counterpart in tapegrad; pass x.data to compute without a gradient, "
+                "or define an op with @tg.op"
+            )
+        return found(*(args[::-1] if reflected else args), **(kwargs or {}))
+
+    # --- changing values --------------------------------------------------------------------------------------
+
+    def _writable(self, what: str, *others: Any) -> torch.Tensor:
+        """The storage, if an in-place update here leaves every recorded derivative right; else TapeError."""
+        needs = self._node is not None or any(isinstance(o, Tensor) and o._node is not None for o in others)
+        if needs and mode.record:
+            advice = f"write a new value instead: y = x.{what.rstrip('_')}(...)"
+            if isinstance(self._node, Leaf):
+                advice = "update a leaf inside `with tg.no_grad():`, or " + advice
+            raise TapeError(f"{what}: a value the tape follows cannot be changed in place; {advice}")
+        if needs and not self.is_leaf:
+            raise TapeError(f"{what}: the recorded output of an op cannot be changed in place; change x.detach().clone()")
+        return self.data
+
+    def zero_(self: Self) -> Self:
+        """Set every element to 0, in place."""
+        self._writable("zero_").zero_()
+        return self
+
+
+_OPERATORS = {
+    "__add__": "add",
+    "__sub__": "sub",
+    "__mul__": "mul",
+    "__truediv__": "div",
+    "__div__": "div",
+    "__floordiv__": "floor_divide",
+    "__mod__": "remainder",
+    "__pow__": "pow",
+    "__matmul__": "matmul",
+    "__neg__": "neg",
+    "__abs__": "abs",
+    "__eq__": "eq",
+    "__ne__": "ne",
+    "__lt__": "lt",
+    "__le__": "le",
+    "__gt__": "gt",
+    "__ge__": "ge",
+    "__and__": "logical_and",
+    "__or__": "logical_or",
+    "__invert__": "logical_not",
+    "__getitem__": "getitem",
+}
+
+
+class RemovableHandle:
+    """What `register_hook` returns; ``remove()`` takes the hook off (calling it again does nothing)."""
+
+    def __init__(self, hooks: dict[int, Any], entry: Any) -> None:
+        self._hooks = hooks
+        self._key = max(hooks, default=-1) + 1
+        hooks[self._key] = entry
+
+    def remove(self) -> None:
+        """Take the hook off."""
+        self._hooks.pop(self._key, None)
+
+
+# --- seeds and results of backward -------------------------------------------------------------------------------
+
+
+def root_gradient(root: Any, gradient: Any, create_graph: bool, what: str) -> tuple[Node, Any]:
+    """(node, gradient) that starts a backward at `root`."""
+    if not isinstance(root, Tensor) or root._node is None:
+        raise TapeError(
+            f"{what}: the tensor does not depend on anything that requires a gradient "
+            "(or was computed under no_grad), so there is nothing to differentiate"
+        )
+    if gradient is None:
+        if root.data.numel() != 1:
+            raise TapeError(
+                f"{what}: a gradient must be given for a tensor of shape {list(root.shape)}; "
+                "only a tensor of one element can start a backward without"
+            )
+        g = Tensor._made(torch.ones_like(root.data), None)
+    else:
+        g = as_gradient(gradient, root.shape, root.dtype, what)
+    return root._node, g if create_graph else g.data
+
+
+def collect(gradients: Slots) -> None:
+    """Add the leaves' gradients to their ``.grad``, which never shares storage with another tensor."""
+    for leaf, g in gradients.items():
+        before = leaf.grad
+        if isinstance(g, Tensor):
+            leaf.grad = g.clone() if before is None else before + g  # type: ignore[attr-defined]
+        elif before is None:
+            own = leaf in gradients.owned and g.is_contiguous()
+            leaf.grad = Tensor._made(g if own else g.clone(memory_format=torch.contiguous_format), None)
+        elif before._node is None:
+            before.data.add_(g)
+        else:
+            leaf.grad = Tensor._made(before.data + g, None)
+
+
+def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:
+    """A fresh torch tensor holding a copy of `data`: numbers, nested sequences, arrays, tensors."""
+    if isinstance(data, Tensor):
+        data = data.data
+    if isinstance(data, torch.Tensor):
+        value = plain(data, f"{what}: data").clone()
+        return value if dtype is None else value.to(dtype)
+    if isinstance(data, list | tuple) and any(isinstance(item, Tensor) for item in data):
+        data = [item.tolist() if isinstance(item, Tensor) else item for item in data]
+    try:
+        value = torch.tensor(data, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = ShapeError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{what}: data cannot become a tensor: {error}") from error
+    return plain(value, f"{what}: data")
