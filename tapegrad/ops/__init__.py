@@ -11,24 +11,30 @@ from .._ext import _C
 from ..errors import TapeError
 from ..tensor import Tensor, functions, raw
 from ..tape import Leaf, mode
-from . import activation, conv, create, elementwise, linalg, loss, random, reduce, shape
+from . import activation, attention, conv, create, elementwise, linalg, loss, normalization, pool, random, reduce, shape
 from .activation import *
+from .attention import *
 from .conv import *
 from .create import *
 from .elementwise import *
 from .linalg import *
 from .loss import *
+from .normalization import *
+from .pool import *
 from .random import *
 from .reduce import *
 from .shape import *
 
 __all__ = [
     *activation.__all__,
+    *attention.__all__,
     *conv.__all__,
     *create.__all__,
     *elementwise.__all__,
     *linalg.__all__,
     *loss.__all__,
+    *normalization.__all__,
+    *pool.__all__,
     *random.__all__,
     *reduce.__all__,
     *shape.__all__,
@@ -40,9 +46,12 @@ functions.update({name: globals()[name] for name in __all__})
 _NOT_METHODS = {
     *create.__all__,
     *conv.__all__,
+    *attention.__all__,
     *loss.__all__,
+    *normalization.__all__,
+    *pool.__all__,
     *random.__all__,
-    *("linear", "cat", "stack", "pad", "constant_pad", "where", "diagonal_backward", "getitem", "getitem_backward"),
+    *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad", "where", "diagonal_backward", "getitem", "getitem_backward"),
 }
 
 # methods that take sizes or dims one by one, too: x.reshape(2, 3)

@@ -6,6 +6,7 @@ cannot overflow, so that a masked branch never turns into 0 * inf in a second de
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,11 +14,23 @@ import torch
 from ..op import Array, op
 
 __all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "hardtanh",
     "leaky_relu",
     "log_softmax",
+    "logsigmoid",
+    "mish",
     "relu",
+    "relu6",
+    "selu",
+    "silu",
     "softmax",
+    "softplus",
+    "softsign",
 ]
+
 
 
 @op(input=lambda g, out: torch.where(out <= 0, 0, g))
@@ -46,3 +59,115 @@ def softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
 def log_softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
     """``y_i = x_i - log sum_j e**x_j`` along ``dim``, in log-sum-exp form."""
     return torch.log_softmax(input, dim, dtype)
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+def _exp_below(x: Any) -> Any:
+    """e**min(x, 0): the exponential branch of a function that is linear above 0."""
+    return torch.exp(torch.clamp(x, max=0.0))
+
+
+@op(input=lambda g, input, alpha: torch.where(input > 0, g, g * alpha * _exp_below(input)))
+def elu(input: Array, alpha: float = 1.0) -> Any:
+    """``y = x for x > 0, alpha (e**x - 1) otherwise`` (Clevert et al., 2016)."""
+    return torch.nn.functional.elu(input, alpha)
+
+
+@op(
+    input=lambda g, input: torch.where(
+        input > 0, g * _SELU_SCALE, g * (_SELU_SCALE * _SELU_ALPHA) * _exp_below(input)
+    )
+)
+def selu(input: Array) -> Any:
+    """``y = s x for x > 0, s a (e**x - 1) otherwise``, s = 1.0507, a = 1.6733 (Klambauer et al., 2017)."""
+    return torch.selu(input)
+
+
+@op(input=lambda g, input, alpha: torch.where(input > 0, g, g * _exp_below(input / alpha)))
+def celu(input: Array, alpha: float = 1.0) -> Any:
+    """``y = max(0, x) + min(0, alpha (e**(x / alpha) - 1))`` (Barron, 2017)."""
+    return torch.nn.functional.celu(input, alpha)
+
+
+def _gelu_rule(g: Any, input: Any, approximate: str) -> Any:
+    if approximate == "none":
+        density = torch.exp(-0.5 * input * input) * _INV_SQRT_2PI
+        return g * (0.5 * (1 + torch.erf(input * _INV_SQRT_2)) + input * density)
+    cube = input * input * input
+    t = torch.tanh(_SQRT_2_OVER_PI * (input + 0.044715 * cube))
+    slope = _SQRT_2_OVER_PI * (1 + 3 * 0.044715 * input * input)
+    return g * (0.5 * (1 + t) + 0.5 * input * (1 - t * t) * slope)
+
+
+_INV_SQRT_2, _INV_SQRT_2PI, _SQRT_2_OVER_PI = 2**-0.5, (2 * math.pi) ** -0.5, (2 / math.pi) ** 0.5
+
+
+@op(input=_gelu_rule)
+def gelu(input: Array, approximate: str = "none") -> Any:
+    """``y = x Phi(x)``, Phi the normal distribution function; ``approximate="tanh"`` for its tanh form.
+
+    Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016).
+    """
+    return torch.nn.functional.gelu(input, approximate=approximate)
+
+
+def _silu_rule(g: Any, input: Any) -> Any:
+    s = torch.sigmoid(input)
+    return g * s * (1 + input * (1 - s))
+
+
+@op(input=_silu_rule)
+def silu(input: Array) -> Any:
+    """``y = x sigmoid(x)`` (Elfwing et al., 2017)."""
+    return torch.nn.functional.silu(input)
+
+
+def _mish_rule(g: Any, input: Any) -> Any:
+    t = torch.tanh(torch.nn.functional.softplus(input))
+    return g * (t + input * (1 - t * t) * torch.sigmoid(input))
+
+
+@op(input=_mish_rule)
+def mish(input: Array) -> Any:
+    """``y = x tanh(softplus(x))`` (Misra, 2019)."""
+    return torch.nn.functional.mish(input)
+
+
+@op(
+    input=lambda g, input, beta, threshold: torch.where(
+        input * beta > threshold, g, g * torch.sigmoid(input * beta)
+    )
+)
+def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """``y = ln(1 + e**(beta x)) / beta``, and x itself where ``beta x > threshold``."""
+    return torch.nn.functional.softplus(input, beta, threshold)
+
+
+@op(input=lambda g, input: g / torch.square(1 + torch.abs(input)))
+def softsign(input: Array) -> Any:
+    """``y = x / (1 + |x|)``."""
+    return torch.nn.functional.softsign(input)
+
+
+@op(input=lambda g, input: g * torch.sigmoid(-input))
+def logsigmoid(input: Array) -> Any:
+    """``y = ln sigmoid(x) = min(x, 0) - ln(1 + e**-|x|)``."""
+    return torch.nn.functional.logsigmoid(input)
+
+
+@op(
+    input=lambda g, input, min_val, max_val: torch.where(
+        torch.logical_or(input <= min_val, input >= max_val), 0, g
+    )
+)
+def hardtanh(input: Array, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    """``y = min(max(x, min_val), max_val)``; slope 0 at both bounds, as torch's."""
+    return torch.nn.functional.hardtanh(input, min_val, max_val)
+
+
+@op(input=lambda g, input: torch.where(torch.logical_or(input <= 0, input >= 6), 0, g))
+def relu6(input: Array) -> Any:
+    """``y = min(max(x, 0), 6)``; slope 0 at both bounds."""
+    return torch.nn.functional.relu6(input)

@@ -11,15 +11,22 @@ import torch
 from .._ext import _C
 from ..errors import ShapeError
 from ..op import Array, either, op
-from ..tensor import Tensor
+from ..tensor import Tensor, raw
+from .shape import constant_pad, pad, reshape, squeeze, unsqueeze
 
 __all__ = [
+    "conv1d",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "conv_transpose2d",
+    "fold",
+    "interpolate",
+    "unfold",
     "upsample_nearest2d",
     "upsample_nearest2d_backward",
 ]
+
 
 
 def pair(value: Any, op_name: str, argument: str) -> tuple[int, int]:
@@ -131,8 +138,6 @@ def _named_padding(input: Any, weight: Any, padding: str, stride: Any, dilation:
         raise ValueError(f'conv2d: padding="same" needs stride 1; got {stride}')
     total = [d * (k - 1) for d, k in zip(dilation, weight.shape[-2:], strict=True)]
     if any(t % 2 for t in total):
-        from .shape import pad
-
         input = pad(input, [0, total[1] % 2, 0, total[0] % 2])
     return input, (total[0] // 2, total[1] // 2)
 
@@ -185,3 +190,172 @@ def upsample_nearest2d(input: Any, size: Any = None, scale_factor: Any = None) -
         raise TypeError(f"upsample_nearest2d: input must be a tensor; got {type(input).__name__}")
     size, scales = output_size(input, size, scale_factor, "upsample_nearest2d")
     return upsample_nearest2d_op(input, size, scales)
+
+
+# --- other convolutions ------------------------------------------------------------------------------------------
+
+
+def _single(value: Any, name: str, argument: str) -> int:
+    """``n`` and ``(n,)`` both mean n."""
+    value = value[0] if isinstance(value, tuple | list) and len(value) == 1 else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: {argument} must be an int; got {value!r}")
+    return value
+
+
+def _ndim(value: Any, name: str, argument: str, allowed: tuple[int, ...], layout: str) -> int:
+    """The number of dimensions of an array argument, checked."""
+    value = raw(value, name, argument)
+    ndim = value.ndim if isinstance(value, torch.Tensor) else 0
+    if ndim not in allowed:
+        shape = list(getattr(value, "shape", ()))
+        raise ShapeError(f"{name}: {argument} must have {allowed[0]} dimensions {layout}; got shape {shape}")
+    return ndim
+
+
+def conv1d(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """`conv2d` of one row: input [N, C, L] or [C, L], weight [OC, C / groups, K], result [N, OC, OL] or [OC, OL]."""
+    batched = _ndim(input, "conv1d", "input", (3, 2), "[N, C, L]") == 3
+    _ndim(weight, "conv1d", "weight", (3,), "[OC, C / groups, K]")
+    stride, dilation = _single(stride, "conv1d", "stride"), _single(dilation, "conv1d", "dilation")
+    if not isinstance(padding, str):
+        padding = (0, _single(padding, "conv1d", "padding"))
+    rows = unsqueeze(input if batched else unsqueeze(input, 0), 2)
+    out = squeeze(conv2d(rows, unsqueeze(weight, 2), bias, (1, stride), padding, (1, dilation), groups), 2)
+    return out if batched else squeeze(out, 0)
+
+
+def conv_transpose2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """The transposed convolution: `conv2d`'s input gradient, with the input in the place of the gradient.
+
+    Parameters
+    ----------
+    input : [N, C, H, W] or [C, H, W]
+    weight : [C, OC / groups, KH, KW]
+    bias : [OC] or None
+    output_padding : rows and columns added at the far end; less than stride or dilation
+
+    Returns [N, OC, OH, OW] with ``OH = (H - 1) S - 2 P + D (KH - 1) + output_padding + 1``.
+    """
+    name = "conv_transpose2d"
+    if _ndim(input, name, "input", (4, 3), "[N, C, H, W]") == 3:
+        batch = unsqueeze(input, 0)
+        return squeeze(conv_transpose2d(batch, weight, bias, stride, padding, output_padding, groups, dilation), 0)
+    _ndim(weight, name, "weight", (4,), "[C, OC / groups, KH, KW]")
+    stride, padding = pair(stride, name, "stride"), pair(padding, name, "padding")
+    dilation, extra = pair(dilation, name, "dilation"), pair(output_padding, name, "output_padding")
+    if any(e < 0 or e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ShapeError(f"{name}: output_padding {extra} must be at least 0 and less than stride {stride} or dilation")
+    if weight.shape[0] != input.shape[1]:
+        raise ShapeError(f"{name}: weight.shape[0] = {weight.shape[0]} must equal input.shape[1] = {input.shape[1]}")
+    reached = [min(e, s - 1) for e, s in zip(extra, stride, strict=True)]  # what lies beyond no tap reaches
+    kernel = weight.shape[2:]
+    size = [
+        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for n, s, p, d, k, e in zip(input.shape[2:], stride, padding, dilation, kernel, reached, strict=True)
+    ]
+    if min(size) < 1:
+        raise ShapeError(f"{name}: the output size {size} must be at least 1 x 1 for input {list(input.shape)}")
+    channels = weight.shape[1] * groups
+    out = conv2d_input_grad(input, weight, [input.shape[0], channels, *size], stride, padding, dilation, groups)
+    beyond = [e - r for e, r in zip(extra, reached, strict=True)]
+    if any(beyond):
+        out = constant_pad(out, [0, beyond[1], 0, beyond[0]])
+    return out if bias is None else out + reshape(bias, (1, -1, 1, 1))
+
+
+# --- columns of patches ------------------------------------------------------------------------------------------
+
+
+@op(
+    input=lambda g, input_shape, kernel_size, dilation, padding, stride: (
+        either(fold_op, g, input_shape[-2:], kernel_size, dilation, padding, stride)
+    )
+)
+def unfold(input: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """The patches a convolution sees, as columns (im2col): [N, C, H, W] to [N, C KH KW, OH OW]."""
+    return torch.nn.functional.unfold(input, kernel_size, dilation, padding, stride)
+
+
+@op(
+    name="fold",
+    input=lambda g, kernel_size, dilation, padding, stride: either(unfold, g, kernel_size, dilation, padding, stride),
+)
+def fold_op(input: Array, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Any:
+    """`fold` with every parameter given."""
+    return torch.nn.functional.fold(input, output_size, kernel_size, dilation, padding, stride)
+
+
+def fold(
+    input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """Columns added up where their patches lie (col2im), `unfold`'s transpose: [N, C KH KW, OH OW] to [N, C, H, W]."""
+    return fold_op(input, pair(output_size, "fold", "output_size"), kernel_size, dilation, padding, stride)
+
+
+# --- interpolation -----------------------------------------------------------------------------------------------
+
+
+@op(
+    name="interpolate_bilinear",
+    input=lambda g, input_shape, size, align_corners, scales: (
+        either(bilinear_backward, g, input_shape, size, align_corners, scales)
+    ),
+)
+def bilinear(input: Array, size: Any, align_corners: bool, scales: Any) -> Any:
+    """Bilinear interpolation of [N, C, H, W] to ``size``."""
+    return torch.ops.aten.upsample_bilinear2d(input, size, align_corners, *(scales or (None, None)))
+
+
+@op(
+    g=lambda u, size, align_corners, scales: either(bilinear, u, size, align_corners, scales),
+    name="interpolate_bilinear_backward",
+)
+def bilinear_backward(g: Array, input_size: Any, size: Any, align_corners: bool, scales: Any) -> Any:
+    """The gradient of `bilinear`."""
+    return torch.ops.aten.upsample_bilinear2d_backward(
+        g, size, list(input_size), align_corners, *(scales or (None, None))
+    )
+
+
+def interpolate(
+    input: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+) -> Tensor:
+    """The input resampled to another height and width.
+
+    Parameters
+    ----------
+    input : [N, C, H, W]
+    size : output (OH, OW), int or pair; or
+    scale_factor : number or pair
+    mode : "nearest" or "bilinear"
+    align_corners : bilinear only: the corner pixels' centres of input and output coincide
+    recompute_scale_factor : take the scale from the sizes instead of ``scale_factor`` itself
+    """
+    _ndim(input, "interpolate", "input", (4,), "[N, C, H, W]")
+    if mode not in ("nearest", "bilinear"):
+        raise ValueError(f'interpolate: mode must be "nearest" or "bilinear"; got {mode!r}')
+    if mode == "nearest" and align_corners is not None:
+        raise ValueError('interpolate: align_corners goes with mode="bilinear"')
+    out, scales = output_size(input, size, scale_factor, "interpolate")
+    if recompute_scale_factor:
+        scales = None
+    if mode == "nearest":
+        return upsample_nearest2d_op(input, out, scales)
+    return bilinear(input, out, bool(align_corners), scales)

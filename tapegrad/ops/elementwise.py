@@ -81,6 +81,7 @@ __all__ = [
     "where",
 ]
 
+
 Rule = Callable[..., Any]
 
 

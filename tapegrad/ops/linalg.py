@@ -8,13 +8,24 @@ import torch
 
 from .._ext import _C
 from ..errors import ShapeError
-from ..op import Array, op
-from ..tensor import Tensor
+from ..op import Array, Arrays, op
+from ..tensor import Tensor, raw
+from .elementwise import mul
+from .shape import diagonal, expand, unsqueeze
 
 __all__ = [
+    "addmm",
+    "baddbmm",
+    "bmm",
+    "dot",
+    "einsum",
     "linear",
     "matmul",
+    "mm",
+    "mv",
+    "outer",
 ]
+
 
 
 def _matmul_input(g: Any, input_shape: torch.Size, other: Any) -> Any:
@@ -52,6 +63,72 @@ def matmul(input: Array, other: Array) -> Any:
     return torch.matmul(input, other)
 
 
+def _ranked(name: str, *arguments: tuple[str, Any, int]) -> None:
+    """Every argument a tensor with as many dimensions as stated; else ShapeError."""
+    for argument, value, ndim in arguments:
+        value = raw(value, name, argument)
+        got = value.ndim if isinstance(value, torch.Tensor) else 0
+        if got != ndim:
+            shape = list(getattr(value, "shape", ()))
+            raise ShapeError(f"{name}: {argument} must have {ndim} dimensions; got shape {shape}")
+
+
+def mm(input: Any, mat2: Any) -> Tensor:
+    """The product of two matrices: [M, K] and [K, N] give [M, N]."""
+    _ranked("mm", ("input", input, 2), ("mat2", mat2, 2))
+    return matmul(input, mat2)
+
+
+def bmm(input: Any, mat2: Any) -> Tensor:
+    """A batch of matrix products: [B, M, K] and [B, K, N] give [B, M, N]."""
+    _ranked("bmm", ("input", input, 3), ("mat2", mat2, 3))
+    if input.shape[0] != mat2.shape[0]:
+        raise ShapeError(f"bmm: mat2.shape[0] = {mat2.shape[0]} must equal input.shape[0] = {input.shape[0]}")
+    return matmul(input, mat2)
+
+
+def mv(input: Any, vec: Any) -> Tensor:
+    """A matrix times a vector: [M, K] and [K] give [M]."""
+    _ranked("mv", ("input", input, 2), ("vec", vec, 1))
+    return matmul(input, vec)
+
+
+def dot(input: Any, tensor: Any) -> Tensor:
+    """The inner product of two vectors: [K] and [K] give []."""
+    _ranked("dot", ("input", input, 1), ("tensor", tensor, 1))
+    return matmul(input, tensor)
+
+
+def outer(input: Any, vec2: Any) -> Tensor:
+    """``y[i, j] = input[i] * vec2[j]``: [M] and [N] give [M, N]."""
+    _ranked("outer", ("input", input, 1), ("vec2", vec2, 1))
+    return mul(unsqueeze(input, 1), vec2)
+
+
+def _scaled(x: Any, factor: float) -> Any:
+    return x if factor == 1 else x * factor
+
+
+@op(
+    input=lambda g, beta: _scaled(g, beta),
+    mat1=lambda g, mat2, alpha: _scaled(g @ mat2.mT, alpha),
+    mat2=lambda g, mat1, alpha: _scaled(mat1.mT @ g, alpha),
+)
+def addmm(input: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> Any:
+    """``y = beta * input + alpha * mat1 @ mat2``: [M, K] and [K, N]; the input broadcasts to [M, N]."""
+    return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
+
+
+@op(
+    input=lambda g, beta: _scaled(g, beta),
+    batch1=lambda g, batch2, alpha: _scaled(g @ batch2.mT, alpha),
+    batch2=lambda g, batch1, alpha: _scaled(batch1.mT @ g, alpha),
+)
+def baddbmm(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Any:
+    """``y = beta * input + alpha * batch1 @ batch2``: [B, M, K] and [B, K, N]; the input broadcasts to [B, M, N]."""
+    return torch.baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
+
+
 @op(
     input=lambda g, weight: torch.matmul(g, weight),
     weight=lambda g, input, weight_shape: torch.matmul(
@@ -73,3 +150,98 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Any:
     equations 3 and 4).
     """
     return _C.linear(input, weight, bias)
+
+
+# --- einsum ------------------------------------------------------------------------------------------------------
+
+
+def _einsum_rules(g: Any, equation: str, operands: list[Any], operands_shape: list[torch.Size]) -> list[Any]:
+    """The gradient of each operand: g and the other operands contracted to its letters.
+
+    A letter that only this operand has was summed away: its gradient is repeated along that dimension.
+    """
+    left, out = equation.split("->")
+    terms = left.split(",")
+    grads = []
+    for i, (term, shape) in enumerate(zip(terms, operands_shape, strict=True)):
+        others = [(t, x) for j, (t, x) in enumerate(zip(terms, operands, strict=True)) if j != i]
+        known = set(out).union(*(t for t, _ in others))
+        kept = "".join(c for c in term if c in known)
+        inputs = ",".join([out, *(t for t, _ in others)])
+        dx = torch.einsum(f"{inputs}->{kept}", g, *(x for _, x in others))
+        for position, c in enumerate(term):
+            if c not in known:
+                dx = dx.unsqueeze(position)
+        grads.append(dx.expand(shape))
+    return grads
+
+
+@op(
+    name="einsum",
+    operands=lambda g, equation, operands, operands_shape: _einsum_rules(g, equation, operands, operands_shape),
+)
+def einsum_op(operands: Arrays, equation: str) -> Any:
+    """`einsum` of an explicit equation whose terms repeat no letter."""
+    return torch.einsum(equation, *operands)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Products summed over named dimensions: ``einsum("bik,bkj->bij", a, b)``.
+
+    Parameters
+    ----------
+    equation : a term of letters per operand, ``...`` for dimensions that broadcast; without ``->`` the output has the
+        ellipsis, then the letters that occur once, in alphabetical order. A letter repeated in a term takes the diagonal.
+    operands : tensors, or one list of them
+    """
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    left, arrow, out = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(operands):
+        raise ShapeError(f"einsum: equation {equation!r} has {len(terms)} terms for {len(operands)} operands")
+    values = [x if isinstance(x, Tensor) else Tensor(raw(x, "einsum", f"operand {i}")) for i, x in enumerate(operands)]
+    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in equation]
+    wide = max((x.ndim - len(t.replace("...", "")) for t, x in zip(terms, values, strict=True) if "..." in t), default=0)
+    ellipsis = "".join(free[:max(wide, 0)])
+    for i, (term, x) in enumerate(zip(terms, values, strict=True)):
+        if "..." in term:
+            count = x.ndim - len(term.replace("...", ""))
+            term = term.replace("...", ellipsis[len(ellipsis) - count :] if count > 0 else "")
+        if len(term) != x.ndim or not all(c.isascii() and c.isalpha() for c in term):
+            raise ShapeError(
+                f"einsum: term {i} of {equation!r} must name the {x.ndim} dimensions of operand {i}, "
+                f"of shape {list(x.shape)}, by letters"
+            )
+        terms[i], values[i] = _without_repeats(term, x)
+    if arrow:
+        out = out.replace("...", ellipsis)
+    else:
+        letters = "".join(left.split(",")).replace(".", "")
+        out = ellipsis + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1)
+    if len(set(out)) != len(out) or not set(out) <= set("".join(terms)):
+        raise ShapeError(f"einsum: the output of {equation!r} must name letters of the terms, each once")
+    return einsum_op(_without_ones(terms, values), f"{','.join(terms)}->{out}")
+
+
+def _without_repeats(term: str, x: Tensor) -> tuple[str, Tensor]:
+    """A term whose letters are all different: the diagonal of x for each repeated one."""
+    for c in dict.fromkeys(term):
+        while term.count(c) > 1:
+            first = term.index(c)
+            second = term.index(c, first + 1)
+            if x.shape[first] != x.shape[second]:
+                raise ShapeError(f"einsum: dimensions '{c}' of shape {list(x.shape)} must be equal")
+            x = diagonal(x, 0, first, second)
+            term = term[:first] + term[first + 1 : second] + term[second + 1 :] + c
+    return term, x
+
+
+def _without_ones(terms: list[str], values: list[Tensor]) -> list[Tensor]:
+    """Operands whose size-1 dimensions are expanded where another operand's dimension of that letter is larger."""
+    size: dict[str, int] = {}
+    for term, x in zip(terms, values, strict=True):
+        for c, n in zip(term, x.shape, strict=True):
+            size[c] = n if size.get(c, 1) == 1 else size[c]
+    wide = [[size[c] if n == 1 else n for c, n in zip(t, x.shape, strict=True)] for t, x in zip(terms, values, strict=True)]
+    return [x if list(x.shape) == shape else expand(x, shape) for x, shape in zip(values, wide, strict=True)]

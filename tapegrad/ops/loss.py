@@ -9,16 +9,23 @@ import torch
 from ..errors import DTypeError, ShapeError
 from ..op import Array, op
 from ..tensor import FLOATS, Tensor, raw
-from .activation import log_softmax
-from .elementwise import mul, sub
+from .activation import log_softmax, logsigmoid
+from .elementwise import abs, exp, mul, sub
 from .reduce import mean, sum
 from .shape import gather
 
 __all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
     "mse_loss",
     "nll_loss",
+    "smooth_l1_loss",
 ]
+
 
 
 def reduced(loss: Any, reduction: str, name: str) -> Tensor:
@@ -176,3 +183,134 @@ def cross_entropy(
     if reduction == "mean":
         return sum(loss) / (logits.numel() // max(classes, 1))
     return reduced(loss, reduction, name)
+
+
+# --- regression --------------------------------------------------------------------------------------------------
+
+
+def _same_shape(name: str, input: Any, target: Any) -> None:
+    """Input and target of one shape; a loss that broadcasts is nearly always a mistake."""
+    a, b = raw(input, name, "input"), raw(target, name, "target")
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor) or a.shape != b.shape:
+        shapes = [list(v.shape) if isinstance(v, torch.Tensor) else v for v in (a, b)]
+        raise ShapeError(f"{name}: target must have input's shape {shapes[0]}; got {shapes[1]}")
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """The absolute error ``|input - target|``; arguments as `mse_loss`."""
+    _same_shape("l1_loss", input, target)
+    return reduced(abs(sub(input, target)), reduction, "l1_loss")
+
+
+def _huber_slope(d: Any, delta: float) -> Any:
+    """The difference, clamped to [-delta, delta]."""
+    return torch.clamp(d, -delta, delta)
+
+
+@op(input=lambda g, input, delta: g * _huber_slope(input, delta))
+def huber(input: Array, delta: float) -> Any:
+    """``y = x**2 / 2 for |x| <= delta, delta (|x| - delta / 2) otherwise`` (Huber, 1964)."""
+    size = torch.abs(input)
+    return torch.where(size <= delta, 0.5 * input * input, delta * (size - 0.5 * delta))
+
+
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Tensor:
+    """`huber` of the difference; arguments as `mse_loss`, ``delta > 0``, and an optional weight per element."""
+    _same_shape("huber_loss", input, target)
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be positive; got {delta}")
+    terms = huber(sub(input, target), float(delta))
+    return reduced(terms if weight is None else mul(terms, weight), reduction, "huber_loss")
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """`huber_loss` divided by ``beta``: ``d**2 / (2 beta)`` for |d| < beta, ``|d| - beta / 2`` otherwise."""
+    _same_shape("smooth_l1_loss", input, target)
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative; got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    return reduced(huber(sub(input, target), float(beta)) / beta, reduction, "smooth_l1_loss")
+
+
+# --- probabilities -----------------------------------------------------------------------------------------------
+
+
+def _bce_input(g: Any, input: Any, target: Any) -> Any:
+    return g * (input - target) / torch.clamp(input * (1 - input), min=1e-12)
+
+
+@op(
+    input=_bce_input,
+    target=lambda g, input: g * (torch.clamp(torch.log(1 - input), min=-100.0) - torch.clamp(torch.log(input), min=-100.0)),
+)
+def bce(input: Array, target: Array) -> Any:
+    """``-(t ln p + (1 - t) ln(1 - p))``, logarithms kept above -100."""
+    if input.numel() and not bool(((input >= 0) & (input <= 1)).all()):
+        raise ShapeError("binary_cross_entropy: input must hold probabilities in [0, 1]; use the with_logits form for logits")
+    return torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
+
+
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
+    """``-(t ln p + (1 - t) ln(1 - p))`` between probabilities, the logarithms kept above -100.
+
+    Parameters
+    ----------
+    input, target : probabilities in [0, 1], of one shape
+    weight : broadcasts with them, or None
+    """
+    _same_shape("binary_cross_entropy", input, target)
+    terms = bce(input, target)
+    return reduced(terms if weight is None else mul(terms, weight), reduction, "binary_cross_entropy")
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Tensor:
+    """`binary_cross_entropy` of ``sigmoid(input)``, finite for every finite logit.
+
+    ``(1 - t) x + (1 + (pos_weight - 1) t) softplus(-x)``, softplus in log-sum-exp form.
+
+    Parameters
+    ----------
+    input : logits x
+    target : probabilities t in [0, 1], of the same shape
+    weight : broadcasts with them, or None
+    pos_weight : weight of the positive part, broadcasts, or None
+    """
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    softplus = -logsigmoid(input)
+    if pos_weight is not None:
+        softplus = mul(softplus, 1 + (pos_weight - 1) * target)
+    terms = mul(1 - target, input) + softplus
+    return reduced(terms if weight is None else mul(terms, weight), reduction, "binary_cross_entropy_with_logits")
+
+
+@op(
+    name="xlogy",
+    input=lambda g, input: g * (torch.log(torch.where(input > 0, input, 1)) + torch.where(input > 0, 1, 0)),
+)
+def entropy_term(input: Array) -> Any:
+    """``t ln t``, 0 at 0."""
+    return torch.xlogy(input, input)
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """The Kullback-Leibler divergence ``t (ln t - input)``, the input holding log-probabilities.
+
+    Parameters
+    ----------
+    input : log-probabilities
+    target : probabilities (or log-probabilities with ``log_target``), of the same shape
+    reduction : "mean" (over all elements), "batchmean" (over the first dimension), "sum" or "none"
+    """
+    _same_shape("kl_div", input, target)
+    if log_target:
+        terms = mul(exp(target), sub(target, input))
+    else:
+        terms = sub(entropy_term(target), mul(target, input))
+    if reduction == "batchmean":
+        return sum(terms) / input.shape[0]
+    return reduced(terms, reduction, "kl_div")

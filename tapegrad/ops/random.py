@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 
+
 class Generator:
     """A stream of random numbers: ``seed`` and ``offset`` are its whole state.
 

@@ -6,21 +6,42 @@ reduced dimensions with size 1. Results' shapes and dtypes are torch's.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from ..op import Array, op
-from ..tensor import Tensor
-from .shape import as_dims, expand_as_reduced
+from ..errors import IndexShapeError, ShapeError
+from ..op import Array, either, op
+from ..tensor import Tensor, raw
+from .elementwise import maximum, minimum
+from .shape import as_dims, expand_as_reduced, gather, squeeze
 
 __all__ = [
     "ValuesIndices",
+    "all",
     "amax",
     "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "argsort",
+    "cumprod",
+    "cumsum",
+    "linear_recurrence",
+    "logsumexp",
+    "max",
     "mean",
+    "min",
+    "norm",
+    "prod",
+    "sort",
+    "std",
     "sum",
+    "topk",
+    "var",
 ]
+
 
 Dim: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
@@ -82,3 +103,245 @@ class ValuesIndices(NamedTuple):
 
     values: Tensor
     indices: Tensor
+
+
+def _best(name: str, input: Any, dim: int, keepdim: bool) -> ValuesIndices:
+    """Extremum along one dimension; the gradient goes to the element chosen."""
+    x = raw(input, name, "input")
+    try:
+        index = getattr(torch, name)(x, dim, keepdim=True).indices
+    except IndexError as error:
+        raise IndexShapeError(f"{name}: {error} (input has shape {list(x.shape)})") from error
+    values = gather(input, dim, index)
+    if not keepdim and x.ndim:
+        values, index = squeeze(values, dim), index.squeeze(dim)
+    return ValuesIndices(values, Tensor(index))
+
+
+def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """The maximum of all elements (ties share the gradient evenly); along an int ``dim`` (values, indices), the
+    gradient going to the index returned; or `maximum` with another tensor in place of ``dim``."""
+    if dim is None:
+        return amax(input)
+    return _best("max", input, dim, keepdim) if isinstance(dim, int) else maximum(input, dim)
+
+
+def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """The minimum, as `max`."""
+    if dim is None:
+        return amin(input)
+    return _best("min", input, dim, keepdim) if isinstance(dim, int) else minimum(input, dim)
+
+
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesIndices:
+    """(values, indices) in ascending (or ``descending``) order along ``dim``."""
+    index = torch.sort(raw(input, "sort", "input"), dim=dim, descending=descending, stable=stable).indices
+    return ValuesIndices(gather(input, dim, index), Tensor(index))
+
+
+def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """The indices that `sort` returns."""
+    return sort(input, dim, descending, stable).indices
+
+
+def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
+    """(values, indices) of the ``k`` largest (or smallest) elements along ``dim``."""
+    x = raw(input, "topk", "input")
+    try:
+        index = torch.topk(x, k, dim, largest, sorted).indices
+    except (RuntimeError, IndexError) as error:
+        raise ShapeError(f"topk: k = {k} must lie in [0, size of dim {dim}] for shape {list(x.shape)}") from error
+    return ValuesIndices(gather(input, dim, index), Tensor(index))
+
+
+@op
+def argmax(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The index of the maximum along ``dim``; into the flattened input where ``dim`` is None. int64, no gradient."""
+    return torch.argmax(input, dim, keepdim)
+
+
+@op
+def argmin(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The index of the minimum, as `argmax`."""
+    return torch.argmin(input, dim, keepdim)
+
+
+@op
+def all(input: Array, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Whether all elements are true (nonzero) over ``dim``. bool, no gradient."""
+    return torch.all(input) if dim is None else torch.all(input, dim, keepdim)  # type: ignore[arg-type]
+
+
+@op
+def any(input: Array, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Whether any element is true (nonzero) over ``dim``. bool, no gradient."""
+    return torch.any(input) if dim is None else torch.any(input, dim, keepdim)  # type: ignore[arg-type]
+
+
+# --- moments and norms -------------------------------------------------------------------------------------------
+
+
+def _centred(input: Any, dim: Dim) -> Any:
+    return input - input.mean(as_dims(dim, input.ndim) if dim != () else None, True) if input.ndim else input * 0
+
+
+def _degrees(shape: Any, dim: Dim, correction: float) -> float:
+    """n - correction; 0 divides to infinity as in torch."""
+    return _count(shape, dim) - correction or math.nan
+
+
+@op(
+    name="var",
+    input=lambda g, input, dim, correction, keepdim: (
+        _keepdim(g, dim, keepdim, input.ndim) * _centred(input, dim) * (2 / _degrees(input.shape, dim, correction))
+    ),
+)
+def var_op(input: Array, dim: Dim, correction: float, keepdim: bool) -> Any:
+    """`var` with the correction worked out."""
+    return torch.var(input, dim, correction=correction, keepdim=keepdim)
+
+
+def _std_rule(g: Any, input: Any, out: Any, dim: Dim, correction: float, keepdim: bool) -> Any:
+    g = torch.where(out == 0, 0, g / torch.where(out == 0, 1, out))
+    return _keepdim(g, dim, keepdim, input.ndim) * _centred(input, dim) / _degrees(input.shape, dim, correction)
+
+
+@op(name="std", input=_std_rule)
+def std_op(input: Array, dim: Dim, correction: float, keepdim: bool) -> Any:
+    """`std` with the correction worked out."""
+    return torch.std(input, dim, correction=correction, keepdim=keepdim)
+
+
+def _correction(dim: Any, unbiased: bool | None, correction: float | None) -> tuple[Any, float]:
+    """torch's two ways of saying n - 1, and its ``var(x, False)``."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None or unbiased else 0
+    return dim, correction
+
+
+def var(
+    input: Any, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The variance ``sum_i (x_i - mean)**2 / (n - correction)`` over ``dim``; correction 1 unless said otherwise."""
+    dim, correction = _correction(dim, unbiased, correction)
+    return var_op(input, dim, correction, keepdim)
+
+
+def std(
+    input: Any, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The square root of `var`; the gradient is 0 where it is 0."""
+    dim, correction = _correction(dim, unbiased, correction)
+    return std_op(input, dim, correction, keepdim)
+
+
+def _norm_rule(g: Any, input: Any, out: Any, p: float, dim: Dim, keepdim: bool) -> Any:
+    """sign(x) |x|**(p - 1) / y**(p - 1), and 0 where y is 0."""
+    g, out = (_keepdim(v, dim, keepdim, input.ndim) for v in (g, out))
+    if p == 0:
+        return torch.zeros_like(input)
+    if p == 1:
+        return g * torch.sign(input)
+    if math.isinf(p):
+        ties = (torch.abs(input) == out).to(g.dtype)
+        count = ties.sum(as_dims(None if dim in ((), []) else dim, ties.ndim), True) if ties.ndim else ties
+        return g * torch.sign(input) * ties / count
+    g = torch.where(out == 0, 0, g / torch.where(out == 0, 1, out) ** (p - 1))
+    if p == 2:
+        return g * input
+    if p > 2:
+        return g * input * torch.abs(input) ** (p - 2)
+    size = torch.abs(torch.where(input == 0, 1, input)) ** (p - 1)  # |0|**(p - 1) counts as 0
+    return g * torch.sign(input) * size
+
+
+@op(name="norm", input=_norm_rule)
+def norm_op(input: Array, p: float, dim: Dim, keepdim: bool) -> Any:
+    """`norm` with p a number."""
+    return torch.linalg.vector_norm(input, p, dim, keepdim)
+
+
+def norm(input: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The vector norm ``(sum_i |x_i|**p)**(1 / p)`` over ``dim``; "fro" is p = 2. The gradient at 0 is 0."""
+    if p is None or p == "fro":
+        p = 2.0
+    if isinstance(p, str):
+        raise ValueError(f'norm: p must be a number or "fro"; got {p!r}')
+    return norm_op(input, float(p), dim, keepdim)
+
+
+@op(
+    input=lambda g, input, out, dim, keepdim: (
+        _keepdim(g, dim, keepdim, input.ndim) * torch.exp(input - _keepdim(out, dim, keepdim, input.ndim))
+    )
+)
+def logsumexp(input: Array, dim: Dim, keepdim: bool = False) -> Any:
+    """``y = ln sum_i e**x_i`` over ``dim``, with the maximum taken out first."""
+    return torch.logsumexp(input, dim, keepdim)  # type: ignore[arg-type]
+
+
+# --- scans and products ------------------------------------------------------------------------------------------
+
+
+@op(input=lambda g, dim: torch.flip(torch.cumsum(torch.flip(g, [dim]), dim), [dim]) if g.ndim else g)
+def cumsum(input: Array, dim: int) -> Any:
+    """``y_i = x_0 + ... + x_i`` along ``dim``."""
+    return torch.cumsum(input, dim)
+
+
+def _shifted(x: Any, dim: int, first: float) -> Any:
+    """x moved on by one along dim: first, x_0, ..., x_{n-2}."""
+    dim %= x.ndim
+    pad = [0, 0] * (x.ndim - 1 - dim) + [1, -1]
+    return torch.constant_pad_nd(x, pad, first)
+
+
+@op(
+    a=lambda g, a, out, dim: _reverse_recurrence(a, g, dim) * _shifted(out, dim, 0.0),
+    b=lambda g, a, dim: _reverse_recurrence(a, g, dim),
+)
+def linear_recurrence(a: Array, b: Array, dim: int) -> Any:
+    """``y_0 = b_0, y_i = b_i + a_i y_{i-1}`` along ``dim``: the scan behind the derivative of `cumprod`."""
+    out = torch.empty_like(b)
+    last: Any = 0.0
+    for to, ai, bi in zip(out.unbind(dim), a.unbind(dim), b.unbind(dim), strict=True):
+        last = to.copy_(ai * last + bi)
+    return out
+
+
+def _reverse_recurrence(a: Any, b: Any, dim: int) -> Any:
+    """t_{n-1} = b_{n-1}, t_i = b_i + a_{i+1} t_{i+1}."""
+    back = either(linear_recurrence, _shifted(torch.flip(a, [dim]), dim, 0.0), torch.flip(b, [dim]), dim)
+    return torch.flip(back, [dim])
+
+
+def _cumprod_rule(g: Any, input: Any, out: Any, dim: int) -> Any:
+    """dx_i = (x_0 ... x_{i-1}) (g_i + x_{i+1} (g_{i+1} + x_{i+2} ...)): no division, so zeros need no special case."""
+    if input.ndim == 0:
+        return g
+    return _shifted(out, dim, 1.0) * _reverse_recurrence(input, g, dim)
+
+
+@op(input=_cumprod_rule)
+def cumprod(input: Array, dim: int) -> Any:
+    """``y_i = x_0 * ... * x_i`` along ``dim``."""
+    return torch.cumprod(input, dim)
+
+
+def _prod_rule(g: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
+    """The product of all the others, from the left times from the right, so that zeros need no special case."""
+    if input.ndim == 0:
+        return g
+    x, along = (input.reshape(-1), 0) if dim is None else (input, dim)
+    left = _shifted(torch.cumprod(x, along), along, 1.0)
+    right = torch.flip(_shifted(torch.cumprod(torch.flip(x, [along]), along), along, 1.0), [along])
+    others = (left * right).reshape(input.shape)
+    return _keepdim(g, dim, keepdim, input.ndim) * others
+
+
+@op(input=_prod_rule)
+def prod(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The product over one ``dim`` or of all elements; an empty product is 1."""
+    return torch.prod(input) if dim is None else torch.prod(input, dim, keepdim)

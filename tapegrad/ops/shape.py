@@ -59,6 +59,7 @@ __all__ = [
     "view",
 ]
 
+
 _reshaped_back = {"input": lambda g, input_shape: g.reshape(input_shape)}
 
 

@@ -1,0 +1,102 @@
+"""Embedding, one-hot vectors and attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from ..errors import DTypeError, IndexShapeError
+from ..op import Array, op
+from ..tensor import Tensor, raw
+from .activation import softmax
+from .elementwise import where
+from .linalg import matmul
+from .random import Generator, dropout
+
+__all__ = [
+    "embedding",
+    "one_hot",
+    "scaled_dot_product_attention",
+]
+
+
+def _embedding_rule(g: Any, input: Any, weight_shape: torch.Size, padding_idx: int | None) -> Any:
+    """Each looked-up row's gradient added to its row; the padding row gets none."""
+    if padding_idx is not None:
+        g = torch.where((input == padding_idx).unsqueeze(-1), 0, g)
+    rows = g.reshape(-1, weight_shape[1])
+    return torch.index_add(torch.zeros(weight_shape, dtype=g.dtype), 0, input.reshape(-1), rows)
+
+
+@op(weight=_embedding_rule)
+def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Any:
+    """``y[...] = weight[input[...]]``: rows looked up by index.
+
+    Parameters
+    ----------
+    input : integers in [0, num_embeddings), any shape
+    weight : [num_embeddings, embedding_dim]
+    padding_idx : row that gets no gradient; negative counts from the end
+
+    Returns [*input.shape, embedding_dim].
+    """
+    if input.dtype not in (torch.int64, torch.int32):
+        raise DTypeError(f"embedding: input must hold int64 or int32 indices; got {input.dtype}")
+    if input.numel() and not 0 <= int(input.min()) <= int(input.max()) < weight.shape[0]:
+        bad = int(input.min()) if int(input.min()) < 0 else int(input.max())
+        raise IndexShapeError(f"embedding: indices must lie in [0, {weight.shape[0]}); got {bad}")
+    return torch.nn.functional.embedding(input, weight)
+
+
+def _one_hot_classes(index: torch.Tensor, num_classes: int) -> None:
+    low, high = (int(index.min()), int(index.max())) if index.numel() else (0, -1)
+    if low < 0 or (num_classes > 0 and high >= num_classes):
+        raise IndexShapeError(f"one_hot: indices must lie in [0, {num_classes}); got {low if low < 0 else high}")
+
+
+@op
+def one_hot(tensor: Array, num_classes: int = -1) -> Any:
+    """int64 vectors with a 1 at the index: [...] to [..., num_classes]; -1 classes means the largest index + 1."""
+    _one_hot_classes(tensor, num_classes)
+    return torch.nn.functional.one_hot(tensor, num_classes)
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """``softmax(query key^T * scale + mask) value``, rows that may look at nothing being 0.
+
+    Parameters
+    ----------
+    query : [..., L, E]
+    key : [..., S, E]
+    value : [..., S, Ev]
+    attn_mask : broadcasts to [..., L, S]; bool (True may look), or float, added to the scores
+    dropout_p : share of the weights set to 0 (Dropout)
+    is_causal : position i looks at positions 0 .. i only
+    scale : 1 / sqrt(E) unless given
+
+    Returns [..., L, Ev]. Source: Vaswani et al., Attention Is All You Need (2017), equation 1.
+    """
+    if is_causal and attn_mask is not None:
+        raise ValueError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
+    scores = matmul(query, key.mT) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None:
+        mask = raw(attn_mask, "scaled_dot_product_attention", "attn_mask")
+        scores = where(mask, scores, -math.inf) if mask.dtype is torch.bool else scores + attn_mask
+        blind = (scores.data == -math.inf).all(-1, keepdim=True)
+        if bool(blind.any()):
+            return matmul(dropout(where(blind, 0, softmax(where(blind, 0, scores), -1)), dropout_p, generator=generator), value)
+    return matmul(dropout(softmax(scores, -1), dropout_p, generator=generator), value)

@@ -1,0 +1,164 @@
+"""Pooling. Windows, padding, ``ceil_mode`` and dilation as torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..op import Array, either, op
+from ..tensor import Tensor
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "max_pool2d",
+]
+
+aten = torch.ops.aten
+
+
+def _pair(value: Any) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+def _unpooled(g: Any, indices: Any, shape: torch.Size) -> Any:
+    """Each pooled gradient added at the element its maximum came from; indices count within a plane."""
+    flat = torch.zeros([*shape[:-2], shape[-2] * shape[-1]], dtype=g.dtype)
+    return torch.scatter_add(flat, -1, indices.flatten(-2), g.flatten(-2)).reshape(shape)
+
+
+@op(
+    name="max_pool2d",
+    residuals=("indices",),
+    input=lambda g, indices, input_shape: _unpooled(g, indices, input_shape),
+)
+def max_pool2d_op(input: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
+    """`max_pool2d` with every parameter a pair."""
+    return aten.max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def max_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The maximum of each window; the gradient goes to the element it came from.
+
+    Parameters
+    ----------
+    input : [N, C, H, W] or [C, H, W]
+    kernel_size, stride, padding, dilation : int or pair; the stride is the kernel size unless given
+    ceil_mode : let a last window start inside and end outside
+    return_indices : also return where in its plane each maximum lies (int64)
+    """
+    kernel, pads, spread = _pair(kernel_size), _pair(padding), _pair(dilation)
+    step = kernel if stride is None or stride == [] else _pair(stride)
+    out = max_pool2d_op(input, kernel, step, pads, spread, ceil_mode)
+    if not return_indices:
+        return out
+    data = input.data if isinstance(input, Tensor) else input
+    return out, Tensor(aten.max_pool2d_with_indices(data, kernel, step, pads, spread, ceil_mode)[1])
+
+
+@op(
+    g=lambda u, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: either(
+        avg_pool2d_op, u, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+)
+def avg_pool2d_backward(
+    g: Array,
+    input_size: Sequence[int],
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Any:
+    """The gradient of `avg_pool2d`: each window's gradient spread over its elements."""
+    shaped = torch.empty(1, dtype=g.dtype).expand(tuple(input_size))  # only its shape is read
+    return aten.avg_pool2d_backward(
+        g, shaped, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+@op(
+    name="avg_pool2d",
+    input=lambda g, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: either(
+        avg_pool2d_backward,
+        g,
+        input_shape,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+    ),
+)
+def avg_pool2d_op(
+    input: Array,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Any:
+    """`avg_pool2d` with every parameter a pair."""
+    return aten.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def avg_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window.
+
+    Parameters
+    ----------
+    input : [N, C, H, W] or [C, H, W]
+    kernel_size, stride, padding : int or pair; the stride is the kernel size unless given
+    ceil_mode : let a last window start inside and end outside
+    count_include_pad : count padding zeros in the mean
+    divisor_override : divide by this instead of the window's size
+    """
+    kernel, pads = _pair(kernel_size), _pair(padding)
+    step = kernel if stride is None or stride == [] else _pair(stride)
+    return avg_pool2d_op(input, kernel, step, pads, ceil_mode, count_include_pad, divisor_override)
+
+
+@op(g=lambda u, g_shape: either(adaptive_avg_pool2d_op, u, list(g_shape[-2:])))
+def adaptive_avg_pool2d_backward(g: Array, input_size: Sequence[int]) -> Any:
+    """The gradient of `adaptive_avg_pool2d`."""
+    shaped = torch.empty(1, dtype=g.dtype).expand(tuple(input_size))
+    return aten._adaptive_avg_pool2d_backward(g, shaped)
+
+
+@op(
+    name="adaptive_avg_pool2d",
+    input=lambda g, input_shape: either(adaptive_avg_pool2d_backward, g, input_shape),
+)
+def adaptive_avg_pool2d_op(input: Array, output_size: Sequence[int]) -> Any:
+    """`adaptive_avg_pool2d` with the output size worked out."""
+    return aten._adaptive_avg_pool2d(input, output_size)
+
+
+def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
+    """The mean over windows that divide the plane into ``output_size`` (int or pair; None keeps a size)."""
+    given = [output_size, output_size] if output_size is None or isinstance(output_size, int) else list(output_size)
+    size = [n if want is None else want for n, want in zip(input.shape[-2:], given, strict=True)]
+    return adaptive_avg_pool2d_op(input, size)
