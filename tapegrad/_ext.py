@@ -27,12 +27,17 @@ def _check() -> None:
                 f"source folder with `pip install --no-build-isolation -e .`"
             )
         raise ImportError(f"tapegrad's extension _C is missing from {here}; in tapegrad's source folder: {_REINSTALL}")
-    built_for = Path(found.origin).with_name("_built_for.txt").read_text().strip()
+    try:
+        built_for = Path(found.origin).with_name("_built_for.txt").read_text().strip()
+    except OSError as error:
+        raise ImportError(
+            f"tapegrad's installation is incomplete ({error}); in tapegrad's source folder: {_REINSTALL}"
+        ) from error
     if _public(built_for) != _public(torch.__version__):
         raise ImportError(
             f"tapegrad's extension was built for torch {built_for}, found torch {torch.__version__}. "
-            f"Install the torch it was built for (pip install torch=={_public(built_for)}), or rebuild it for this one, "
-            f"in tapegrad's source folder: {_BUILD_HERE}"
+            f"Install the torch it was built for (pip install torch=={_public(built_for)}), or rebuild it for this "
+            f"one, in tapegrad's source folder: {_BUILD_HERE}"
         )
 
 

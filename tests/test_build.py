@@ -1,0 +1,157 @@
+"""The extension as it was built and as it is loaded: one OpenMP runtime, a readable refusal where it cannot load."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tapegrad._ext import _C
+
+TESTS = Path(__file__).parent
+ISAS = ("baseline", "avx2", "avx512")
+
+
+def python(*args: str, **env: str) -> subprocess.CompletedProcess:
+    """Runs a fresh interpreter, away from the source folder, which Python would put first on its path."""
+    return subprocess.run(
+        [sys.executable, *args],
+        cwd=TESTS,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def stderr_of(code: str, **env: str) -> str:
+    run = python("-c", code, **env)
+    assert run.returncode != 0, run.stdout
+    return run.stderr
+
+
+def supported(isa: str) -> bool:
+    if isa == "baseline":
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        return False
+    needs = {"avx2": {"avx2", "fma"}, "avx512": {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}}
+    return needs[isa] <= set(flags)
+
+
+def test_import_works_where_nothing_imported_torch_before():
+    run = python("-c", "import tapegrad._ext; print(tapegrad._ext._C.build_info()['torch'])")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == torch.__version__
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
+def test_one_openmp_runtime_is_mapped():
+    code = """if True:
+        import torch
+        from tapegrad._ext import _C
+        _C.conv2d(torch.ones(8, 8, 32, 32), torch.ones(8, 8, 3, 3), None, (1, 1), (1, 1), (1, 1), 1)
+        paths = {line.split()[-1] for line in open("/proc/self/maps") if "/lib" in line}
+        print(*sorted(p for p in paths if any(name in p for name in ("libgomp", "libomp", "libiomp"))))
+    """
+    run = python("-c", code)
+    assert run.returncode == 0, run.stderr
+    runtimes = run.stdout.split()
+    assert len(runtimes) == 1
+    assert "torch" in runtimes[0]
+
+
+def test_parallel_loop_uses_as_many_threads_as_torch_has():
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            assert _C.build_info()["threads"] == threads
+            assert _C.parallel_threads(64) == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_build_info_names_the_build():
+    info = _C.build_info()
+    assert set(info) == {"torch", "isa", "compiler", "openmp", "threads"}
+    assert info["isa"] in ISAS
+    assert info["openmp"] >= 201511
+
+
+def test_another_torch_is_refused_with_the_command_that_mends_it():
+    error = stderr_of("import torch; torch.__version__ = '9.8.7+cu1'; import tapegrad._ext")
+    built = torch.__version__
+    assert f"ImportError: tapegrad's extension was built for torch {built}, found torch 9.8.7+cu1" in error
+    assert "pip install --no-build-isolation" in error
+    assert f"pip install torch=={built.partition('+')[0]}" in error
+
+
+def test_same_release_of_torch_for_another_device_is_accepted():
+    release = torch.__version__.partition("+")[0]
+    run = python("-c", f"import torch; torch.__version__ = '{release}+cu1'; import tapegrad._ext")
+    assert run.returncode == 0, run.stderr
+
+
+def copy_of_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """folder/tapegrad with the loader alone, first on the path of the interpreters started next."""
+    import tapegrad._ext
+
+    package = folder / "tapegrad"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("_ext.py", "errors.py"):
+        shutil.copy(Path(tapegrad._ext.__file__).with_name(name), package / name)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return package
+
+
+def test_missing_extension_says_so(tmp_path, monkeypatch):
+    package = copy_of_loader(tmp_path, monkeypatch)
+    error = stderr_of("import tapegrad._ext")
+    assert f"ImportError: tapegrad's extension _C is missing from {package}" in error
+    assert "pip install --force-reinstall" in error
+
+
+def test_source_folder_without_the_extension_says_so(tmp_path, monkeypatch):
+    copy_of_loader(tmp_path, monkeypatch)
+    (tmp_path / "pyproject.toml").touch()
+    error = stderr_of("import tapegrad._ext")
+    assert f"ImportError: tapegrad was imported from its source folder {tmp_path}" in error
+    assert "pip install ." in error
+
+
+def test_unloadable_extension_says_so(tmp_path, monkeypatch):
+    package = copy_of_loader(tmp_path, monkeypatch)
+    name = Path(_C.__file__).name
+    (package / name).write_bytes(b"not a shared library")
+    assert "ImportError: tapegrad's installation is incomplete" in stderr_of("import tapegrad._ext")
+    (package / "_built_for.txt").write_text(torch.__version__)
+    error = stderr_of("import tapegrad._ext")
+    assert f"ImportError: tapegrad's extension cannot be loaded under torch {torch.__version__}" in error
+    assert "pip install --force-reinstall" in error
+
+
+def test_unknown_isa_is_refused():
+    error = stderr_of("import tapegrad._ext", TAPEGRAD_ISA="sse9")
+    assert "ImportError: TAPEGRAD_ISA=sse9: expected baseline, avx2 or avx512" in error
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_kernels_under_each_isa(isa):
+    if not supported(isa):
+        assert f"TAPEGRAD_ISA={isa}: this processor or this build has no {isa}" in stderr_of(
+            "import tapegrad._ext", TAPEGRAD_ISA=isa
+        )
+        return
+    if _C.build_info()["isa"] == isa:
+        return  # those files run under it in this process
+    files = ("test_kernels.py", "test_random_kernels.py")
+    run = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, TAPEGRAD_ISA=isa)
+    assert run.returncode == 0, run.stdout[-4000:]

@@ -1,0 +1,368 @@
+"""The extension's functions against plain torch: values, gradients, threads, bad input. Runs under every instruction
+set (test_build.py starts it again with TAPEGRAD_ISA)."""
+
+import itertools
+import math
+import os
+import random
+import threading
+import time
+
+import pytest
+import torch
+from kernel_checks import assert_same_for_all_threads
+from torch.nn import functional as F
+
+from tapegrad._ext import _C
+from tapegrad.errors import DTypeError, ShapeError
+
+# Rounding differs by the order of sums, so tolerances are relative to the largest value, times the dtype's epsilon.
+# The longest chain below has about 4000 terms; 64 epsilons hold for the random walk that their rounding is.
+ROUNDING = {torch.float32: 64 * 1.2e-7, torch.float64: 64 * 2.2e-16}
+DTYPES = (torch.float64, torch.float32)
+
+
+def rand(*size: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    assert actual.is_contiguous()
+    if expected.numel():
+        error = (actual - expected).abs().max().item()
+        assert error <= ROUNDING[actual.dtype] * max(1.0, expected.abs().max().item())
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """torch's threads spend milliseconds on products of this size where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# conv2d: rows of (N, C, H, W, OC, KH, KW, stride, padding, dilation, groups)
+
+FIXED = [
+    (1, 1, 1, 1, 1, 1, 1, (1, 1), (0, 0), (1, 1), 1),
+    (2, 3, 10, 10, 3, 3, 3, (1, 1), (1, 1), (1, 1), 1),
+    (2, 32, 16, 16, 32, 3, 3, (1, 1), (1, 1), (1, 1), 1),
+    (2, 32, 16, 16, 32, 3, 3, (2, 2), (1, 1), (1, 1), 1),
+    (1, 33, 5, 5, 17, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # more than kConvDepth rows
+    (3, 6, 9, 7, 12, 3, 2, (1, 2), (0, 3), (2, 1), 3),
+    (2, 5, 8, 8, 5, 3, 3, (1, 1), (1, 1), (1, 1), 5),  # depthwise
+    (2, 4, 8, 8, 8, 3, 3, (2, 1), (1, 2), (1, 2), 4),  # depthwise, two outputs a channel
+    (1, 2, 3, 70, 3, 1, 65, (1, 3), (0, 31), (1, 1), 1),
+    (2, 3, 4, 4, 2, 4, 4, (3, 3), (5, 5), (1, 1), 1),  # padding beyond the kernel
+    (1, 2, 2, 2, 2, 2, 2, (7, 7), (4, 4), (3, 3), 1),  # most taps in the padding
+    (16, 3, 15, 17, 4, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # the weight gradient sums in parts
+]
+
+
+def random_rows(count: int) -> list[tuple]:
+    choose = random.Random(5)
+    sizes = (1, 2, 3, 5, 15, 16, 17, 33)
+    rows = []
+    while len(rows) < count:
+        groups = choose.choice((1, 1, 1, 2, 3))
+        C, OC = groups * choose.choice((1, 2, 3, 5)), groups * choose.choice((1, 2, 3, 5, 9, 17))
+        H, W, KH, KW = choose.choice(sizes), choose.choice(sizes), choose.randint(1, 5), choose.randint(1, 5)
+        stride, padding, dilation = [(choose.randint(low, 3), choose.randint(low, 3)) for low in (1, 0, 1)]
+        reach = [d * (k - 1) + 1 for d, k in zip(dilation, (KH, KW), strict=True)]
+        if H + 2 * padding[0] >= reach[0] and W + 2 * padding[1] >= reach[1]:
+            rows.append((choose.randint(1, 3), C, H, W, OC, KH, KW, stride, padding, dilation, groups))
+    return rows
+
+
+def conv_tensors(row: tuple, dtype: torch.dtype):
+    N, C, H, W, OC, KH, KW, *params = row
+    x, w, b = rand(N, C, H, W, dtype=dtype), rand(OC, C // params[-1], KH, KW, dtype=dtype), rand(OC, dtype=dtype)
+    out = F.conv2d(x.double(), w.double(), b.double(), *params)
+    return x, w, b, rand(*out.shape, dtype=dtype, seed=1), params
+
+
+def check_conv2d(row: tuple, dtype: torch.dtype) -> None:
+    x, w, b, g, params = conv_tensors(row, dtype)
+    leaves = [t.double().requires_grad_() for t in (x, w, b)]
+    out = F.conv2d(*leaves, *params)
+    dx, dw, db = (t.to(dtype) for t in torch.autograd.grad(out, leaves, g.double()))
+    assert_close(_C.conv2d(x, w, b, *params), out.detach().to(dtype))
+    assert_close(_C.conv2d(x, w, None, *params), F.conv2d(x.double(), w.double(), None, *params).to(dtype))
+    assert_close(_C.conv2d_input_grad(g, w, x.shape, *params), dx)
+    assert_close(_C.conv2d_weight_grad(g, x, w.shape, *params), dw)
+    for actual, expected in zip(_C.conv2d_backward(g, x, w, *params, True, True, True), (dx, dw, db), strict=True):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", FIXED, ids=str)
+def test_conv2d_agrees_with_torch(row, dtype):
+    check_conv2d(row, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_conv2d_agrees_with_torch_on_odd_shapes(dtype):
+    for row in random_rows(120):
+        check_conv2d(row, dtype)
+
+
+def test_conv2d_backward_gives_none_for_what_is_not_needed():
+    x, w, _, g, params = conv_tensors(FIXED[1], torch.float32)
+    for needs in itertools.product((False, True), repeat=3):
+        result = _C.conv2d_backward(g, x, w, *params, *needs)
+        assert tuple(r is not None for r in result) == needs
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [FIXED[2], FIXED[5], FIXED[11]], ids=str)
+def test_conv2d_is_the_same_for_any_number_of_threads(row, dtype):
+    x, w, b, g, params = conv_tensors((16, *row[1:]), dtype)
+    assert_same_for_all_threads(
+        lambda: (_C.conv2d(x, w, b, *params), *_C.conv2d_backward(g, x, w, *params, True, True, True))
+    )
+
+
+def test_conv2d_accepts_any_memory_layout_and_changes_no_input():
+    x, w, b, g, params = conv_tensors(FIXED[5], torch.float32)
+    expected = _C.conv2d(x, w, b, *params)
+    laid_out = [x.to(memory_format=torch.channels_last), x.transpose(1, 3).contiguous().transpose(1, 3)]
+    for other in [*laid_out, x.clone().requires_grad_()]:
+        result = _C.conv2d(other, w.to(memory_format=torch.channels_last), b, *params)
+        assert torch.equal(result, expected)
+        assert not result.requires_grad
+    expanded = torch.ones(1, 1, 1, 1).expand(3, 6, 9, 7)
+    assert torch.equal(_C.conv2d(expanded, w, b, *params), _C.conv2d(expanded.contiguous(), w, b, *params))
+    kept = [t.clone() for t in (x, w, g)]
+    _C.conv2d_backward(g, x, w, *params, True, True, True)
+    assert all(torch.equal(a, b) for a, b in zip(kept, (x, w, g), strict=True))
+
+
+def test_conv2d_passes_nan_and_inf_through():
+    x = torch.zeros(1, 1, 5, 5)
+    x[0, 0, 2, 2], x[0, 0, 4, 0] = math.nan, math.inf
+    out = _C.conv2d(x, torch.ones(1, 1, 2, 2), None, (1, 1), (0, 0), (1, 1), 1)
+    assert out.isnan().nonzero()[:, 2:].tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert out.isinf().nonzero()[:, 2:].tolist() == [[3, 0]]
+
+
+def test_conv2d_of_nothing():
+    w, one, zero = torch.ones(2, 3, 3, 3), (1, 1), (0, 0)
+    x = torch.ones(0, 3, 5, 5)
+    out = _C.conv2d(x, w, torch.ones(2), one, zero, one, 1)
+    assert out.shape == (0, 2, 3, 3)
+    dx, dw, db = _C.conv2d_backward(out, x, w, one, zero, one, 1, True, True, True)
+    assert dx.shape == x.shape
+    assert torch.equal(dw, torch.zeros_like(w))
+    assert torch.equal(db, torch.zeros(2))
+    no_channels = _C.conv2d(torch.ones(1, 0, 5, 5), torch.ones(2, 0, 3, 3), torch.ones(2), one, zero, one, 1)
+    assert torch.equal(no_channels, torch.ones(1, 2, 3, 3))
+
+
+# linear
+
+LINEAR = [
+    *itertools.product((1, 2, 3, 5, 15, 16, 17, 33, 64, 65), (1, 17, 65), (1, 3, 16)),
+    *[(25, 25, 25), (7, 3, 2500), (3, 130, 784), (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1)],
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_agrees_with_torch(dtype):
+    for M, N, K in LINEAR:
+        x, w, b, g = (rand(*s, dtype=dtype, seed=i) for i, s in enumerate([(M, K), (N, K), (N,), (M, N)]))
+        X, W, B, G = (t.double() for t in (x, w, b, g))
+        assert_close(_C.linear(x, w, b), (X @ W.T + B).to(dtype))
+        assert_close(_C.linear(x, w, None), (X @ W.T).to(dtype))
+        dx, dw, db = _C.linear_backward(g, x, w, True, True, True)
+        assert_close(dx, (G @ W).to(dtype))
+        assert_close(dw, (G.T @ X).to(dtype))
+        assert_close(db, G.sum(0).to(dtype))
+
+
+def test_linear_keeps_leading_dimensions():
+    x, w, b = rand(2, 3, 5, 7), rand(4, 7), rand(4)
+    g = rand(2, 3, 5, 4)
+    assert_close(_C.linear(x, w, b), F.linear(x, w, b))
+    assert_close(_C.linear(x[0, 0, 0], w, b), F.linear(x[0, 0, 0], w, b))
+    dx, dw, db = _C.linear_backward(g.transpose(0, 1), x.transpose(0, 1), w, True, True, True)
+    assert_close(dx, (g @ w).transpose(0, 1).contiguous())
+    assert_close(dw, g.flatten(0, 2).T @ x.flatten(0, 2))
+    assert_close(db, g.sum((0, 1, 2)))
+    assert _C.linear_backward(g, x, w, False, True, False)[0::2] == (None, None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_is_the_same_for_any_number_of_threads(dtype):
+    for M, N, K in [(250, 130, 784), (5, 515, 300)]:
+        x, w, b, g = (rand(*s, dtype=dtype) for s in [(M, K), (N, K), (N,), (M, N)])
+        assert_same_for_all_threads(
+            lambda t=(x, w, b, g): (_C.linear(*t[:3]), *_C.linear_backward(t[3], *t[:2], True, True, True))
+        )
+
+
+def test_an_element_of_a_product_does_not_depend_on_where_it_stands():
+    x, w = rand(65, 33, dtype=torch.float32), rand(97, 33, dtype=torch.float32)
+    whole = _C.linear(x, w, None)
+    for m, n in [(0, 0), (64, 96), (7, 95), (63, 47), (64, 16)]:
+        assert _C.linear(x[m : m + 1], w[n : n + 1], None).item() == whole[m, n].item()
+
+
+# upsample_nearest2d
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_upsample_agrees_with_torch_for_any_size(dtype):
+    sizes = [1, 2, 3, 5, 15, 16, 17, 33]
+    outputs = sorted({f * s for s in sizes[:6] for f in (1, 2, 3, 4, 5)} | {7, 31})
+    for H, OH in itertools.product(sizes, outputs):
+        W, OW = sizes[(H + OH) % len(sizes)], outputs[(3 * H + OH) % len(outputs)]
+        x = rand(2, 3, H, W, dtype=dtype).requires_grad_()
+        expected = F.interpolate(x, (OH, OW))
+        assert torch.equal(_C.upsample_nearest2d(x, (OH, OW), None), expected)
+        g = rand(2, 3, OH, OW, dtype=dtype, seed=1)
+        assert_close(_C.upsample_nearest2d_backward(g, x.shape, None), torch.autograd.grad(expected, x, g)[0])
+
+
+def test_upsample_agrees_with_torch_for_any_scale():
+    for size, scale in itertools.product((1, 2, 3, 10, 33), (0.3, 0.5, 0.77, 1.1, 1.5, 2.0, 2.00001, 2.5, 3.0, 3.3)):
+        OH, OW = int(size * scale), int(17 * scale)
+        if OH == 0:
+            continue
+        x = rand(1, 2, size, 17)
+        g = rand(1, 2, OH, OW)
+        expected = torch.ops.aten.upsample_nearest2d(x, [OH, OW], scale, scale)
+        assert torch.equal(_C.upsample_nearest2d(x, (OH, OW), (scale, scale)), expected)
+        expected = torch.ops.aten.upsample_nearest2d_backward(g, [OH, OW], x.shape, scale, scale)
+        assert_close(_C.upsample_nearest2d_backward(g, x.shape, (scale, scale)), expected)
+
+
+def test_upsample_is_the_same_for_any_number_of_threads():
+    x, g = rand(50, 7, 16, 16, dtype=torch.float32), rand(50, 7, 48, 39, dtype=torch.float32)
+    assert_same_for_all_threads(
+        lambda: (_C.upsample_nearest2d(x, (48, 39), None), _C.upsample_nearest2d_backward(g, x.shape, None)),
+    )
+
+
+# the border
+
+ONE, ZERO = (1, 1), (0, 0)
+X, W = torch.ones(2, 6, 5, 5), torch.ones(4, 3, 3, 3)
+HUGE = 2**62
+
+
+def conv(x=X, w=W, b=None, stride=ONE, padding=ZERO, dilation=ONE, groups=2):
+    return _C.conv2d(x, w, b, stride, padding, dilation, groups)
+
+
+def hollow() -> torch.Tensor:
+    t = torch.ones(2, 6, 5, 5)
+    t.untyped_storage().resize_(0)
+    return t
+
+
+BAD = [
+    (lambda: conv(groups=1), ShapeError, r"conv2d: weight.shape\[1\] = 3 must equal input.shape\[1\] / groups = 6"),
+    (lambda: conv(groups=4), ShapeError, r"conv2d: input.shape\[1\] = 6 must be divisible by groups = 4"),
+    (lambda: conv(groups=3), ShapeError, r"conv2d: weight.shape\[0\] = 4 must be divisible by groups = 3"),
+    (lambda: conv(groups=0), ShapeError, "conv2d: groups must be at least 1, is 0"),
+    (lambda: conv(x=X[0]), ShapeError, r"conv2d: input must have 4 dimensions, has shape \[6, 5, 5\]"),
+    (lambda: conv(w=torch.tensor(1.0)), ShapeError, r"conv2d: weight must have 4 dimensions, has shape \[\]"),
+    (lambda: conv(b=torch.ones(3)), ShapeError, r"conv2d: bias.shape must be \[4\], is \[3\]"),
+    (lambda: conv(stride=(1, 0)), ShapeError, r"conv2d: stride\[1\] must be from 1 to 2147483647, is 0"),
+    (lambda: conv(padding=(-1, 0)), ShapeError, r"conv2d: padding\[0\] must be from 0 to .*, is -1"),
+    (lambda: conv(dilation=(0, 1)), ShapeError, r"conv2d: dilation\[0\] must be from 1 to .*, is 0"),
+    (lambda: conv(padding=(HUGE, 0)), ShapeError, r"conv2d: padding\[0\] must be"),
+    (lambda: conv(padding=(2**31 - 1,) * 2), ShapeError, "conv2d: a tensor of shape .* has too many elements"),
+    (lambda: conv(dilation=(3, 1)), ShapeError, r"conv2d: input.shape\[2\] \+ 2 \* padding = 5 must be at least"),
+    (lambda: conv(w=torch.ones(4, 3, 0, 3)), ShapeError, r"conv2d: weight.shape\[2\] must be at least 1, is 0"),
+    (lambda: conv(x=X.half()), DTypeError, "conv2d: input.dtype must be float32 or float64, is Half"),
+    (lambda: conv(x=X.long()), DTypeError, "conv2d: input.dtype must be float32 or float64, is Long"),
+    (lambda: conv(w=W.double()), DTypeError, "conv2d: weight.dtype must be Float as the other arguments', is Double"),
+    (lambda: conv(x=X.to("meta")), DTypeError, "conv2d: input must be a dense CPU tensor, is Meta"),
+    (lambda: conv(x=X.to_sparse()), DTypeError, "conv2d: input must be a dense CPU tensor, is SparseCPU"),
+    (lambda: conv(x=hollow()), ShapeError, "conv2d: input of shape .* needs 1200 bytes of storage, has 0"),
+    (
+        lambda: _C.conv2d_input_grad(torch.ones(1, 4, 3, 3), W, [1, 6, HUGE, HUGE], ONE, ZERO, ONE, 2),
+        ShapeError,
+        "conv2d_input_grad: a tensor of shape .* has too many elements",
+    ),
+    (
+        lambda: _C.conv2d_input_grad(torch.ones(1, 4, 3, 2), W, [1, 6, 5, 5], ONE, ZERO, ONE, 2),
+        ShapeError,
+        r"conv2d_input_grad: g.shape must be \[1, 4, 3, 3\], is \[1, 4, 3, 2\]",
+    ),
+    (
+        lambda: _C.conv2d_weight_grad(torch.ones(2, 4, 3, 3), X, [4, 3, -3, 3], ONE, ZERO, ONE, 2),
+        ShapeError,
+        "conv2d_weight_grad: sizes must not be negative",
+    ),
+    (
+        lambda: _C.linear(torch.ones(2, 3), torch.ones(4, 5), None),
+        ShapeError,
+        r"linear: input.shape\[-1\] = 3 must equal weight.shape\[1\] = 5",
+    ),
+    (lambda: _C.linear(torch.tensor(1.0), torch.ones(1, 1), None), ShapeError, "linear: input must have at least 1"),
+    (
+        lambda: _C.linear_backward(torch.ones(2, 3), torch.ones(2, 3), torch.ones(4, 3), True, True, True),
+        ShapeError,
+        r"linear_backward: g.shape must be \[2, 4\], is \[2, 3\]",
+    ),
+    (lambda: _C.upsample_nearest2d(X, (0, 4), None), ShapeError, r"output height and width .*, are \[0, 4\]"),
+    (lambda: _C.upsample_nearest2d(X, (HUGE, HUGE), None), ShapeError, "too many elements"),
+    (lambda: _C.upsample_nearest2d(X, (9, 9), (math.nan, 2.0)), ShapeError, "scales must be positive and finite"),
+    (lambda: _C.upsample_nearest2d_backward(X, [2, 5, 5, 5], None), ShapeError, r"g.shape\[:2\] = \[2, 6\]"),
+    (lambda: _C.random_uniform([2, -1], torch.float32, 0, 0), ShapeError, "sizes must not be negative"),
+    (lambda: _C.random_uniform([2], torch.int64, 0, 0), DTypeError, "dtype must be float32 or float64, is Long"),
+    (lambda: _C.random_int(3, 3, [2], 0, 0), ShapeError, "low = 3 must be below high = 3"),
+    (lambda: _C.random_bernoulli(1.5, [2], 0, 0), ShapeError, "p must be from 0 to 1, is 1.5"),
+    (lambda: _C.permutation(-1, 0, 0), ShapeError, "sizes must not be negative"),
+    (lambda: conv(x=None), TypeError, "incompatible function arguments"),
+    (lambda: conv(x=[1.0]), TypeError, "incompatible function arguments"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_result_beyond_memory_is_an_error():
+    with pytest.raises(RuntimeError, match="alloc"):
+        conv(padding=(2**20, 2**20))
+
+
+def test_a_lazily_negated_view_is_read_with_its_sign():
+    x = torch.randn(2, 6, 5, 5, dtype=torch.complex64).conj().imag
+    assert x.is_neg()
+    assert torch.equal(conv(x=x), conv(x=x.resolve_neg().contiguous()))
+
+
+def test_other_threads_run_while_a_kernel_does():
+    worker = threading.Thread(target=lambda: _C.random_normal([4_000_000], torch.float64, 0, 0))
+    ticks = 0
+    worker.start()
+    while worker.is_alive():
+        ticks += 1
+        time.sleep(0.001)
+    assert ticks > 5
+
+
+def test_forced_instruction_set_is_the_one_in_use():
+    forced = os.environ.get("TAPEGRAD_ISA")
+    assert forced in (None, "", _C.build_info()["isa"])
+
+
+def test_storage_use_count_and_version():
+    t = torch.zeros(3)
+    assert _C.storage_use_count(t) == 1
+    view = t[1:]
+    assert _C.storage_use_count(t) == _C.storage_use_count(view) == 2
+    del view
+    assert _C.storage_use_count(t) == 1
+    before = t._version
+    _C.bump_version(t)
+    assert t._version == before + 1
