@@ -21,9 +21,11 @@ from .errors import (
     TapeError,
     TapegradError,
 )
-from .func import grad
+from . import func
+from .derivatives import grad
 from .op import op
 from .ops import *
+from .recompute import checkpoint
 from .tape import (
     Entry,
     Tape,

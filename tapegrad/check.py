@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .errors import GradcheckError
-from .func import grad
+from .derivatives import grad
 from .ops import tensor
 from .tape import enable_grad, no_grad
 from .tensor import Tensor

@@ -31,10 +31,9 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import torch
 
-from . import tape
 from .errors import MutationError, ShapeError, TapeError
 from .explain import explain
-from .tape import Entry, Node, check_finite, describe, entry_of, mode, shape_of, user_frame
+from .tape import PACKAGE, Entry, Node, check_finite, describe, entry_of, mode, next_slot, shape_of, user_frame
 from .tensor import Tensor, raw
 
 P = ParamSpec("P")
@@ -152,7 +151,7 @@ class Op:
                 versions.append((i, [v._version for v in value]))
         entry.hooks = None
         entry._args = None
-        entry.seq = next(tape._sequence)
+        entry.seq = next_slot()
         frame = user_frame(2)
         entry._where = (frame.f_code, frame.f_lasti)
         several = isinstance(out, tuple | list)
@@ -405,7 +404,7 @@ def caller(op: Op, module: str = __name__) -> Any:
         "record": op.record,
         "constant": (lambda out: _constant(out[0])) if op.residuals else _constant,
     }
-    exec(compile(source, f"{tape.PACKAGE}op.py:{op.name}", "exec"), scope)
+    exec(compile(source, f"{PACKAGE}op.py:{op.name}", "exec"), scope)
     call = scope[op.name]
     call.__doc__ = op.doc
     call.__module__ = module

@@ -19,7 +19,7 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -46,7 +46,7 @@ DTYPE_NAMES = {
     torch.int64: "i64",
 }
 
-_sequence = itertools.count()
+next_slot = itertools.count().__next__  # process-wide; the one thing threads share
 
 
 # --- what this thread records ------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Leaf:
         self.dtype = dtype
         self.grad = grad
         self.hooks: dict[int, tuple[int, Hook]] | None = None
-        self.seq = next(_sequence)
+        self.seq = next_slot()
 
 
 class Entry:
@@ -281,9 +281,12 @@ def describe(value: Any) -> str:
 # --- the reverse replay ------------------------------------------------------------------------------------------
 
 
-def gather(roots: Iterable[Node]) -> list[Entry]:
-    """Every entry the roots depend on, in execution order. Iterative, so depth does not matter."""
-    stack = [entry_of(node) for node in roots]
+def gather(roots: Iterable[Node], frontier: Container[Node] = ()) -> list[Entry]:
+    """Every entry the roots depend on, in execution order, none beyond a frontier node.
+
+    Iterative, so depth does not matter.
+    """
+    stack = [entry_of(node) for node in roots if node not in frontier]
     seen: set[Entry] = set()
     while stack:
         entry = stack.pop()
@@ -292,7 +295,7 @@ def gather(roots: Iterable[Node]) -> list[Entry]:
         assert isinstance(entry, Entry)
         seen.add(entry)
         for parent in entry.parents:
-            if parent is not None:
+            if parent is not None and parent not in frontier:
                 stack.append(entry_of(parent))
     return sorted(seen, key=lambda entry: entry.seq)
 
@@ -332,17 +335,23 @@ class Slots(dict[Any, Any]):
 
 
 def replay(
-    seeds: Iterable[tuple[Node, Any]], *, wanted: set[Node] | None, create_graph: bool, retain_graph: bool
+    seeds: Iterable[tuple[Node, Any]],
+    *,
+    wanted: set[Node] | None,
+    create_graph: bool,
+    retain_graph: bool,
+    stop: bool = False,
 ) -> Slots:
     """Walk the tape backward from `seeds` and return the gradients of the leaves, or of the `wanted` nodes.
 
     ``seeds`` pairs each root with the gradient that flows into it: raw tensors, or `Tensor`s with ``create_graph``,
-    in which case the rules themselves are recorded.
+    in which case the rules themselves are recorded. With ``stop`` nothing beyond a wanted node is visited, so the
+    gradients are partial derivatives by the wanted nodes as if they were independent.
     """
     slots = Slots()
     for node, g in seeds:
         slots.contribute(node, g)
-    entries = gather(list(slots))
+    entries = gather(list(slots), wanted if stop and wanted is not None else ())
     visited = set(entries) if wanted is None else active_entries(entries, wanted)
     result = Slots()
 
@@ -362,8 +371,8 @@ def replay(
             for parent, dx in zip(entry.parents, gradients, strict=True):
                 if parent is not None and dx is not None:
                     slots.contribute(parent, dx, fresh)
-        for node, g in slots.items():  # what is left are leaves
-            hooks = node.hooks
+        for node, g in slots.items():  # what is left are leaves, or lies beyond the frontier
+            hooks = node.hooks if type(node) is Leaf else None
             if hooks:
                 g = run_hooks(hooks, 0, g)
             if wanted is None or node in wanted:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 
-from ._ext import _C
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
-from .tape import DTYPE_NAMES, Entry, Leaf, Node, Slots, describe, mode, replay
+from .tape import DTYPE_NAMES, Leaf, Node, Slots, describe, mode, replay
 
 Self = TypeVar("Self", bound="Tensor")
 

@@ -9,8 +9,8 @@ import torch
 
 from .._ext import _C
 from ..errors import TapeError
-from ..tensor import Tensor, functions, raw
 from ..tape import Leaf, mode
+from ..tensor import Tensor, functions, raw
 from . import activation, attention, conv, create, elementwise, linalg, loss, normalization, pool, random, reduce, shape
 from .activation import *
 from .attention import *

@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 
+
+
 def _embedding_rule(g: Any, input: Any, weight_shape: torch.Size, padding_idx: int | None) -> Any:
     """Each looked-up row's gradient added to its row; the padding row gets none."""
     if padding_idx is not None:

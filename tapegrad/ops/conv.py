@@ -29,6 +29,8 @@ __all__ = [
 
 
 
+
+
 def pair(value: Any, op_name: str, argument: str) -> tuple[int, int]:
     """``n`` and ``(n, n)`` both mean (n, n)."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -75,7 +77,7 @@ def conv2d_weight_grad(
 
 @op(
     name="conv2d",
-    
+
     input=lambda g, input_shape, weight, stride, padding, dilation, groups: (
         conv2d_input_grad(g, weight, input_shape, stride, padding, dilation, groups)
     ),

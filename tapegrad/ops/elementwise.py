@@ -82,6 +82,8 @@ __all__ = [
 ]
 
 
+
+
 Rule = Callable[..., Any]
 
 

@@ -17,6 +17,8 @@ __all__ = [
     "layer_norm",
 ]
 
+
+
 aten = torch.ops.aten
 
 

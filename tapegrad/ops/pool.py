@@ -18,6 +18,8 @@ __all__ = [
     "max_pool2d",
 ]
 
+
+
 aten = torch.ops.aten
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,18 @@ __all__ = [
     "randperm",
 ]
 
+
+
+
+
+class _Draws(threading.local):
+    """What this thread's random ops drew: noted in `log`, or taken from `again` instead of drawn anew."""
+
+    log: list[tuple[int, int]] | None = None
+    again: Iterator[tuple[int, int]] | None = None
+
+
+draws = _Draws()
 
 
 class Generator:
@@ -69,11 +81,16 @@ class Generator:
 
     def take(self, numel: int, dtype: torch.dtype) -> tuple[int, int]:
         """Reserve the blocks for ``numel`` numbers of ``dtype``: (seed, offset of the first)."""
-        blocks = _C.random_blocks(numel, dtype)
-        with self._lock:
-            offset = self.offset
-            self.offset = (offset + blocks) % 2**64
-            return self.seed, offset
+        if draws.again is not None:
+            at = next(draws.again)
+        else:
+            blocks = _C.random_blocks(numel, dtype)
+            with self._lock:
+                at = self.seed, self.offset
+                self.offset = (self.offset + blocks) % 2**64
+        if draws.log is not None:
+            draws.log.append(at)
+        return at
 
     def __getstate__(self) -> tuple[int, int]:
         return self.get_state()

@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 
+
+
 Dim: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
 

@@ -18,6 +18,7 @@ from ..op import Array, Arrays, either, op
 from ..tensor import Tensor, raw
 
 __all__ = [
+    "alias",
     "broadcast_to",
     "cat",
     "chunk",
@@ -58,6 +59,8 @@ __all__ = [
     "unsqueeze",
     "view",
 ]
+
+
 
 
 _reshaped_back = {"input": lambda g, input_shape: g.reshape(input_shape)}
@@ -208,6 +211,12 @@ def triu(input: Array, diagonal: int = 0) -> Any:
 def clone(input: Array) -> Any:
     """A copy in new memory, recorded."""
     return input.clone()
+
+
+@op(input=lambda g: g)
+def alias(input: Array) -> Any:
+    """The same storage under a node of its own."""
+    return input.detach()
 
 
 @op(input=lambda g: g)
