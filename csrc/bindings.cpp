@@ -90,9 +90,8 @@ void bind_conv2d(py::module_& m) {
       "conv2d_input_grad",
       [](const at::Tensor& g, const at::Tensor& weight, const Sizes& input_size, Pair stride, Pair padding,
          Pair dilation, int64_t groups) {
-        return unlocked(count(g) + count(weight), [&] {
-          return conv2d_input_grad(g, weight, input_size, {stride, padding, dilation, groups});
-        });
+        return unlocked(count(g) + count(weight),
+                        [&] { return conv2d_input_grad(g, weight, input_size, {stride, padding, dilation, groups}); });
       },
       py::arg("g"), py::arg("weight"), py::arg("input_size"), py::arg("stride"), py::arg("padding"),
       py::arg("dilation"), py::arg("groups"));
@@ -100,9 +99,8 @@ void bind_conv2d(py::module_& m) {
       "conv2d_weight_grad",
       [](const at::Tensor& g, const at::Tensor& input, const Sizes& weight_size, Pair stride, Pair padding,
          Pair dilation, int64_t groups) {
-        return unlocked(count(g) + count(input), [&] {
-          return conv2d_weight_grad(g, input, weight_size, {stride, padding, dilation, groups});
-        });
+        return unlocked(count(g) + count(input),
+                        [&] { return conv2d_weight_grad(g, input, weight_size, {stride, padding, dilation, groups}); });
       },
       py::arg("g"), py::arg("input"), py::arg("weight_size"), py::arg("stride"), py::arg("padding"),
       py::arg("dilation"), py::arg("groups"));
@@ -200,8 +198,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_random(m);
   m.def("build_info", &build_info);
   m.def("parallel_threads", &parallel_threads, py::arg("n"));
-  m.def("storage_use_count", [](const at::Tensor& t) { return static_cast<int64_t>(t.storage().use_count()); },
-        py::arg("t"));
+  m.def(
+      "storage_use_count", [](const at::Tensor& t) { return static_cast<int64_t>(t.storage().use_count()); },
+      py::arg("t"));
   m.def("bump_version", [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); }, py::arg("t"));
 }
 

@@ -17,9 +17,9 @@ struct Gemm {
   int64_t b_k, b_n;
   T* C;  // C[m * c_m + n]
   int64_t c_m;
-  const T* bias_m;  // [M] or null
-  const T* bias_n;  // [N] or null
-  bool carry;       // the chains go on from what C holds, instead of from zero
+  const T* bias_m = nullptr;  // [M] or null
+  const T* bias_n = nullptr;  // [N] or null
+  bool carry = false;         // the chains go on from what C holds, instead of from zero
 };
 
 // One convolution, its pointers as the kernel in question needs them.

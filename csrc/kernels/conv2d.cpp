@@ -85,8 +85,21 @@ void conv2d_forward(const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch) 
     do {
       const int64_t k1 = smaller(k0 + kConvDepth, K);
       im2col(a, x, k0, k1, p0, p1, scratch);
-      Gemm<T> product = {OC, p1 - p0, k1 - k0, a.w + group * OC * K + k0, K, 1, scratch, p1 - p0, 1,
-                         a.out + (n * a.OC + group * OC) * P + p0, P, k1 == K ? bias : nullptr, nullptr, k0 > 0};
+      const Gemm<T> product = {
+          .M = OC,
+          .N = p1 - p0,
+          .K = k1 - k0,
+          .A = a.w + group * OC * K + k0,
+          .a_m = K,
+          .a_k = 1,
+          .B = scratch,
+          .b_k = p1 - p0,
+          .b_n = 1,
+          .C = a.out + (n * a.OC + group * OC) * P + p0,
+          .c_m = P,
+          .bias_m = k1 == K ? bias : nullptr,
+          .carry = k0 > 0,
+      };
       gemm(product, static_cast<T*>(nullptr));
       k0 = k1;
     } while (k0 < K);
@@ -106,8 +119,20 @@ void conv2d_input_grad(const Conv2d<T>& a, int64_t begin, int64_t end, T* scratc
     do {
       const int64_t k1 = smaller(k0 + kConvDepth, K);
       gather_grad(a, g, k0, k1, p0, p1, scratch);
-      Gemm<T> product = {C, p1 - p0, k1 - k0, a.w + group * C * K + k0, K, 1, scratch, p1 - p0, 1,
-                         a.out + (n * a.C + group * C) * P + p0, P, nullptr, nullptr, k0 > 0};
+      const Gemm<T> product = {
+          .M = C,
+          .N = p1 - p0,
+          .K = k1 - k0,
+          .A = a.w + group * C * K + k0,
+          .a_m = K,
+          .a_k = 1,
+          .B = scratch,
+          .b_k = p1 - p0,
+          .b_n = 1,
+          .C = a.out + (n * a.C + group * C) * P + p0,
+          .c_m = P,
+          .carry = k0 > 0,
+      };
       gemm(product, static_cast<T*>(nullptr));
       k0 = k1;
     } while (k0 < K);
@@ -132,8 +157,20 @@ void conv2d_weight_grad(const Conv2d<T>& a, int64_t begin, int64_t end, T* scrat
       for (int64_t p0 = 0; p0 < P; p0 += kConvPixels<T>) {
         const int64_t p1 = smaller(p0 + kConvPixels<T>, P);
         im2col(a, x, k0, k1, p0, p1, scratch);
-        Gemm<T> product = {OC, k1 - k0, p1 - p0, g + p0, P, 1, scratch, 1, p1 - p0,
-                           dw, K, nullptr, nullptr, n > first || p0 > 0};
+        const Gemm<T> product = {
+            .M = OC,
+            .N = k1 - k0,
+            .K = p1 - p0,
+            .A = g + p0,
+            .a_m = P,
+            .a_k = 1,
+            .B = scratch,
+            .b_k = 1,
+            .b_n = p1 - p0,
+            .C = dw,
+            .c_m = K,
+            .carry = n > first || p0 > 0,
+        };
         gemm(product, pack);
       }
     }

@@ -18,8 +18,8 @@ static_assert(DEPTH * VECS * Vec<double>::N * 8 <= kScratchBytes / 2, "conv2d ke
 
 // C[0..MR)[0..columns) (+)= A @ B over K rows of B. `tail` columns of the last vector are real.
 template <class T, int MR, int NV, bool TAIL>
-void tile(const Gemm<T>& a, const T* A, const T* B, int64_t b_k, T* C, int64_t K, bool carry, int tail,
-          const T* bias_m, const T* bias_n) {
+void tile(const Gemm<T>& a, const T* A, const T* B, int64_t b_k, T* C, int64_t K, bool carry, int tail, const T* bias_m,
+          const T* bias_n) {
   using V = Vec<T>;
   V acc[MR][NV];
   for (int i = 0; i < MR; ++i)
@@ -90,8 +90,8 @@ void gemm(const Gemm<T>& a, T* scratch) {
         b_k = columns;
       }
       const bool last = k + depth == a.K;
-      panel<T, VECS>(a, columns, a.A + k * a.a_k, B, b_k, a.C + n, depth, a.carry || k > 0,
-                     last ? a.bias_m : nullptr, last && a.bias_n ? a.bias_n + n : nullptr);
+      panel<T, VECS>(a, columns, a.A + k * a.a_k, B, b_k, a.C + n, depth, a.carry || k > 0, last ? a.bias_m : nullptr,
+                     last && a.bias_n ? a.bias_n + n : nullptr);
       k += depth;
     } while (k < a.K);
   }

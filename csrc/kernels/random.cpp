@@ -33,7 +33,7 @@ inline uint64_t scale(uint64_t r, uint64_t range) {
   return static_cast<uint64_t>((static_cast<Wide>(r) * range) >> 64);
 }
 
-constexpr uint64_t kDraws = 0;                      // the stream of random_*
+constexpr uint64_t kDraws = 0;                     // the stream of random_*
 constexpr uint64_t kShuffles = uint64_t{1} << 63;  // + epoch, the streams of permutation
 
 inline int count(int64_t n, int64_t first, int per_block) {

@@ -27,9 +27,8 @@
 #define TG_PLAIN_KERNELS(X)                                                                                           \
   X(random_int, (int64_t* out, int64_t n, int64_t low, uint64_t range, uint64_t seed, uint64_t offset, int64_t begin, \
                  int64_t end))                                                                                        \
-  X(random_bernoulli,                                                                                                 \
-    (bool* out, int64_t n, double p, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))                     \
-  X(random_words, (uint32_t * out, uint64_t seed, uint64_t block, uint64_t stream, int64_t blocks))                   \
+  X(random_bernoulli, (bool* out, int64_t n, double p, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))   \
+  X(random_words, (uint32_t* out, uint64_t seed, uint64_t block, uint64_t stream, int64_t blocks))                    \
   X(permutation, (int64_t* out, int64_t n, uint64_t seed, uint64_t epoch))
 
 #define TG_POINTER(name, args) void(*name) args;

@@ -13,10 +13,14 @@ void repeat(const T* x, int64_t W, T* out) {
 template <class T>
 void resample_row(const Upsample<T>& a, const T* x, T* out) {
   switch (a.factor_w) {
-    case 1: return repeat<T, 1>(x, a.W, out);
-    case 2: return repeat<T, 2>(x, a.W, out);
-    case 3: return repeat<T, 3>(x, a.W, out);
-    case 4: return repeat<T, 4>(x, a.W, out);
+    case 1:
+      return repeat<T, 1>(x, a.W, out);
+    case 2:
+      return repeat<T, 2>(x, a.W, out);
+    case 3:
+      return repeat<T, 3>(x, a.W, out);
+    case 4:
+      return repeat<T, 4>(x, a.W, out);
     default:
       for (int64_t ow = 0; ow < a.OW; ++ow) out[ow] = x[a.columns[ow]];
   }

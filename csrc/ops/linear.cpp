@@ -60,8 +60,20 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const std::
   const at::Tensor out = make(s.out, x.scalar_type(), op);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    gemm<T>({s.M, s.N, s.K, data<T>(x), s.K, 1, data<T>(w), 1, s.K, mutable_data<T>(out), s.N, nullptr, data<T>(b),
-             false});
+    gemm<T>({
+        .M = s.M,
+        .N = s.N,
+        .K = s.K,
+        .A = data<T>(x),
+        .a_m = s.K,
+        .a_k = 1,
+        .B = data<T>(w),
+        .b_k = 1,
+        .b_n = s.K,
+        .C = mutable_data<T>(out),
+        .c_m = s.N,
+        .bias_n = data<T>(b),
+    });
   });
   return out;
 }
@@ -78,21 +90,43 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_backward(const at::Tensor&
     using T = decltype(zero);
     if (need_input) {  // [M, K] = g [M, N] @ weight [N, K]
       dx = make(x.sizes(), x.scalar_type(), op);
-      gemm<T>({s.M, s.K, s.N, data<T>(g), s.N, 1, data<T>(w), s.K, 1, mutable_data<T>(dx), s.K, nullptr, nullptr,
-               false});
+      gemm<T>({
+          .M = s.M,
+          .N = s.K,
+          .K = s.N,
+          .A = data<T>(g),
+          .a_m = s.N,
+          .a_k = 1,
+          .B = data<T>(w),
+          .b_k = s.K,
+          .b_n = 1,
+          .C = mutable_data<T>(dx),
+          .c_m = s.K,
+      });
     }
     if (need_weight) {  // [N, K] = g^T [N, M] @ input [M, K]
       dw = make(w.sizes(), x.scalar_type(), op);
-      gemm<T>({s.N, s.K, s.M, data<T>(g), 1, s.N, data<T>(x), s.K, 1, mutable_data<T>(dw), s.K, nullptr, nullptr,
-               false});
+      gemm<T>({
+          .M = s.N,
+          .N = s.K,
+          .K = s.M,
+          .A = data<T>(g),
+          .a_m = 1,
+          .a_k = s.N,
+          .B = data<T>(x),
+          .b_k = s.K,
+          .b_n = 1,
+          .C = mutable_data<T>(dw),
+          .c_m = s.K,
+      });
     }
     if (need_bias) {
       db = make({s.N}, x.scalar_type(), op);
       constexpr int64_t block = 64;  // columns in a unit
       at::parallel_for(0, (s.N + block - 1) / block, grain(static_cast<double>(s.M) * block),
                        [&](int64_t begin, int64_t end) {
-                         kernels_for<T>().column_sums(data<T>(g), s.M, s.N, begin * block,
-                                                      std::min(end * block, s.N), mutable_data<T>(db));
+                         kernels_for<T>().column_sums(data<T>(g), s.M, s.N, begin * block, std::min(end * block, s.N),
+                                                      mutable_data<T>(db));
                        });
     }
   });

@@ -27,9 +27,11 @@ int64_t random_blocks(int64_t numel, at::ScalarType dtype) {
   if (numel < 0) throw ShapeError("random_blocks: numel must not be negative, is " + std::to_string(numel));
   switch (dtype) {
     case at::kFloat:
-    case at::kBool: return numel / 4 + (numel % 4 != 0);
+    case at::kBool:
+      return numel / 4 + (numel % 4 != 0);
     case at::kDouble:
-    case at::kLong: return numel / 2 + numel % 2;
+    case at::kLong:
+      return numel / 2 + numel % 2;
     default:
       throw DTypeError(std::string("random_blocks: dtype must be float32, float64, int64 or bool, is ") +
                        c10::toString(dtype));

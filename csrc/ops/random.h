@@ -24,7 +24,7 @@ at::Tensor random_uniform(at::IntArrayRef size, at::ScalarType dtype, uint64_t s
 at::Tensor random_normal(at::IntArrayRef size, at::ScalarType dtype, uint64_t seed, uint64_t offset);
 at::Tensor random_int(int64_t low, int64_t high, at::IntArrayRef size, uint64_t seed, uint64_t offset);  // [low, high)
 at::Tensor random_bernoulli(double p, at::IntArrayRef size, uint64_t seed, uint64_t offset);  // bool, true with p
-at::Tensor permutation(int64_t n, uint64_t seed, uint64_t epoch);  // int64, of 0 .. n - 1
+at::Tensor permutation(int64_t n, uint64_t seed, uint64_t epoch);                             // int64, of 0 .. n - 1
 std::array<uint32_t, 4> philox(uint64_t block, uint64_t stream, uint64_t seed);
 
 // Blocks that `numel` elements consume: float32 and bool four to a block, float64 and int64 two.

@@ -68,11 +68,10 @@ at::Tensor upsample_nearest2d(const at::Tensor& input, std::array<int64_t, 2> ou
   const auto rows = sources(op, H, OH, along(scales, 0)), columns = sources(op, W, OW, along(scales, 1));
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    const Upsample<T> a = {H, W, OH, OW, data<T>(x), mutable_data<T>(out), rows.data(), columns.data(),
-                           whole_factor(columns, W)};
-    at::parallel_for(0, x.size(0) * x.size(1), grain(static_cast<double>(OH) * OW), [&](int64_t begin, int64_t end) {
-      kernels_for<T>().upsample_nearest2d(a, begin, end);
-    });
+    const Upsample<T> a = {
+        H, W, OH, OW, data<T>(x), mutable_data<T>(out), rows.data(), columns.data(), whole_factor(columns, W)};
+    at::parallel_for(0, x.size(0) * x.size(1), grain(static_cast<double>(OH) * OW),
+                     [&](int64_t begin, int64_t end) { kernels_for<T>().upsample_nearest2d(a, begin, end); });
   });
   return out;
 }
@@ -95,9 +94,8 @@ at::Tensor upsample_nearest2d_backward(const at::Tensor& grad, at::IntArrayRef i
   by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
     const Upsample<T> a = {H, W, OH, OW, data<T>(g), mutable_data<T>(dx), rows.data(), columns.data(), 0};
-    at::parallel_for(0, g.size(0) * g.size(1), grain(static_cast<double>(OH) * OW), [&](int64_t begin, int64_t end) {
-      kernels_for<T>().upsample_nearest2d_backward(a, begin, end);
-    });
+    at::parallel_for(0, g.size(0) * g.size(1), grain(static_cast<double>(OH) * OW),
+                     [&](int64_t begin, int64_t end) { kernels_for<T>().upsample_nearest2d_backward(a, begin, end); });
   });
   return dx;
 }
