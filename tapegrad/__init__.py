@@ -1,16 +1,18 @@
 """tapegrad: a compiled tape-based autodiff on torch tensors.
 
-    >>> import tapegrad as tg
-    >>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    >>> (x * x).sum().backward()
-    >>> x.grad
-    Tensor([2., 4., 6.])
+>>> import tapegrad as tg
+>>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+>>> (x * x).sum().backward()
+>>> x.grad
+Tensor([2., 4., 6.])
 """
 
+from . import _ext  # isort: skip  # before everything: says what to do where the extension cannot be loaded
 from torch import bool, float32, float64, int8, int16, int32, int64, uint8
 
-from . import _ext  # first of all: says what to do where the extension cannot be loaded
+from . import data, func, nn, optim
 from .check import gradcheck, gradgradcheck
+from .derivatives import grad
 from .errors import (
     CompileError,
     DTypeError,
@@ -21,8 +23,7 @@ from .errors import (
     TapeError,
     TapegradError,
 )
-from . import func
-from .derivatives import grad
+from .interchange import from_torch, load, save, to_torch
 from .op import op
 from .ops import *
 from .recompute import checkpoint

@@ -24,9 +24,7 @@ def _outputs(f: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
     return [y for y in outs if y.is_floating_point()]
 
 
-def gradcheck(
-    f: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
-) -> bool:
+def gradcheck(f: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3) -> bool:
     """Compare every entry of f's Jacobian with a central difference ``(f(x + eps) - f(x - eps)) / (2 eps)``.
 
     Parameters

@@ -54,7 +54,9 @@ def _dim(name: str, values: Named) -> str | None:
         for dim in dims if isinstance(dims, list | tuple) else [dims]:
             if x is not None and isinstance(dim, int) and not -max(x.ndim, 1) <= dim < max(x.ndim, 1):
                 bound = max(x.ndim, 1)
-                return f"{name}: {key} = {dim} must lie in [{-bound}, {bound - 1}] for an input of shape {list(x.shape)}"
+                return (
+                    f"{name}: {key} = {dim} must lie in [{-bound}, {bound - 1}] for an input of shape {list(x.shape)}"
+                )
     return None
 
 

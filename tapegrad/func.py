@@ -56,6 +56,7 @@ class _Call:
             out = f(*replaced)
         if aux and (not isinstance(out, tuple) or len(out) != 2):
             raise TypeError(f"{name}: with has_aux=True, f must return (output, aux); got {type(out).__name__}")
+        self.aux: Any
         self.output, self.aux = out if aux else (out, None)
         leaves, self.structure = pytree.tree_flatten(self.output)
         for leaf in leaves:
@@ -100,9 +101,7 @@ class _Call:
         """``sum_i d output_k / d variable_i . t_i`` for every output."""
         create = mode.record and (self.nested or any(t._node is not None for t in tangents))
         pushed = forward_replay(self.outputs, list(zip(self.nodes, tangents, strict=True)), create)
-        return [
-            Tensor(torch.zeros_like(y.data)) if t is None else t for y, t in zip(self.outputs, pushed, strict=True)
-        ]
+        return [Tensor(torch.zeros_like(y.data)) if t is None else t for y, t in zip(self.outputs, pushed, strict=True)]
 
 
 def _numbers(argnums: int | Sequence[int], count: int, name: str) -> list[int]:
@@ -123,7 +122,7 @@ def _matching(values: Any, call: _Call, like: list[Tensor], structure: Any, what
     for t, y in zip(tensors, like, strict=True):
         if t.shape != y.shape:
             raise ShapeError(f"{call.name}: {what} must have shape {list(y.shape)}; got {list(t.shape)}")
-    return [t if t.dtype is y.dtype else t.to(y.dtype) for t, y in zip(tensors, like, strict=True)]  # type: ignore[attr-defined]
+    return [t if t.dtype is y.dtype else t.to(y.dtype) for t, y in zip(tensors, like, strict=True)]
 
 
 # --- transforms --------------------------------------------------------------------------------------------------
@@ -160,7 +159,9 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, *, has_aux: bool = F
     return (*result, call.released(call.aux)) if has_aux else result
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that returns ``(f(*args), gradient)``; f must return one element.
 
     Parameters
@@ -211,7 +212,7 @@ def _stacked(rows: list[Tensor], leading: torch.Size, rest: torch.Size, dtype: t
     """Rows as one tensor of shape leading + rest."""
     if not rows:
         return Tensor(torch.zeros([*leading, *rest], dtype=dtype))
-    return stack(rows).reshape([*leading, *rest])  # type: ignore[attr-defined, no-any-return]
+    return stack(rows).reshape([*leading, *rest])
 
 
 def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: bool = False) -> Callable[..., Any]:
@@ -253,7 +254,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
                 start += x.numel()
                 turned = _stacked(block, x.shape, y.shape, y.dtype)
                 order = [*range(x.ndim, x.ndim + y.ndim), *range(x.ndim)]
-                blocks.append(turned.permute(order))  # type: ignore[attr-defined]
+                blocks.append(turned.permute(order))
             parts = call.by_argument(blocks)
             jacobians.append(parts[0] if isinstance(argnums, int) else tuple(parts))
         result = pytree.tree_unflatten(jacobians, call.structure)

@@ -39,7 +39,7 @@ from .tensor import Tensor, raw
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
-Array: TypeAlias = Any  # in a forward function: a torch.Tensor (or a Python number); for the caller: anything array-like
+Array: TypeAlias = Any  # in a forward function a torch.Tensor or a number; for the caller anything array-like
 Arrays: TypeAlias = Sequence[Any]  # a sequence of arrays, as `cat` takes
 
 registry: dict[str, Op] = {}  # every op by name; the table of ops in the tests is checked against it
@@ -74,6 +74,7 @@ class Op:
     arguments : names of the forward function's arguments, in order
     arrays : names of those that may be arrays
     rules : gradient rule by argument name
+    call : the public function
     fresh : every gradient it returns is a new tensor that nobody else holds
     """
 
@@ -102,6 +103,7 @@ class Op:
         self.rules = {name: Rule(rule, self.environment, self.name) for name, rule in rules.items()}
         self.backward = None if backward is None else Rule(backward, [*self.environment, "needs"], self.name)
         self.fresh = backward is not None
+        self.call: Callable[..., Any] = forward  # the public function, once `caller` has made it
         self._keep: dict[tuple[bool, ...], tuple[list[int], list[tuple[int, int]]]] = {}
 
     def __repr__(self) -> str:
@@ -143,7 +145,8 @@ class Op:
         entry = Entry.__new__(Entry)
         entry.op = self
         entry.env = env
-        entry.versions = versions = []
+        versions: list[tuple[int, Any]] = []
+        entry.versions = versions
         for i, value in enumerate(env):
             if isinstance(value, torch.Tensor):
                 versions.append((i, value._version))
@@ -202,7 +205,8 @@ class Op:
         if self.variadic:
             grads = self.rules[self.arrays[0]](g, env)
         elif self.backward is not None and not recorded:
-            grads = self.backward(g, [*env, *[None] * (len(self.environment) - len(env)), [p is not None for p in parents]])
+            padding = [None] * (len(self.environment) - len(env))
+            grads = self.backward(g, [*env, *padding, [p is not None for p in parents]])
         else:
             grads = [
                 None if node is None else self.rules[name](g, env)
@@ -411,6 +415,7 @@ def caller(op: Op, module: str = __name__) -> Any:
     call.__qualname__ = op.name
     call.__signature__ = op.signature
     call.op = op
+    op.call = call
     registry[op.name] = op
     return call
 
@@ -446,10 +451,10 @@ def _raw_sequence(values: Any, op_name: str, argument: str) -> tuple[list[torch.
     return raws, nodes if any(n is not None for n in nodes) else None
 
 
-def either(function: Callable[P, Tensor], *args: P.args, **kwargs: P.kwargs) -> Any:
-    """Call an op inside a rule: recorded if an argument is a `Tensor`, else its bare forward function."""
+def either(name: str, *args: Any) -> Any:
+    """Call a registered op inside a rule: recorded if an argument is a `Tensor`, else its bare forward function."""
+    op = registry[name]
     if any(isinstance(a, Tensor) for a in args):
-        return function(*args, **kwargs)
-    operation: Op = function.op  # type: ignore[attr-defined]
-    out = operation.forward(*args, **kwargs)
-    return out[0] if operation.residuals else out
+        return op.call(*args)
+    out = op.forward(*args)
+    return out[0] if op.residuals else out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,6 +77,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     tensors = [flat[i] for i in places]
     returned: list[Any] = []
 
+    @functools.wraps(f)
     def call(variables: list[Tensor]) -> list[Tensor]:
         leaves = list(flat)
         for i, v in zip(places, variables, strict=True):
@@ -87,8 +89,12 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     start = next_slot()
     variables = [Tensor(x.data, x._node is not None) for x in tensors]
     drawn: list[tuple[int, int]] = []
-    with _drawing(drawn, draws.again):
-        outputs = call(variables)
+    open_tapes, mode.tapes = mode.tapes, ()  # the inside is not what will be differentiated
+    try:
+        with _drawing(drawn, draws.again):
+            outputs = call(variables)
+    finally:
+        mode.tapes = open_tapes
     own = {v._node for v in variables}
     others = _reached([y for y in outputs if isinstance(y, Tensor)], own, start)
     flat = [None if i in places else value for i, value in enumerate(flat)]  # `call` must not hold the arguments

@@ -85,6 +85,7 @@ class set_grad_enabled:
 
 def _during(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` run inside a fresh `context()` on every call."""
+
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         with context():
@@ -275,7 +276,7 @@ def describe(value: Any) -> str:
         return f"{DTYPE_NAMES.get(value.dtype, str(value.dtype))}{list(value.shape)}"
     if isinstance(value, list | tuple) and any(isinstance(item, torch.Tensor) for item in value):
         return "[" + ", ".join(describe(item) for item in value) + "]"
-    return repr(value)
+    return getattr(value, "__qualname__", None) or repr(value)
 
 
 # --- the reverse replay ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from ._methods import Methods
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from .tape import DTYPE_NAMES, Leaf, Node, Slots, describe, mode, replay
 
@@ -76,7 +77,7 @@ def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) ->
 # --- Tensor ------------------------------------------------------------------------------------------------------
 
 
-class Tensor:
+class Tensor(Methods):
     """A torch tensor with a gradient and a place on the tape.
 
     Parameters
@@ -188,12 +189,12 @@ class Tensor:
     @property
     def T(self) -> Tensor:
         """The transpose: all dimensions reversed."""
-        return functions["permute"](self, tuple(range(self.ndim))[::-1])  # type: ignore[no-any-return]
+        return self.permute(tuple(range(self.ndim))[::-1])
 
     @property
     def mT(self) -> Tensor:
         """The matrix transpose: the last two dimensions swapped."""
-        return functions["transpose"](self, -2, -1)  # type: ignore[no-any-return]
+        return self.transpose(-2, -1)
 
     def size(self, dim: int | None = None) -> Any:
         """``shape``, or one size of it."""
@@ -334,7 +335,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self.data.ndim == 0:
             raise TypeError("iteration over a 0-dim tensor")
-        return iter(functions["unbind"](self))
+        return iter(self.unbind())
 
     def __contains__(self, value: Any) -> bool:
         return bool((self.data == raw(value, "in", "value")).any())
@@ -382,7 +383,7 @@ class Tensor:
         """``torch.NAME(tensor)`` is ``tg.NAME(tensor)``, recorded; what tapegrad has no op for is refused by name."""
         name = function.__name__
         if name.startswith("__i") and name.endswith("__") and name not in ("__invert__",):
-            raise TapeError(f"torch.Tensor.{name}: writing a tapegrad Tensor into a torch tensor would lose its gradient")
+            raise TapeError(f"torch.Tensor.{name}: a tapegrad Tensor written into a torch tensor loses its gradient")
         reflected = name.startswith("__r") and f"__{name[3:]}" in _OPERATORS
         plain_name = _OPERATORS.get(f"__{name[3:]}" if reflected else name, name)
         found = functions.get(plain_name)
@@ -404,7 +405,7 @@ class Tensor:
                 advice = "update a leaf inside `with tg.no_grad():`, or " + advice
             raise TapeError(f"{what}: a value the tape follows cannot be changed in place; {advice}")
         if needs and not self.is_leaf:
-            raise TapeError(f"{what}: the recorded output of an op cannot be changed in place; change x.detach().clone()")
+            raise TapeError(f"{what}: a recorded output cannot be changed in place; change x.detach().clone()")
         return self.data
 
     def zero_(self: Self) -> Self:
@@ -478,7 +479,7 @@ def collect(gradients: Slots) -> None:
     for leaf, g in gradients.items():
         before = leaf.grad
         if isinstance(g, Tensor):
-            leaf.grad = g.clone() if before is None else before + g  # type: ignore[attr-defined]
+            leaf.grad = g.clone() if before is None else before + g
         elif before is None:
             own = leaf in gradients.owned and g.is_contiguous()
             leaf.grad = Tensor._made(g if own else g.clone(memory_format=torch.contiguous_format), None)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .._ext import _C
-from ..errors import TapeError
+from ..errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from ..tape import Leaf, mode
 from ..tensor import Tensor, functions, raw
 from . import activation, attention, conv, create, elementwise, linalg, loss, normalization, pool, random, reduce, shape
@@ -24,6 +24,7 @@ from .pool import *
 from .random import *
 from .reduce import *
 from .shape import *
+from .shape import as_index, setitem_op
 
 __all__ = [
     *activation.__all__,
@@ -51,7 +52,8 @@ _NOT_METHODS = {
     *normalization.__all__,
     *pool.__all__,
     *random.__all__,
-    *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad", "where", "diagonal_backward", "getitem", "getitem_backward"),
+    *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad_nd", "where"),
+    *("diagonal_backward", "getitem", "getitem_backward"),
 }
 
 # methods that take sizes or dims one by one, too: x.reshape(2, 3)
@@ -96,7 +98,10 @@ _IN_PLACE = {  # method: operator
 
 
 def _swapped(op: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, other: op(other, self)
+    def method(self: Tensor, other: Any) -> Any:
+        return op(other, self)
+
+    return method
 
 
 def _spread(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +122,7 @@ def _in_place(name: str) -> Callable[..., Any]:
         try:
             change(*[raw(value, name, f"argument {i + 1}") for i, value in enumerate(args)], **named)
         except RuntimeError as error:
-            raise shape.ShapeError(f"{name}: {str(error).splitlines()[0]}") from error
+            raise ShapeError(f"{name}: {str(error).splitlines()[0]}") from error
         return self
 
     method.__name__ = name
@@ -143,11 +148,13 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
         try:
             storage[index] = raw(value, "setitem", "value")
         except (RuntimeError, IndexError) as error:
-            kind = shape.IndexShapeError if isinstance(error, IndexError) else shape.ShapeError
+            kind = IndexShapeError if isinstance(error, IndexError) else ShapeError
             raise kind(f"setitem: {str(error).splitlines()[0]}") from error
         return
     if isinstance(self._node, Leaf):
-        raise TapeError("setitem: a leaf that requires a gradient cannot be written to; write to a clone, or under no_grad")
+        raise TapeError(
+            "setitem: a leaf that requires a gradient cannot be written to; write to a clone, or under no_grad"
+        )
     if self.data._is_view() or _C.storage_use_count(self.data) > 1:
         raise TapeError(
             "setitem: the tensor shares memory with another one, whose recorded value would change with it; "
@@ -170,14 +177,23 @@ def _to(self: Tensor, *args: Any, dtype: torch.dtype | None = None, copy: bool =
         elif isinstance(arg, bool):
             copy = copy or arg
         elif torch.device(arg).type != "cpu":
-            raise shape.DTypeError(f"to: device {arg!r} is not the CPU, the only one tapegrad has")
+            raise DTypeError(f"to: device {arg!r} is not the CPU, the only one tapegrad has")
     if dtype is None or dtype is self.dtype:
         return clone(self) if copy else self
     if not dtype.is_floating_point:
         return Tensor(self.data.to(dtype))
     if dtype not in (torch.float32, torch.float64):
-        raise shape.DTypeError(f"to: dtype must be float32, float64, an integer type or bool; got {dtype}")
+        raise DTypeError(f"to: dtype must be float32, float64, an integer type or bool; got {dtype}")
     return to_dtype(self, dtype)
+
+
+_CASTS = {
+    "float": torch.float32,
+    "double": torch.float64,
+    "long": torch.int64,
+    "int": torch.int32,
+    "bool": torch.bool,
+}
 
 
 def _cast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -188,35 +204,24 @@ def _cast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     return method
 
 
-def _bind() -> None:
-    for name in __all__:
-        if name not in _NOT_METHODS and name[0].islower():
-            setattr(Tensor, name, _spread(functions[name]) if name in _SPREAD else functions[name])
-    for name, (op, swap) in _OPERATORS.items():
-        setattr(Tensor, name, _swapped(op) if swap else op)
-    for name, operator in _IN_PLACE.items():
-        setattr(Tensor, name, _in_place(name))
-        if operator is not None:
-            setattr(Tensor, operator, getattr(Tensor, name))
-    for name, dtype in (("float", torch.float32), ("double", torch.float64), ("long", torch.int64)):
-        setattr(Tensor, name, _cast(dtype))
-    members: dict[str, Any] = {
-        "__eq__": _compared(eq),
-        "__ne__": _compared(ne),
-        "__getitem__": getitem,
-        "__setitem__": _setitem,
-        "to": _to,
-        "where": lambda self, condition, other: where(condition, self, other),
-        "t": lambda self: transpose(self, 0, 1) if self.ndim > 1 else self,
-        "view_as": lambda self, other: view(self, tuple(other.shape)),
-        "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
-        "expand_as": lambda self, other: expand(self, tuple(other.shape)),
-        "type_as": lambda self, other: _to(self, other.dtype),
-        "int": _cast(torch.int32),
-        "bool": _cast(torch.bool),
-    }
-    for name, member in members.items():
-        setattr(Tensor, name, member)
-
-
-_bind()
+METHODS: dict[str, Callable[..., Any]] = {
+    **{name: functions[name] for name in __all__ if name not in _NOT_METHODS and name[0].islower()},
+    **{name: _spread(functions[name]) for name in _SPREAD},
+    **{name: _swapped(op) if swap else op for name, (op, swap) in _OPERATORS.items()},
+    **{name: _in_place(name) for name in _IN_PLACE},
+    **{operator: _in_place(name) for name, operator in _IN_PLACE.items() if operator},
+    **{name: _cast(dtype) for name, dtype in _CASTS.items()},
+    "__eq__": _compared(eq),
+    "__ne__": _compared(ne),
+    "__getitem__": getitem,
+    "__setitem__": _setitem,
+    "to": _to,
+    "where": lambda self, condition, other: where(condition, self, other),
+    "t": lambda self: transpose(self, 0, 1) if self.ndim > 1 else self,
+    "view_as": lambda self, other: view(self, tuple(other.shape)),
+    "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
+    "expand_as": lambda self, other: expand(self, tuple(other.shape)),
+    "type_as": lambda self, other: _to(self, other.dtype),
+}
+for _name, _method in METHODS.items():
+    setattr(Tensor, _name, _method)

@@ -33,8 +33,6 @@ __all__ = [
 
 
 
-
-
 @op(input=lambda g, out: torch.where(out <= 0, 0, g))
 def relu(input: Array) -> Any:
     """``y = max(0, x)``; slope 0 at 0."""
@@ -66,9 +64,14 @@ def log_softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
+def _below(x: Any, bound: float) -> Any:
+    """min(x, bound) with slope 0 at the bound: torch's second derivatives there are those of the linear side."""
+    return torch.where(x >= bound, bound, x)
+
+
 def _exp_below(x: Any) -> Any:
     """e**min(x, 0): the exponential branch of a function that is linear above 0."""
-    return torch.exp(torch.clamp(x, max=0.0))
+    return torch.exp(_below(x, 0.0))
 
 
 @op(input=lambda g, input, alpha: torch.where(input > 0, g, g * alpha * _exp_below(input)))
@@ -77,11 +80,7 @@ def elu(input: Array, alpha: float = 1.0) -> Any:
     return torch.nn.functional.elu(input, alpha)
 
 
-@op(
-    input=lambda g, input: torch.where(
-        input > 0, g * _SELU_SCALE, g * (_SELU_SCALE * _SELU_ALPHA) * _exp_below(input)
-    )
-)
+@op(input=lambda g, input: torch.where(input > 0, g * _SELU_SCALE, g * (_SELU_SCALE * _SELU_ALPHA) * _exp_below(input)))
 def selu(input: Array) -> Any:
     """``y = s x for x > 0, s a (e**x - 1) otherwise``, s = 1.0507, a = 1.6733 (Klambauer et al., 2017)."""
     return torch.selu(input)
@@ -137,11 +136,7 @@ def mish(input: Array) -> Any:
     return torch.nn.functional.mish(input)
 
 
-@op(
-    input=lambda g, input, beta, threshold: torch.where(
-        input * beta > threshold, g, g * torch.sigmoid(input * beta)
-    )
-)
+@op(input=lambda g, input, beta, threshold: torch.where(input * beta > threshold, g, g * torch.sigmoid(_below(input * beta, threshold))))
 def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """``y = ln(1 + e**(beta x)) / beta``, and x itself where ``beta x > threshold``."""
     return torch.nn.functional.softplus(input, beta, threshold)
@@ -159,17 +154,13 @@ def logsigmoid(input: Array) -> Any:
     return torch.nn.functional.logsigmoid(input)
 
 
-@op(
-    input=lambda g, input, min_val, max_val: torch.where(
-        torch.logical_or(input <= min_val, input >= max_val), 0, g
-    )
-)
+@op(input=lambda g, input, min_val, max_val: torch.where(torch.logical_and(input > min_val, input < max_val), g, 0))
 def hardtanh(input: Array, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """``y = min(max(x, min_val), max_val)``; slope 0 at both bounds, as torch's."""
     return torch.nn.functional.hardtanh(input, min_val, max_val)
 
 
-@op(input=lambda g, input: torch.where(torch.logical_or(input <= 0, input >= 6), 0, g))
+@op(input=lambda g, input: torch.where(torch.logical_and(input > 0, input < 6), g, 0))
 def relu6(input: Array) -> Any:
     """``y = min(max(x, 0), 6)``; slope 0 at both bounds."""
     return torch.nn.functional.relu6(input)

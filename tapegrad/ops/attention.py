@@ -23,17 +23,24 @@ __all__ = [
 
 
 
-
-def _embedding_rule(g: Any, input: Any, weight_shape: torch.Size, padding_idx: int | None) -> Any:
+def _embedding_rule(
+    g: Any, input: Any, weight_shape: torch.Size, padding_idx: int | None, scale_grad_by_freq: bool
+) -> Any:
     """Each looked-up row's gradient added to its row; the padding row gets none."""
     if padding_idx is not None:
-        g = torch.where((input == padding_idx).unsqueeze(-1), 0, g)
+        g = torch.where((input == padding_idx % weight_shape[0]).unsqueeze(-1), 0, g)
+    if scale_grad_by_freq:
+        index = input.data if isinstance(input, Tensor) else input
+        count = torch.bincount(index.reshape(-1), minlength=weight_shape[0])
+        g = g / count[index].unsqueeze(-1)
     rows = g.reshape(-1, weight_shape[1])
     return torch.index_add(torch.zeros(weight_shape, dtype=g.dtype), 0, input.reshape(-1), rows)
 
 
 @op(weight=_embedding_rule)
-def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Any:
+def embedding(
+    input: Array, weight: Array, padding_idx: int | None = None, *, scale_grad_by_freq: bool = False
+) -> Any:
     """``y[...] = weight[input[...]]``: rows looked up by index.
 
     Parameters
@@ -41,6 +48,7 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> An
     input : integers in [0, num_embeddings), any shape
     weight : [num_embeddings, embedding_dim]
     padding_idx : row that gets no gradient; negative counts from the end
+    scale_grad_by_freq : divide each row's gradient by how often it was looked up
 
     Returns [*input.shape, embedding_dim].
     """
@@ -100,5 +108,7 @@ def scaled_dot_product_attention(
         scores = where(mask, scores, -math.inf) if mask.dtype is torch.bool else scores + attn_mask
         blind = (scores.data == -math.inf).all(-1, keepdim=True)
         if bool(blind.any()):
-            return matmul(dropout(where(blind, 0, softmax(where(blind, 0, scores), -1)), dropout_p, generator=generator), value)
+            return matmul(
+                dropout(where(blind, 0, softmax(where(blind, 0, scores), -1)), dropout_p, generator=generator), value
+            )
     return matmul(dropout(softmax(scores, -1), dropout_p, generator=generator), value)

@@ -12,7 +12,7 @@ from .._ext import _C
 from ..errors import ShapeError
 from ..op import Array, either, op
 from ..tensor import Tensor, raw
-from .shape import constant_pad, pad, reshape, squeeze, unsqueeze
+from .shape import constant_pad_nd, pad, reshape, squeeze, unsqueeze
 
 __all__ = [
     "conv1d",
@@ -26,8 +26,6 @@ __all__ = [
     "upsample_nearest2d",
     "upsample_nearest2d_backward",
 ]
-
-
 
 
 
@@ -46,11 +44,11 @@ def pair(value: Any, op_name: str, argument: str) -> tuple[int, int]:
 
 
 @op(
-    g=lambda u, weight, stride, padding, dilation, groups: (
-        either(conv2d_op, u, weight, None, stride, padding, dilation, groups)
+    g=lambda u, weight, stride, padding, dilation, groups: either(
+        "conv2d", u, weight, None, stride, padding, dilation, groups
     ),
-    weight=lambda u, g, weight_shape, stride, padding, dilation, groups: (
-        either(conv2d_weight_grad, g, u, weight_shape, stride, padding, dilation, groups)
+    weight=lambda u, g, weight_shape, stride, padding, dilation, groups: either(
+        "conv2d_weight_grad", g, u, weight_shape, stride, padding, dilation, groups
     ),
 )
 def conv2d_input_grad(
@@ -61,11 +59,11 @@ def conv2d_input_grad(
 
 
 @op(
-    g=lambda u, input, stride, padding, dilation, groups: (
-        either(conv2d_op, input, u, None, stride, padding, dilation, groups)
+    g=lambda u, input, stride, padding, dilation, groups: either(
+        "conv2d", input, u, None, stride, padding, dilation, groups
     ),
-    input=lambda u, g, input_shape, stride, padding, dilation, groups: (
-        either(conv2d_input_grad, g, u, input_shape, stride, padding, dilation, groups)
+    input=lambda u, g, input_shape, stride, padding, dilation, groups: either(
+        "conv2d_input_grad", g, u, input_shape, stride, padding, dilation, groups
     ),
 )
 def conv2d_weight_grad(
@@ -77,16 +75,15 @@ def conv2d_weight_grad(
 
 @op(
     name="conv2d",
-
-    input=lambda g, input_shape, weight, stride, padding, dilation, groups: (
-        conv2d_input_grad(g, weight, input_shape, stride, padding, dilation, groups)
+    input=lambda g, input_shape, weight, stride, padding, dilation, groups: conv2d_input_grad(
+        g, weight, input_shape, stride, padding, dilation, groups
     ),
-    weight=lambda g, input, weight_shape, stride, padding, dilation, groups: (
-        conv2d_weight_grad(g, input, weight_shape, stride, padding, dilation, groups)
+    weight=lambda g, input, weight_shape, stride, padding, dilation, groups: conv2d_weight_grad(
+        g, input, weight_shape, stride, padding, dilation, groups
     ),
     bias=lambda g: g.sum((0, 2, 3)),
-    backward=lambda g, input, weight, stride, padding, dilation, groups, needs: (
-        _C.conv2d_backward(g, input, weight, stride, padding, dilation, groups, *needs)
+    backward=lambda g, input, weight, stride, padding, dilation, groups, needs: _C.conv2d_backward(
+        g, input, weight, stride, padding, dilation, groups, *needs
     ),
 )
 def conv2d_op(
@@ -94,7 +91,6 @@ def conv2d_op(
 ) -> Any:
     """`conv2d` with every parameter a pair."""
     return _C.conv2d(input, weight, bias, stride, padding, dilation, groups)
-
 
 
 def conv2d(
@@ -126,7 +122,7 @@ def conv2d(
         input, padding = _named_padding(input, weight, padding, stride, dilation)
     padding = pair(padding, "conv2d", "padding")
     if getattr(input, "ndim", 4) == 3:
-        return conv2d_op(input[None], weight, bias, stride, padding, dilation, groups)[0]
+        return squeeze(conv2d_op(unsqueeze(input, 0), weight, bias, stride, padding, dilation, groups), 0)
     return conv2d_op(input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -147,7 +143,7 @@ def _named_padding(input: Any, weight: Any, padding: str, stride: Any, dilation:
 # --- upsampling --------------------------------------------------------------------------------------------------
 
 
-@op(g=lambda u, g_shape, scales: either(upsample_nearest2d_op, u, g_shape[2:], scales))
+@op(g=lambda u, g_shape, scales: either("upsample_nearest2d", u, g_shape[2:], scales))
 def upsample_nearest2d_backward(g: Array, input_size: Sequence[int], scales: Any) -> Any:
     """The gradient of nearest upsampling: each input pixel gathers the gradients of its copies."""
     return _C.upsample_nearest2d_backward(g, list(input_size), scales)
@@ -155,11 +151,11 @@ def upsample_nearest2d_backward(g: Array, input_size: Sequence[int], scales: Any
 
 @op(
     name="upsample_nearest2d",
-    input=lambda g, input_shape, scales: either(upsample_nearest2d_backward, g, input_shape, scales))
+    input=lambda g, input_shape, scales: either("upsample_nearest2d_backward", g, input_shape, scales),
+)
 def upsample_nearest2d_op(input: Array, output_size: Sequence[int], scales: Any) -> Any:
     """`upsample_nearest2d` with the output size and torch's scales worked out."""
     return _C.upsample_nearest2d(input, list(output_size), scales)
-
 
 
 def output_size(input: Any, size: Any, scale_factor: Any, name: str) -> tuple[list[int], list[float] | None]:
@@ -273,7 +269,7 @@ def conv_transpose2d(
     out = conv2d_input_grad(input, weight, [input.shape[0], channels, *size], stride, padding, dilation, groups)
     beyond = [e - r for e, r in zip(extra, reached, strict=True)]
     if any(beyond):
-        out = constant_pad(out, [0, beyond[1], 0, beyond[0]])
+        out = constant_pad_nd(out, [0, beyond[1], 0, beyond[0]])
     return out if bias is None else out + reshape(bias, (1, -1, 1, 1))
 
 
@@ -281,8 +277,8 @@ def conv_transpose2d(
 
 
 @op(
-    input=lambda g, input_shape, kernel_size, dilation, padding, stride: (
-        either(fold_op, g, input_shape[-2:], kernel_size, dilation, padding, stride)
+    input=lambda g, input_shape, kernel_size, dilation, padding, stride: either(
+        "fold", g, input_shape[-2:], kernel_size, dilation, padding, stride
     )
 )
 def unfold(input: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
@@ -292,7 +288,7 @@ def unfold(input: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, 
 
 @op(
     name="fold",
-    input=lambda g, kernel_size, dilation, padding, stride: either(unfold, g, kernel_size, dilation, padding, stride),
+    input=lambda g, kernel_size, dilation, padding, stride: either("unfold", g, kernel_size, dilation, padding, stride),
 )
 def fold_op(input: Array, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Any:
     """`fold` with every parameter given."""
@@ -311,8 +307,8 @@ def fold(
 
 @op(
     name="interpolate_bilinear",
-    input=lambda g, input_shape, size, align_corners, scales: (
-        either(bilinear_backward, g, input_shape, size, align_corners, scales)
+    input=lambda g, input_shape, size, align_corners, scales: either(
+        "interpolate_bilinear_backward", g, input_shape, size, align_corners, scales
     ),
 )
 def bilinear(input: Array, size: Any, align_corners: bool, scales: Any) -> Any:
@@ -321,7 +317,7 @@ def bilinear(input: Array, size: Any, align_corners: bool, scales: Any) -> Any:
 
 
 @op(
-    g=lambda u, size, align_corners, scales: either(bilinear, u, size, align_corners, scales),
+    g=lambda u, size, align_corners, scales: either("interpolate_bilinear", u, size, align_corners, scales),
     name="interpolate_bilinear_backward",
 )
 def bilinear_backward(g: Array, input_size: Any, size: Any, align_corners: bool, scales: Any) -> Any:

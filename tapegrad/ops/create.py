@@ -29,8 +29,6 @@ __all__ = [
 
 
 
-
-
 def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool = False) -> Tensor:
     """A new tensor holding a copy of ``data``.
 
@@ -46,7 +44,7 @@ def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool =
 def as_tensor(data: Any, *, dtype: torch.dtype | None = None) -> Tensor:
     """``data`` as a Tensor, sharing memory with an array or torch tensor where the dtype allows it."""
     if isinstance(data, Tensor):
-        return data if dtype is None or data.dtype is dtype else data.to(dtype)  # type: ignore[attr-defined, no-any-return]
+        return data if dtype is None or data.dtype is dtype else data.to(dtype)
     if isinstance(data, torch.Tensor) or hasattr(data, "__array__"):
         return Tensor(plain(torch.as_tensor(data, dtype=dtype), "as_tensor: data"))
     return Tensor(to_torch(data, dtype, "as_tensor"))

@@ -83,7 +83,6 @@ __all__ = [
 
 
 
-
 Rule = Callable[..., Any]
 
 
@@ -101,7 +100,10 @@ def unary(name: str, formula: str, rule: Rule | None) -> Callable[[Any], Tensor]
 
     Returns a tensor of the input's shape. Source: ``torch.{name}``.
     """
-    return caller(Op(forward, {} if rule is None else {"input": rule}, direct=getattr(torch, name)), __name__)
+    made: Callable[[Any], Tensor] = caller(
+        Op(forward, {} if rule is None else {"input": rule}, direct=getattr(torch, name)), __name__
+    )
+    return made
 
 
 def binary(
@@ -122,13 +124,16 @@ def binary(
     Source: ``torch.{name}``.
     """
     rules = {key: rule for key, rule in (("input", input), ("other", other)) if rule is not None}
-    return caller(Op(forward, rules, direct=direct or getattr(torch, name)), __name__)
+    made: Callable[..., Tensor] = caller(Op(forward, rules, direct=direct or getattr(torch, name)), __name__)
+    return made
 
 
 def zero(g: Any) -> Any:
     """The gradient of a step function."""
     return torch.zeros_like(g)
 
+
+_ERF_SLOPE = 2 / math.sqrt(math.pi)
 
 # --- functions of one array --------------------------------------------------------------------------------------
 
@@ -165,8 +170,6 @@ isinf = unary("isinf", "x is infinite", None)
 logical_not = unary("logical_not", "not x", None)
 bitwise_not = unary("bitwise_not", "the complement of x's bits", None)
 
-_ERF_SLOPE = 2 / math.sqrt(math.pi)
-
 
 @op(input=lambda g: torch.zeros_like(g))
 def round(input: Array, *, decimals: int = 0) -> Any:
@@ -175,11 +178,11 @@ def round(input: Array, *, decimals: int = 0) -> Any:
 
 
 def _inside(g: Any, input: Any, min: Any, max: Any) -> Any:
-    """`g` where min <= input <= max, else 0."""
+    """`g` where min <= input <= max, else 0 (also at NaN)."""
     if min is not None:
-        g = torch.where(input < min, 0, g)
+        g = torch.where(input >= min, g, 0)
     if max is not None:
-        g = torch.where(input > max, 0, g)
+        g = torch.where(input <= max, g, 0)
     return g
 
 
@@ -286,12 +289,20 @@ remainder = binary(
     lambda g: g,
     lambda g, input, other: -g * torch.div(input, other, rounding_mode="floor"),
 )
+
+
+def _radius2(y: Any, x: Any) -> Any:
+    """x**2 + y**2, and 1 at the origin, where the gradients of atan2 are 0."""
+    r2 = y * y + x * x
+    return torch.where(r2 == 0, 1, r2)
+
+
 floor_divide = binary("floor_divide", "floor(input / other)", zero, zero, operator.floordiv)
 atan2 = binary(
     "atan2",
     "the angle of the point (other, input)",
-    lambda g, input, other: g * other / (input * input + other * other),
-    lambda g, input, other: -g * input / (input * input + other * other),
+    lambda g, input, other: g * other / _radius2(input, other),
+    lambda g, input, other: -g * input / _radius2(input, other),
 )
 
 eq = binary("eq", "input == other")

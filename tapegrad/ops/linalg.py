@@ -28,8 +28,6 @@ __all__ = [
 
 
 
-
-
 def _matmul_input(g: Any, input_shape: torch.Size, other: Any) -> Any:
     """d(x @ y): g @ y.T, with vectors as one-row or one-column matrices; the call path sums broadcast dimensions."""
     if other.ndim == 1:  # [..., M, K] @ [K] or [K] @ [K]
@@ -131,11 +129,14 @@ def baddbmm(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alph
     return torch.baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
 
 
+def _rows(x: Any) -> Any:
+    """[..., K] as a matrix [M, K]."""
+    return x.unsqueeze(0) if x.ndim == 1 else x.flatten(0, -2)
+
+
 @op(
     input=lambda g, weight: torch.matmul(g, weight),
-    weight=lambda g, input, weight_shape: torch.matmul(
-        g.reshape(-1, weight_shape[0]).mT, input.reshape(-1, weight_shape[1])
-    ),
+    weight=lambda g, input: torch.matmul(_rows(g).mT, _rows(input)),
     bias=lambda g: g,
     backward=lambda g, input, weight, needs: _C.linear_backward(g, input, weight, *needs),
 )
@@ -204,8 +205,10 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         raise ShapeError(f"einsum: equation {equation!r} has {len(terms)} terms for {len(operands)} operands")
     values = [x if isinstance(x, Tensor) else Tensor(raw(x, "einsum", f"operand {i}")) for i, x in enumerate(operands)]
     free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in equation]
-    wide = max((x.ndim - len(t.replace("...", "")) for t, x in zip(terms, values, strict=True) if "..." in t), default=0)
-    ellipsis = "".join(free[:max(wide, 0)])
+    wide = max(
+        (x.ndim - len(t.replace("...", "")) for t, x in zip(terms, values, strict=True) if "..." in t), default=0
+    )
+    ellipsis = "".join(free[: max(wide, 0)])
     for i, (term, x) in enumerate(zip(terms, values, strict=True)):
         if "..." in term:
             count = x.ndim - len(term.replace("...", ""))
@@ -245,5 +248,7 @@ def _without_ones(terms: list[str], values: list[Tensor]) -> list[Tensor]:
     for term, x in zip(terms, values, strict=True):
         for c, n in zip(term, x.shape, strict=True):
             size[c] = n if size.get(c, 1) == 1 else size[c]
-    wide = [[size[c] if n == 1 else n for c, n in zip(t, x.shape, strict=True)] for t, x in zip(terms, values, strict=True)]
+    wide = [
+        [size[c] if n == 1 else n for c, n in zip(t, x.shape, strict=True)] for t, x in zip(terms, values, strict=True)
+    ]
     return [x if list(x.shape) == shape else expand(x, shape) for x, shape in zip(values, wide, strict=True)]

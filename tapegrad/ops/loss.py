@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from ..errors import DTypeError, ShapeError
 from ..op import Array, op
 from ..tensor import FLOATS, Tensor, raw
 from .activation import log_softmax, logsigmoid
-from .elementwise import abs, exp, mul, sub
+from .elementwise import abs, add, div, exp, mul, neg, square, sub
 from .reduce import mean, sum
-from .shape import gather
+from .shape import expand, gather
 
 __all__ = [
     "binary_cross_entropy",
@@ -25,8 +26,6 @@ __all__ = [
     "nll_loss",
     "smooth_l1_loss",
 ]
-
-
 
 
 
@@ -55,13 +54,14 @@ def mse_loss_op(input: Array, target: Array, reduction: str) -> Any:
     return torch.nn.functional.mse_loss(input, target, reduction=reduction)
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
     """The squared error ``(input - target)**2``, averaged over all elements.
 
     Parameters
     ----------
     input, target : one shape and float dtype (they are not broadcast: that is nearly always a mistake in a loss)
     reduction : "mean", "sum" or "none"
+    weight : of each element, or None; "mean" then divides by the sum of the weights
 
     Source: report 1, table I, with the 1/n that report 4's derivative drops.
     """
@@ -71,7 +71,17 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
         raise ShapeError(f"mse_loss: target must have input's shape {shapes[0]}; got {shapes[1]}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'mse_loss: reduction must be "mean", "sum" or "none"; got {reduction!r}')
+    if weight is not None:
+        return _weighted(square(sub(input, target)), weight, reduction, "mse_loss")
     return mse_loss_op(input, target, reduction)
+
+
+def _weighted(terms: Tensor, weight: Any, reduction: str, name: str) -> Tensor:
+    """Weighted terms, their mean being over the weights."""
+    terms = mul(terms, weight)
+    if reduction == "mean":
+        return div(sum(terms), sum(expand(weight if isinstance(weight, Tensor) else Tensor(weight), terms.shape)))
+    return reduced(terms, reduction, name)
 
 
 def _check_classes(target: torch.Tensor, classes: int, ignore_index: int, name: str) -> None:
@@ -84,9 +94,7 @@ def _check_classes(target: torch.Tensor, classes: int, ignore_index: int, name: 
         raise ShapeError(f"{name}: targets must be class indices in [0, {classes}); got {got} at row {where}")
 
 
-def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """The negative log-likelihood ``-w[t] * input[n, t]`` of log-probabilities, given class indices t.
 
     Parameters
@@ -128,9 +136,10 @@ def _nll(
         shape = [classes if i == dim else 1 for i in range(input.ndim)]
         spread = input if weight is None else mul(input, weight.reshape(shape))
         smooth = mul(sum(spread, dim), -counted.to(dtype) * (smoothing / classes))
-        loss = loss * (1 - smoothing) + smooth
+        loss = add(mul(loss, 1 - smoothing), smooth)
     if reduction == "mean":
-        return sum(loss) / scale.sum()
+        total = scale.sum()  # 0 where every target is ignored: the value is NaN then, the gradient 0, as torch's
+        return add(div(sum(loss), torch.where(total == 0, 1, total)), torch.where(total == 0, math.nan, 0))
     return reduced(loss, reduction, name)
 
 
@@ -181,9 +190,9 @@ def cross_entropy(
         if list(w.shape) != [classes]:
             raise ShapeError(f"{name}: weight must have shape [{classes}], one per class; got {list(w.shape)}")
         terms = mul(terms, w.reshape([classes if i == dim else 1 for i in range(logits.ndim)]))
-    loss = -sum(terms, dim)
+    loss = neg(sum(terms, dim))
     if reduction == "mean":
-        return sum(loss) / (logits.numel() // max(classes, 1))
+        return div(sum(loss), logits.numel() // max(classes, 1))
     return reduced(loss, reduction, name)
 
 
@@ -198,9 +207,11 @@ def _same_shape(name: str, input: Any, target: Any) -> None:
         raise ShapeError(f"{name}: target must have input's shape {shapes[0]}; got {shapes[1]}")
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
     """The absolute error ``|input - target|``; arguments as `mse_loss`."""
     _same_shape("l1_loss", input, target)
+    if weight is not None:
+        return _weighted(abs(sub(input, target)), weight, reduction, "l1_loss")
     return reduced(abs(sub(input, target)), reduction, "l1_loss")
 
 
@@ -216,15 +227,15 @@ def huber(input: Array, delta: float) -> Any:
     return torch.where(size <= delta, 0.5 * input * input, delta * (size - 0.5 * delta))
 
 
-def huber_loss(
-    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
-) -> Tensor:
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Tensor:
     """`huber` of the difference; arguments as `mse_loss`, ``delta > 0``, and an optional weight per element."""
     _same_shape("huber_loss", input, target)
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive; got {delta}")
     terms = huber(sub(input, target), float(delta))
-    return reduced(terms if weight is None else mul(terms, weight), reduction, "huber_loss")
+    if weight is not None:
+        return _weighted(terms, weight, reduction, "huber_loss")
+    return reduced(terms, reduction, "huber_loss")
 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
@@ -234,24 +245,31 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
         raise ValueError(f"smooth_l1_loss: beta must not be negative; got {beta}")
     if beta == 0:
         return l1_loss(input, target, reduction)
-    return reduced(huber(sub(input, target), float(beta)) / beta, reduction, "smooth_l1_loss")
+    return reduced(div(huber(sub(input, target), float(beta)), beta), reduction, "smooth_l1_loss")
 
 
 # --- probabilities -----------------------------------------------------------------------------------------------
 
 
+_BCE_FLOOR = torch.tensor(1e-12).item()  # torch's 1e-12 is a float32 in both dtypes
+
+
 def _bce_input(g: Any, input: Any, target: Any) -> Any:
-    return g * (input - target) / torch.clamp(input * (1 - input), min=1e-12)
+    return g * (input - target) / torch.clamp(input * (1 - input), min=_BCE_FLOOR)
 
 
 @op(
     input=_bce_input,
-    target=lambda g, input: g * (torch.clamp(torch.log(1 - input), min=-100.0) - torch.clamp(torch.log(input), min=-100.0)),
+    target=lambda g, input: (
+        g * (torch.clamp(torch.log(1 - input), min=-100.0) - torch.clamp(torch.log(input), min=-100.0))
+    ),
 )
 def bce(input: Array, target: Array) -> Any:
     """``-(t ln p + (1 - t) ln(1 - p))``, logarithms kept above -100."""
     if input.numel() and not bool(((input >= 0) & (input <= 1)).all()):
-        raise ShapeError("binary_cross_entropy: input must hold probabilities in [0, 1]; use the with_logits form for logits")
+        raise ShapeError(
+            "binary_cross_entropy: input must hold probabilities in [0, 1]; use the with_logits form for logits"
+        )
     return torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
 
 
@@ -283,10 +301,10 @@ def binary_cross_entropy_with_logits(
     pos_weight : weight of the positive part, broadcasts, or None
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
-    softplus = -logsigmoid(input)
+    softplus = neg(logsigmoid(input))
     if pos_weight is not None:
         softplus = mul(softplus, 1 + (pos_weight - 1) * target)
-    terms = mul(1 - target, input) + softplus
+    terms = add(mul(1 - target, input), softplus)
     return reduced(terms if weight is None else mul(terms, weight), reduction, "binary_cross_entropy_with_logits")
 
 
@@ -314,5 +332,5 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     else:
         terms = sub(entropy_term(target), mul(target, input))
     if reduction == "batchmean":
-        return sum(terms) / input.shape[0]
+        return div(sum(terms), input.shape[0])
     return reduced(terms, reduction, "kl_div")

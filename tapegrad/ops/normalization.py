@@ -96,11 +96,15 @@ def batch_norm(
     given = {name: raw(value, "batch_norm", name) for name, value in arguments.items()}
     for name, value in given.items():
         if value is not None and list(value.shape) != [channels]:
-            raise ShapeError(f"batch_norm: {name} must have shape [{channels}], that of the channels; got {list(value.shape)}")
+            raise ShapeError(
+                f"batch_norm: {name} must have shape [{channels}], that of the channels; got {list(value.shape)}"
+            )
     mean, var = given["running_mean"], given["running_var"]
     if training:
         if x.numel() == channels:
-            raise ShapeError(f"batch_norm: training needs more than 1 value per channel; got input shape {list(x.shape)}")
+            raise ShapeError(
+                f"batch_norm: training needs more than 1 value per channel; got input shape {list(x.shape)}"
+            )
         return batch_norm_op(input, weight, bias, (mean, var), momentum, eps)
     if mean is None or var is None:
         raise ValueError("batch_norm: running_mean and running_var must be given unless training")
@@ -122,9 +126,7 @@ def _last(count: int, ndim: int) -> list[int]:
     input=lambda g, input, normalized_shape, weight, eps: _input_rule(
         g if weight is None else g * weight, input, _last(len(normalized_shape), g.ndim), eps
     ),
-    weight=lambda g, input, normalized_shape, eps: (
-        g * _standard(input, _last(len(normalized_shape), g.ndim), eps)[0]
-    ),
+    weight=lambda g, input, normalized_shape, eps: g * _standard(input, _last(len(normalized_shape), g.ndim), eps)[0],
     bias=lambda g: g,
     backward=lambda g, input, normalized_shape, mean, rstd, weight, bias, needs: aten.native_layer_norm_backward(
         g.contiguous(), input, normalized_shape, mean, rstd, weight, bias, needs
@@ -155,7 +157,7 @@ def layer_norm(
 
 def _grouped(x: Any, groups: int) -> Any:
     """[N, C, ...] as [N, groups, C / groups * ...]."""
-    return x.reshape([x.shape[0], groups, -1])
+    return x.reshape([x.shape[0], groups, x.shape[1:].numel() // groups])
 
 
 @op(

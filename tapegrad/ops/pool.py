@@ -72,7 +72,7 @@ def max_pool2d(
 
 @op(
     g=lambda u, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: either(
-        avg_pool2d_op, u, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        "avg_pool2d", u, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )
 )
 def avg_pool2d_backward(
@@ -95,7 +95,7 @@ def avg_pool2d_backward(
 @op(
     name="avg_pool2d",
     input=lambda g, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: either(
-        avg_pool2d_backward,
+        "avg_pool2d_backward",
         g,
         input_shape,
         kernel_size,
@@ -143,7 +143,7 @@ def avg_pool2d(
     return avg_pool2d_op(input, kernel, step, pads, ceil_mode, count_include_pad, divisor_override)
 
 
-@op(g=lambda u, g_shape: either(adaptive_avg_pool2d_op, u, list(g_shape[-2:])))
+@op(g=lambda u, g_shape: either("adaptive_avg_pool2d", u, list(g_shape[-2:])))
 def adaptive_avg_pool2d_backward(g: Array, input_size: Sequence[int]) -> Any:
     """The gradient of `adaptive_avg_pool2d`."""
     shaped = torch.empty(1, dtype=g.dtype).expand(tuple(input_size))
@@ -152,7 +152,7 @@ def adaptive_avg_pool2d_backward(g: Array, input_size: Sequence[int]) -> Any:
 
 @op(
     name="adaptive_avg_pool2d",
-    input=lambda g, input_shape: either(adaptive_avg_pool2d_backward, g, input_shape),
+    input=lambda g, input_shape: either("adaptive_avg_pool2d_backward", g, input_shape),
 )
 def adaptive_avg_pool2d_op(input: Array, output_size: Sequence[int]) -> Any:
     """`adaptive_avg_pool2d` with the output size worked out."""

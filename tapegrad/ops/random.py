@@ -37,8 +37,6 @@ __all__ = [
 
 
 
-
-
 class _Draws(threading.local):
     """What this thread's random ops drew: noted in `log`, or taken from `again` instead of drawn anew."""
 
@@ -162,7 +160,12 @@ def randn(
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: torch.dtype | None = None
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Integers, uniform in [low, high), of the given size; ``randint(high, size)`` starts at 0. int64 by default."""
     if size is None:  # randint(high, size)
@@ -191,14 +194,11 @@ def randn_like(input: Any, *, generator: Generator | None = None, dtype: torch.d
     return randn(tuple(input.shape), generator=generator, dtype=dtype or input.dtype)
 
 
-@op(
-    name="dropout",
-    input=lambda g, p, seed, offset: either(dropout_op, g, p, seed, offset))
+@op(name="dropout", input=lambda g, p, seed, offset: either("dropout", g, p, seed, offset))
 def dropout_op(input: Array, p: float, seed: int, offset: int) -> Any:
     """`dropout` at a place of the random stream; its gradient is itself, at the same place."""
     keep = _C.random_bernoulli(1 - p, list(input.shape), seed, offset)
     return input * keep.to(input.dtype).mul_(0.0 if p == 1 else 1 / (1 - p))
-
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:

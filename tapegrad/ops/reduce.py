@@ -15,7 +15,7 @@ from ..errors import IndexShapeError, ShapeError
 from ..op import Array, either, op
 from ..tensor import Tensor, raw
 from .elementwise import maximum, minimum
-from .shape import as_dims, expand_as_reduced, gather, squeeze
+from .shape import as_dims, expand_as_reduced, gather, squeeze, to_dtype
 
 __all__ = [
     "ValuesIndices",
@@ -44,7 +44,6 @@ __all__ = [
 
 
 
-
 Dim: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
 
@@ -68,7 +67,7 @@ def _keepdim(x: Any, dim: Dim, keepdim: bool, ndim: int) -> Any:
 @op(input=lambda g, input_shape, dim, keepdim: expand_as_reduced(g, input_shape, dim, keepdim))
 def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i`` over ``dim``. Integers and bools sum in int64; an empty sum is 0."""
-    return torch.sum(input, dim, keepdim, dtype=dtype)  # type: ignore[arg-type]
+    return torch.sum(input, dim, keepdim, dtype=dtype)
 
 
 @op(
@@ -78,7 +77,7 @@ def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dt
 )
 def mean(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i / n`` over ``dim``. An empty mean is NaN, as torch's."""
-    return torch.mean(input, dim, keepdim, dtype=dtype)  # type: ignore[arg-type]
+    return torch.mean(input, dim, keepdim, dtype=dtype)
 
 
 def _amax_rule(g: Any, input: Any, out: Any, dim: Dim, keepdim: bool) -> Any:
@@ -86,6 +85,24 @@ def _amax_rule(g: Any, input: Any, out: Any, dim: Dim, keepdim: bool) -> Any:
     ties = (input == _keepdim(out, dim, keepdim, input.ndim)).to(g.dtype)
     count = ties.sum(as_dims(None if dim in ((), []) else dim, ties.ndim), True) if ties.ndim else ties
     return _keepdim(g, dim, keepdim, input.ndim) * ties / count
+
+
+def _extremum_rule(g: Any, input: Any, out: Any) -> Any:
+    """As `_amax_rule` over all elements; a NaN takes the gradient where it is the result."""
+    ties = torch.logical_or(input == out, torch.logical_and(torch.isnan(input), torch.isnan(out))).to(g.dtype)
+    return g * ties / ties.sum()
+
+
+@op(name="max", input=_extremum_rule)
+def max_op(input: Array) -> Any:
+    """The maximum of all elements."""
+    return torch.max(input)
+
+
+@op(name="min", input=_extremum_rule)
+def min_op(input: Array) -> Any:
+    """The minimum of all elements."""
+    return torch.min(input)
 
 
 @op(input=_amax_rule)
@@ -124,14 +141,14 @@ def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The maximum of all elements (ties share the gradient evenly); along an int ``dim`` (values, indices), the
     gradient going to the index returned; or `maximum` with another tensor in place of ``dim``."""
     if dim is None:
-        return amax(input)
+        return max_op(input)
     return _best("max", input, dim, keepdim) if isinstance(dim, int) else maximum(input, dim)
 
 
 def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The minimum, as `max`."""
     if dim is None:
-        return amin(input)
+        return min_op(input)
     return _best("min", input, dim, keepdim) if isinstance(dim, int) else minimum(input, dim)
 
 
@@ -171,13 +188,13 @@ def argmin(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
 @op
 def all(input: Array, dim: Dim = None, keepdim: bool = False) -> Any:
     """Whether all elements are true (nonzero) over ``dim``. bool, no gradient."""
-    return torch.all(input) if dim is None else torch.all(input, dim, keepdim)  # type: ignore[arg-type]
+    return torch.all(input) if dim is None else torch.all(input, dim, keepdim)
 
 
 @op
 def any(input: Array, dim: Dim = None, keepdim: bool = False) -> Any:
     """Whether any element is true (nonzero) over ``dim``. bool, no gradient."""
-    return torch.any(input) if dim is None else torch.any(input, dim, keepdim)  # type: ignore[arg-type]
+    return torch.any(input) if dim is None else torch.any(input, dim, keepdim)
 
 
 # --- moments and norms -------------------------------------------------------------------------------------------
@@ -265,12 +282,20 @@ def norm_op(input: Array, p: float, dim: Dim, keepdim: bool) -> Any:
     return torch.linalg.vector_norm(input, p, dim, keepdim)
 
 
-def norm(input: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
+def norm(
+    input: Any,
+    p: float | str | None = "fro",
+    dim: Dim = None,
+    keepdim: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """The vector norm ``(sum_i |x_i|**p)**(1 / p)`` over ``dim``; "fro" is p = 2. The gradient at 0 is 0."""
     if p is None or p == "fro":
         p = 2.0
     if isinstance(p, str):
         raise ValueError(f'norm: p must be a number or "fro"; got {p!r}')
+    if dtype is not None and dtype is not input.dtype:
+        input = to_dtype(input, dtype)
     return norm_op(input, float(p), dim, keepdim)
 
 
@@ -288,14 +313,16 @@ def logsumexp(input: Array, dim: Dim, keepdim: bool = False) -> Any:
 
 
 @op(input=lambda g, dim: torch.flip(torch.cumsum(torch.flip(g, [dim]), dim), [dim]) if g.ndim else g)
-def cumsum(input: Array, dim: int) -> Any:
+def cumsum(input: Array, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """``y_i = x_0 + ... + x_i`` along ``dim``."""
-    return torch.cumsum(input, dim)
+    return torch.cumsum(input, dim, dtype=dtype)
 
 
 def _shifted(x: Any, dim: int, first: float) -> Any:
     """x moved on by one along dim: first, x_0, ..., x_{n-2}."""
     dim %= x.ndim
+    if not x.shape[dim]:
+        return x
     pad = [0, 0] * (x.ndim - 1 - dim) + [1, -1]
     return torch.constant_pad_nd(x, pad, first)
 
@@ -315,7 +342,7 @@ def linear_recurrence(a: Array, b: Array, dim: int) -> Any:
 
 def _reverse_recurrence(a: Any, b: Any, dim: int) -> Any:
     """t_{n-1} = b_{n-1}, t_i = b_i + a_{i+1} t_{i+1}."""
-    back = either(linear_recurrence, _shifted(torch.flip(a, [dim]), dim, 0.0), torch.flip(b, [dim]), dim)
+    back = either("linear_recurrence", _shifted(torch.flip(a, [dim]), dim, 0.0), torch.flip(b, [dim]), dim)
     return torch.flip(back, [dim])
 
 
@@ -327,9 +354,9 @@ def _cumprod_rule(g: Any, input: Any, out: Any, dim: int) -> Any:
 
 
 @op(input=_cumprod_rule)
-def cumprod(input: Array, dim: int) -> Any:
+def cumprod(input: Array, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """``y_i = x_0 * ... * x_i`` along ``dim``."""
-    return torch.cumprod(input, dim)
+    return torch.cumprod(input, dim, dtype=dtype)
 
 
 def _prod_rule(g: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
@@ -344,6 +371,6 @@ def _prod_rule(g: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
 
 
 @op(input=_prod_rule)
-def prod(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+def prod(input: Array, dim: int | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """The product over one ``dim`` or of all elements; an empty product is 1."""
-    return torch.prod(input) if dim is None else torch.prod(input, dim, keepdim)
+    return torch.prod(input, dtype=dtype) if dim is None else torch.prod(input, dim, keepdim, dtype=dtype)

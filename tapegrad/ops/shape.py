@@ -23,7 +23,7 @@ __all__ = [
     "cat",
     "chunk",
     "clone",
-    "constant_pad",
+    "constant_pad_nd",
     "contiguous",
     "diagonal",
     "diagonal_backward",
@@ -62,8 +62,8 @@ __all__ = [
 
 
 
-
-_reshaped_back = {"input": lambda g, input_shape: g.reshape(input_shape)}
+def _reshaped_back(g: Any, input_shape: torch.Size) -> Any:
+    return g.reshape(input_shape)
 
 
 def sizes(given: tuple[Any, ...]) -> list[int]:
@@ -90,37 +90,37 @@ def expand_as_reduced(g: Any, shape: torch.Size, dim: Any, keepdim: bool) -> Any
 # --- the same elements, another shape ----------------------------------------------------------------------------
 
 
-@op(**_reshaped_back)
+@op(input=_reshaped_back)
 def reshape(input: Array, shape: Sequence[int]) -> Any:
     """The same elements in row-major order under another ``shape``; one size may be -1. A view where possible."""
     return torch.reshape(input, shape)
 
 
-@op(**_reshaped_back)
+@op(input=_reshaped_back)
 def view(input: Array, shape: Sequence[int]) -> Any:
     """`reshape` that never copies: ShapeError where the strides do not allow a view."""
     return input.view(shape)
 
 
-@op(**_reshaped_back)
+@op(input=_reshaped_back)
 def flatten(input: Array, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Dimensions ``start_dim`` to ``end_dim`` (inclusive) as one."""
     return torch.flatten(input, start_dim, end_dim)
 
 
-@op(**_reshaped_back)
+@op(input=_reshaped_back)
 def unflatten(input: Array, dim: int, sizes: Sequence[int]) -> Any:
     """Dimension ``dim`` as several of the given ``sizes``; one may be -1."""
     return torch.unflatten(input, dim, sizes)
 
 
-@op(**_reshaped_back)
+@op(input=_reshaped_back)
 def squeeze(input: Array, dim: int | Sequence[int] | None = None) -> Any:
     """Without the dimensions of size 1 (all of them, or those in ``dim``)."""
-    return torch.squeeze(input) if dim is None else torch.squeeze(input, dim)
+    return torch.squeeze(input) if dim is None else torch.squeeze(input, dim)  # type: ignore[arg-type]
 
 
-@op(**_reshaped_back)
+@op(input=_reshaped_back)
 def unsqueeze(input: Array, dim: int) -> Any:
     """With a new dimension of size 1 at ``dim``."""
     return torch.unsqueeze(input, dim)
@@ -236,7 +236,8 @@ def to_dtype(input: Array, dtype: torch.dtype) -> Any:
 
 def _pieces(g: Any, shapes: list[torch.Size], dim: int) -> list[Any]:
     """`g` cut along `dim` into pieces as wide as the tensors that were joined (torch skips legacy empty 1-d ones)."""
-    pieces, start = [], 0
+    pieces: list[Any] = []
+    start = 0
     for shape in shapes:
         if tuple(shape) == (0,) and g.ndim != 1:
             pieces.append(None)
@@ -249,7 +250,7 @@ def _pieces(g: Any, shapes: list[torch.Size], dim: int) -> list[Any]:
 @op(tensors=lambda g, tensors_shape, dim: _pieces(g, tensors_shape, dim))
 def cat(tensors: Arrays, dim: int = 0) -> Any:
     """The tensors joined along ``dim``; their other sizes must agree."""
-    return torch.cat(tensors, dim)  # type: ignore[call-overload]
+    return torch.cat(tensors, dim)  # type: ignore[arg-type]
 
 
 @op(tensors=lambda g, dim: list(torch.unbind(g, dim)))
@@ -286,14 +287,18 @@ def _window_padding(shape: torch.Size, dim: int, start: int, length: int) -> lis
     return [0, 0] * (len(shape) - 1 - dim) + [start, shape[dim] - start - length]
 
 
-@op(input=lambda g, input_shape, dim, start, length: torch.nn.functional.pad(g, _window_padding(input_shape, dim, start, length)))
+@op(
+    input=lambda g, input_shape, dim, start, length: torch.constant_pad_nd(
+        g, _window_padding(input_shape, dim, start, length)
+    )
+)
 def narrow(input: Array, dim: int, start: int, length: int) -> Any:
     """Elements ``start`` to ``start + length`` of dimension ``dim``. A view."""
     return torch.narrow(input, dim, start, length)
 
 
 @op(
-    input=lambda g, input_shape, dim, index: torch.nn.functional.pad(
+    input=lambda g, input_shape, dim, index: torch.constant_pad_nd(
         g.unsqueeze(dim % len(input_shape)), _window_padding(input_shape, dim, index, 1)
     )
 )
@@ -302,8 +307,8 @@ def select(input: Array, dim: int, index: int) -> Any:
     return torch.select(input, dim, index)
 
 
-@op(input=lambda g, pad: torch.nn.functional.pad(g, [-p for p in pad]))
-def constant_pad(input: Array, pad: Sequence[int], value: float = 0.0) -> Any:
+@op(input=lambda g, pad: torch.constant_pad_nd(g, [-p for p in pad]))
+def constant_pad_nd(input: Array, pad: Sequence[int], value: float = 0.0) -> Any:
     """``value`` around the input: ``pad`` lists (before, after) from the last dimension on; negative sizes crop."""
     return torch.constant_pad_nd(input, list(pad), value)
 
@@ -319,7 +324,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError(f"pad: pad must list a pair per dimension, at most {2 * input.ndim} sizes; got {pad}")
     if mode == "constant":
-        return constant_pad(input, pad, 0.0 if value is None else value)
+        return constant_pad_nd(input, pad, 0.0 if value is None else value)
     if mode not in ("reflect", "replicate", "circular"):
         raise ValueError(f"pad: mode must be constant, reflect, replicate or circular; got {mode!r}")
     for i in range(0, len(pad), 2):
@@ -351,11 +356,7 @@ def diagonal_backward(input: Array, shape: Sequence[int], offset: int, dim1: int
     return _into_diagonal(input, torch.Size(shape), offset, dim1, dim2)
 
 
-@op(
-    input=lambda g, input_shape, offset, dim1, dim2: (
-        either(diagonal_backward, g, input_shape, offset, dim1, dim2)
-    )
-)
+@op(input=lambda g, input_shape, offset, dim1, dim2: either("diagonal_backward", g, input_shape, offset, dim1, dim2))
 def diagonal(input: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """The diagonal of dimensions ``dim1`` and ``dim2``, as a last dimension. A view."""
     return torch.diagonal(input, offset, dim1, dim2)
@@ -389,9 +390,7 @@ def scatter_add(input: Array, dim: int, index: Array, src: Array) -> Any:
     return torch.scatter_add(input, dim, index, src)
 
 
-@op(
-    input=lambda g, input_shape, dim, index: torch.scatter_add(torch.zeros(input_shape, dtype=g.dtype), dim, index, g)
-)
+@op(input=lambda g, input_shape, dim, index: torch.scatter_add(torch.zeros(input_shape, dtype=g.dtype), dim, index, g))
 def gather(input: Array, dim: int, index: Array) -> Any:
     """``y[i, j] = input[index[i, j], j]`` (for dim 0); ``index`` has as many dimensions as the input."""
     return torch.gather(input, dim, index)
@@ -407,8 +406,10 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
             f"take_along_dim: indices must have {input.ndim} dimensions, as the input; got shape {list(indices.shape)}"
         )
     dim = as_dims(dim, input.ndim)[0]
-    full = list(torch.broadcast_shapes(*([*s[:dim], 1, *s[dim + 1 :]] for s in (input.shape, indices.shape))))
+    others = [[*s[:dim], 1, *s[dim + 1 :]] for s in (input.shape, indices.shape)]
+    full = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
     wide = expand(input, [*full[:dim], input.shape[dim], *full[dim + 1 :]])
+    indices = torch.where(indices < 0, indices + input.shape[dim], indices)
     return gather(wide, dim, indices.expand([*full[:dim], indices.shape[dim], *full[dim + 1 :]]))
 
 
@@ -417,7 +418,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     value=lambda g, mask: torch.where(mask, g, 0),
 )
 def masked_fill(input: Array, mask: Array, value: Array) -> Any:
-    """``y = value where mask else input``; ``mask`` is a bool array that broadcasts, ``value`` a number or 0-d array."""
+    """``y = value where mask else input``; ``mask`` is a bool array that broadcasts, ``value`` a number or 0-d."""
     return torch.masked_fill(input, mask, value)
 
 
@@ -436,7 +437,7 @@ def _is_advanced(index: Any) -> bool:
 
 
 def _as_index_put(input: torch.Tensor, index: Any, value: Any) -> tuple[Any, ...]:
-    """Arguments of an accumulating index_put on a flat view: which elements a read of `index` takes, and their values."""
+    """Arguments of an accumulating index_put on a flat view: the elements that `index` reads, and their values."""
     flat = torch.arange(input.numel()).reshape(input.shape)[index]
     return input.view(-1), [flat.reshape(-1)], value.expand(flat.shape).reshape(-1), True
 
@@ -451,7 +452,7 @@ def _read(x: Any, index: Any) -> Any:
     return getitem(x, index) if isinstance(x, Tensor) else x[index]
 
 
-@op(name="getitem", input=lambda g, input_shape, index: either(getitem_backward, g, input_shape, index))
+@op(name="getitem", input=lambda g, input_shape, index: either("getitem_backward", g, input_shape, index))
 def getitem_op(input: Array, index: Any) -> Any:
     """``input[index]``."""
     return input[index]
@@ -459,7 +460,7 @@ def getitem_op(input: Array, index: Any) -> Any:
 
 @op(
     name="setitem",
-    input=lambda g, index: either(setitem_op, g, index, 0.0),
+    input=lambda g, index: either("setitem", g, index, 0.0),
     value=lambda g, index: _read(g, index),
 )
 def setitem_op(input: Array, index: Any, value: Array) -> Any:
@@ -485,12 +486,12 @@ def as_index(index: Any) -> Any:
     if hasattr(index, "__index__"):
         return index.__index__()
     raise IndexShapeError(
-        f"getitem: index must be made of integers, slices, None, ..., masks and index tensors; got {type(index).__name__}"
+        f"getitem: index must be integers, slices, None, ..., masks or index tensors; got {type(index).__name__}"
     )
 
 
 def getitem(input: Any, index: Any) -> Tensor:
-    """``input[index]``: integers, slices, None, Ellipsis, bool masks and integer tensors, as torch. Basic ones are views."""
+    """``input[index]``: integers, slices, None, Ellipsis, bool masks and integer tensors. Basic ones give views."""
     if isinstance(index, slice):
         parts = [p.__index__() if isinstance(p, Tensor) else p for p in (index.start, index.stop, index.step)]
         index = slice(*parts)

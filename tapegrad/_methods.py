@@ -1,0 +1,7 @@
+"""The base class that tells type checkers which ops are methods of `Tensor`; its stub is generated from the op table."""
+
+
+class Methods:
+    """Every op that torch has as a method (bound to `Tensor` in `tapegrad.ops`, declared in ``_methods.pyi``)."""
+
+    __slots__ = ()
