@@ -1,0 +1,83 @@
+"""The command line: everything that can be wrong is said before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Each suite is a module of this package with NEEDS, the packages it imports, and run(options).
+SUITES = {
+    "train": "three networks trained beside PyTorch: disk, handwritten digits, denoising autoencoder",
+}
+PIP_NAMES = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says: fewer steps or not, the folder for results, torch's number of threads."""
+
+    quick: bool
+    out: Path
+    threads: int
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, check, run; the process's exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python bench",
+        description="Benchmarks of tapegrad beside PyTorch. Prints tables; writes JSON and PNG files to --out.",
+        epilog="suites: " + "; ".join(f"{name}: {text}" for name, text in SUITES.items()),
+    )
+    parser.add_argument("suite", nargs="?", default="train", choices=[*SUITES, "all"], help="default: train")
+    parser.add_argument("--quick", action="store_true", help="fewer steps: under two minutes")
+    default_out = Path(__file__).resolve().parent / "out"
+    parser.add_argument("--out", type=Path, default=default_out, metavar="DIR", help="results (default: bench/out)")
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="for both sides (default: torch's)")
+    chosen = parser.parse_args(arguments)
+    names = list(SUITES) if chosen.suite == "all" else [chosen.suite]
+
+    problem = check_installed() or check_threads(chosen.threads) or check_writable(chosen.out)
+    if problem:
+        parser.error(problem)
+    modules = [importlib.import_module(f"bench.{name}") for name in names]
+
+    import torch  # only now: check_installed has said what to do where it is missing
+
+    if chosen.threads is not None:
+        torch.set_num_threads(chosen.threads)
+    options = Options(chosen.quick, chosen.out.resolve(), torch.get_num_threads())
+    for module in modules:
+        module.run(options)
+    return 0
+
+
+def check_installed() -> str | None:
+    """What keeps tapegrad or a package of the `bench` extra from being imported, with the command that mends it."""
+    needed = ["numpy", "sklearn", "skimage", "matplotlib", "tqdm"]
+    missing = [PIP_NAMES.get(name, name) for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{', '.join(missing)} missing; install with: pip install '.[bench]'"
+    try:
+        importlib.import_module("tapegrad")
+    except ImportError as error:
+        return f"tapegrad cannot be imported ({error}); install with: pip install '.[bench]'"
+    return None
+
+
+def check_threads(threads: int | None) -> str | None:
+    return f"--threads must be at least 1; got {threads}" if threads is not None and threads < 1 else None
+
+
+def check_writable(out: Path) -> str | None:
+    """Why no file can be written to the folder; makes the folder."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            return None
+    except OSError as error:
+        return f"--out: cannot write to '{out}': {error.strerror or error}"
