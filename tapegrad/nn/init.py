@@ -1,0 +1,200 @@
+"""Initial values. Every function fills a tensor in place, without recording, and returns it.
+
+``fan_in`` and ``fan_out`` of a weight [OUT, IN, ...] are IN and OUT times the size of the receptive field. The random
+numbers come from `tapegrad.Generator` (the default one unless ``generator=`` is given).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from ..errors import ShapeError, TapeError
+from ..ops.random import Generator, normal, uniform
+from ..tensor import Tensor
+from .checks import one_of, require
+
+T = TypeVar("T", bound=Tensor)
+
+_GAINS = {
+    **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), 1.0),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "sigmoid"), 1.0),
+    "tanh": 5 / 3,
+    "relu": math.sqrt(2),
+    "selu": 3 / 4,
+}
+
+
+class _Local(threading.local):
+    skip = False
+
+
+_local = _Local()
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Inside, this thread's initialisers draw nothing and fill nothing: for layers whose values are copied in next."""
+    before, _local.skip = _local.skip, True
+    try:
+        yield
+    finally:
+        _local.skip = before
+
+
+def _target(tensor: Tensor, name: str) -> torch.Tensor:
+    """The storage to fill."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: tensor must be a Tensor; got {type(tensor).__name__}")
+    if not tensor.is_leaf:
+        raise TapeError(f"{name}: tensor must be a leaf; got the recorded output of an op")
+    return tensor.data
+
+
+def _fans(tensor: Tensor, name: str) -> tuple[int, int]:
+    """(fan_in, fan_out)."""
+    shape = _target(tensor, name).shape
+    if len(shape) < 2:
+        raise ShapeError(f"{name}: tensor must have at least 2 dimensions [OUT, IN, ...]; got shape {list(shape)}")
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that keeps a signal's size through a nonlinearity.
+
+    1 for linear, convolutions and sigmoid, 5/3 for tanh, sqrt(2) for relu, sqrt(2 / (1 + param**2)) for leaky_relu
+    (slope ``param``, default 0.01), 3/4 for selu. Raises ArgumentError for another name.
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        is_number = isinstance(slope, int | float) and not isinstance(slope, bool)
+        require(is_number, "calculate_gain", "param", "be a number", slope)
+        return math.sqrt(2 / (1 + slope**2))
+    one_of(nonlinearity, (*_GAINS, "leaky_relu"), "calculate_gain", "nonlinearity")
+    return _GAINS[nonlinearity]
+
+
+def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> T:
+    """Uniform numbers in [a, b)."""
+    return _uniform(tensor, a, b, generator, "uniform_")
+
+
+def _uniform(tensor: T, a: float, b: float, generator: Generator | None, name: str) -> T:
+    data = _target(tensor, name)
+    require(a <= b, name, "a", f"not exceed b = {b}", a)
+    if not _local.skip:
+        data.copy_(uniform(data.shape, data.dtype, generator, name).mul_(b - a).add_(a))
+    return tensor
+
+
+def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> T:
+    """Normal numbers with the given mean and standard deviation."""
+    return _normal(tensor, mean, std, generator, "normal_")
+
+
+def _normal(tensor: T, mean: float, std: float, generator: Generator | None, name: str) -> T:
+    data = _target(tensor, name)
+    require(std >= 0, name, "std", "not be negative", std)
+    if not _local.skip:
+        data.copy_(normal(data.shape, data.dtype, generator, name).mul_(std).add_(mean))
+    return tensor
+
+
+def constant_(tensor: T, val: float) -> T:
+    """Every element ``val``."""
+    _target(tensor, "constant_").fill_(val)
+    return tensor
+
+
+def zeros_(tensor: T) -> T:
+    """Every element 0."""
+    _target(tensor, "zeros_").zero_()
+    return tensor
+
+
+def ones_(tensor: T) -> T:
+    """Every element 1."""
+    _target(tensor, "ones_").fill_(1)
+    return tensor
+
+
+def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
+    """Uniform in [-a, a] with ``a = gain * sqrt(6 / (fan_in + fan_out))``.
+
+    Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010).
+    """
+    bound = math.sqrt(3) * _xavier_std(tensor, gain, "xavier_uniform_")
+    return _uniform(tensor, -bound, bound, generator, "xavier_uniform_")
+
+
+def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
+    """Normal with ``std = gain * sqrt(2 / (fan_in + fan_out))``. Source: Glorot and Bengio (2010)."""
+    return _normal(tensor, 0.0, _xavier_std(tensor, gain, "xavier_normal_"), generator, "xavier_normal_")
+
+
+def _xavier_std(tensor: Tensor, gain: float, name: str) -> float:
+    fans = sum(_fans(tensor, name))
+    return gain * math.sqrt(2 / fans) if fans else 0.0
+
+
+def kaiming_uniform_(
+    tensor: T,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> T:
+    """Uniform in [-b, b] with ``b = gain * sqrt(3 / fan)``.
+
+    Parameters
+    ----------
+    a : slope of the leaky_relu that follows (used only with ``nonlinearity="leaky_relu"``)
+    mode : "fan_in" keeps the size of the signal forward, "fan_out" that of the gradient backward
+    nonlinearity : see `calculate_gain`
+
+    Source: He et al., Delving deep into rectifiers (2015).
+    """
+    bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity, "kaiming_uniform_")
+    return _uniform(tensor, -bound, bound, generator, "kaiming_uniform_")
+
+
+def kaiming_normal_(
+    tensor: T,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> T:
+    """Normal with ``std = gain / sqrt(fan)``; arguments as of `kaiming_uniform_`. Source: He et al. (2015)."""
+    std = _kaiming_std(tensor, a, mode, nonlinearity, "kaiming_normal_")
+    return _normal(tensor, 0.0, std, generator, "kaiming_normal_")
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str, name: str) -> float:
+    one_of(mode, ("fan_in", "fan_out"), name, "mode")
+    gain = calculate_gain(nonlinearity, a)
+    fan = _fans(tensor, name)[mode == "fan_out"]
+    return gain / math.sqrt(fan) if fan else 0.0
+
+
+def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) -> T:
+    """A (semi-)orthogonal matrix times ``gain``; dimensions after the first are taken together.
+
+    The Q of the QR factorization of a normal matrix, columns signed by the diagonal of R so that Q is uniform.
+    Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear networks (2013).
+    """
+    data = _target(tensor, "orthogonal_")
+    _fans(tensor, "orthogonal_")
+    if data.numel() and not _local.skip:
+        rows, columns = data.shape[0], data.numel() // data.shape[0]
+        flat = normal((rows, columns), data.dtype, generator, "orthogonal_")
+        q, r = torch.linalg.qr(flat.T if rows < columns else flat)
+        q = q * torch.sign(torch.diagonal(r))
+        data.copy_((q.T if rows < columns else q).reshape(data.shape).mul(gain))
+    return tensor

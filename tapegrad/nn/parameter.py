@@ -1,0 +1,32 @@
+"""Parameter: a leaf that a module finds among its attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A `Tensor` that registers itself as a parameter when it is assigned to an attribute of a `Module`.
+
+    Parameters
+    ----------
+    data : a ``Tensor`` or ``torch.Tensor``, whose storage is shared, or anything `tapegrad.tensor` takes (copied)
+    requires_grad : collect a gradient (default True); float32 and float64 only
+
+    Raises
+    ------
+    DTypeError
+        for a dtype that cannot have a gradient, unless ``requires_grad=False``.
+
+    Source: ``torch.nn.Parameter``.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()

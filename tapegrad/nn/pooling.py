@@ -1,0 +1,106 @@
+"""Pooling layers: torch's arguments and ``repr``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import functional as F
+from .module import Module
+
+
+@dataclass(eq=False, repr=False)
+class MaxPool2d(Module):
+    """The largest value of each window.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation : int or pair; ``stride`` is ``kernel_size`` unless given
+    return_indices : also return where the maxima lie
+    ceil_mode : round the output size up instead of down
+
+    Shapes: input [N, C, H, W] or [C, H, W], output [N, C, OH, OW].
+    """
+
+    kernel_size: Any
+    stride: Any = None
+    padding: Any = 0
+    dilation: Any = 1
+    return_indices: bool = False
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def forward(self, input: Any) -> Any:
+        """input [N, C, H, W] -> [N, C, OH, OW]."""
+        return F.max_pool2d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            ceil_mode=self.ceil_mode,
+            return_indices=self.return_indices,
+        )
+
+    def extra_repr(self) -> str:
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+@dataclass(eq=False, repr=False)
+class AvgPool2d(Module):
+    """The mean of each window.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding : int or pair; ``stride`` is ``kernel_size`` unless given
+    ceil_mode : round the output size up instead of down
+    count_include_pad : whether padding counts into the mean
+    divisor_override : divide by this instead of the number of elements
+
+    Shapes: input [N, C, H, W] or [C, H, W], output [N, C, OH, OW].
+    """
+
+    kernel_size: Any
+    stride: Any = None
+    padding: Any = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int | None = None
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def forward(self, input: Any) -> Any:
+        """input [N, C, H, W] -> [N, C, OH, OW]."""
+        return F.avg_pool2d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+@dataclass(eq=False, repr=False)
+class AdaptiveAvgPool2d(Module):
+    """The mean over as many windows as ``output_size`` (int or pair; None keeps an extent) asks for.
+
+    Shapes: input [N, C, H, W] or [C, H, W], output [N, C, OH, OW].
+    """
+
+    output_size: Any
+
+    def forward(self, input: Any) -> Any:
+        """input [N, C, H, W] -> [N, C, OH, OW]."""
+        return F.adaptive_avg_pool2d(input, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"

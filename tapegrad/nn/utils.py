@@ -1,0 +1,57 @@
+"""Gradient clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from ..errors import NonFiniteError
+from ..tensor import Tensor
+from .checks import require
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[torch.Tensor]:
+    """The storage of the gradients that are there."""
+    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [p.grad.data for p in tensors if p.grad is not None]
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scale all gradients by one factor, in place, so that their common norm is at most ``max_norm``.
+
+    ``g <- g * min(1, max_norm / (norm + 1e-6))``, norm being that of all gradients taken as one vector.
+
+    Parameters
+    ----------
+    parameters : one tensor or several; those without gradient are passed over
+    max_norm : largest norm afterwards
+    norm_type : p of the p-norm; ``math.inf`` for the largest magnitude
+    error_if_nonfinite : raise NonFiniteError, and change nothing, for a norm that is NaN or infinite
+
+    Returns the norm before scaling, a 0-dim tensor. Source: ``torch.nn.utils.clip_grad_norm_``.
+    """
+    require(max_norm >= 0, "clip_grad_norm_", "max_norm", "not be negative", max_norm)
+    grads = _gradients(parameters)
+    if not grads:
+        return Tensor(torch.tensor(0.0))
+    norms = torch._foreach_norm(grads, float(norm_type))
+    norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].dtype) for n in norms]), float(norm_type))
+    if error_if_nonfinite and not bool(torch.isfinite(norm)):
+        raise NonFiniteError(f"clip_grad_norm_: the gradients' norm of order {norm_type} is {norm.item()}")
+    torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+    return Tensor(norm)
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Clamp every gradient element to [-clip_value, clip_value], in place. Source: torch's function of that name."""
+    require(clip_value >= 0, "clip_grad_value_", "clip_value", "not be negative", clip_value)
+    grads = _gradients(parameters)
+    if grads:
+        torch._foreach_clamp_min_(grads, -float(clip_value))
+        torch._foreach_clamp_max_(grads, float(clip_value))
