@@ -1,0 +1,353 @@
+"""SGD, Adam, AdamW, RMSprop: torch's formulas in torch's order of operations, so that trajectories agree.
+
+Each optimizer's update is one function ``(params, grads, state, hyper-parameters)`` on lists of raw tensors; g is the
+gradient, t the number of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ..nn.checks import require
+from .optimizer import Columns, Optimizer, number
+
+Tensors = list[torch.Tensor]
+
+
+def _prepared(
+    params: Tensors, grads: Tensors, maximize: bool, weight_decay: float
+) -> Tensors:
+    """The gradients to descend: negated to maximize, plus ``weight_decay * params``."""
+    if maximize:
+        grads = list(torch._foreach_neg(grads))
+    if weight_decay != 0:
+        grads = list(torch._foreach_add(grads, params, alpha=weight_decay))
+    return grads
+
+
+def _not_negative(group: Mapping[str, Any], what: str, *arguments: str) -> None:
+    for argument in arguments:
+        value = number(group[argument])
+        require(value >= 0, what, argument, "not be negative", value)
+
+
+def sgd(
+    params: Tensors,
+    grads: Tensors,
+    state: Columns,
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    """``b <- momentum b + (1 - dampening) g`` (``b <- g`` on the first step); ``p <- p - lr b``."""
+    grads = _prepared(params, grads, maximize, weight_decay)
+    if momentum != 0:
+        buffers, steps = state["momentum_buffer"], state["step"]
+        torch._foreach_mul_(buffers, momentum)
+        if dampening == 0:  # the buffer starts at 0, so the first step is like the others
+            torch._foreach_add_(buffers, grads)
+        else:
+            for buffer, g, step in zip(buffers, grads, steps, strict=True):
+                buffer.add_(g, alpha=1 if step == 0 else 1 - dampening)
+        torch._foreach_add_(steps, 1)
+        grads = list(torch._foreach_add(grads, buffers, alpha=momentum)) if nesterov else buffers
+    torch._foreach_add_(params, grads, alpha=-lr)
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum.
+
+    ``b <- momentum * b + (1 - dampening) * g`` (``b <- g`` on the first step), ``p <- p - lr * b``; with ``nesterov``,
+    ``p <- p - lr * (g + momentum * b)``.
+
+    Parameters
+    ----------
+    params : Tensors, or dicts with "params" and hyper-parameters of their own
+    lr : step length (default 1e-3)
+    momentum, dampening : of the running gradient (default 0)
+    weight_decay : adds ``weight_decay * p`` to the gradient (default 0)
+    nesterov : look ahead; needs momentum and no dampening
+    maximize : ascend instead
+
+    Raises ArgumentError for a negative value. Source: report 1, equation 2; ``torch.optim.SGD``.
+    """
+
+    unlisted = ("step",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        _not_negative(group, "SGD", "lr", "momentum", "weight_decay")
+        if group["nesterov"]:
+            require(group["momentum"] > 0, "SGD", "momentum", "be positive with nesterov=True", group["momentum"])
+            require(group["dampening"] == 0, "SGD", "dampening", "be 0 with nesterov=True", group["dampening"])
+
+    def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer", "step") if group["momentum"] != 0 else ()
+
+    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
+        sgd(
+            params,
+            grads,
+            state,
+            lr=number(group["lr"]),
+            momentum=group["momentum"],
+            dampening=group["dampening"],
+            weight_decay=number(group["weight_decay"]),
+            nesterov=group["nesterov"],
+            maximize=group["maximize"],
+        )
+
+
+def adam(
+    params: Tensors,
+    grads: Tensors,
+    state: Columns,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    maximize: bool,
+    decoupled_weight_decay: bool,
+) -> None:
+    """``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g**2``, ``p <- p - lr m^ / (sqrt(v^) + eps)``."""
+    beta1, beta2 = betas
+    steps, means, squares = state["step"], state["exp_avg"], state["exp_avg_sq"]
+    torch._foreach_add_(steps, 1)
+    counts = [step.item() for step in steps]
+    grads = _prepared(params, grads, maximize, 0 if decoupled_weight_decay else weight_decay)
+    if decoupled_weight_decay and weight_decay != 0:
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
+    torch._foreach_lerp_(means, grads, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+    if amsgrad:
+        torch._foreach_maximum_(state["max_exp_avg_sq"], squares)
+        squares = state["max_exp_avg_sq"]
+    denominators = torch._foreach_sqrt(squares)
+    torch._foreach_div_(denominators, [(1 - beta2**t) ** 0.5 for t in counts])
+    torch._foreach_add_(denominators, eps)
+    torch._foreach_addcdiv_(params, means, denominators, [-lr / (1 - beta1**t) for t in counts])
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g**2``,
+    ``p <- p - lr * m / (1 - b1**t) / (sqrt(v / (1 - b2**t)) + eps)``.
+
+    Parameters
+    ----------
+    params : Tensors, or dicts with "params" and hyper-parameters of their own
+    lr : step length (default 1e-3)
+    betas : (b1, b2), each in [0, 1) (default (0.9, 0.999))
+    eps : added to the denominator (default 1e-8)
+    weight_decay : adds ``weight_decay * p`` to the gradient (default 0)
+    amsgrad : divide by the largest v so far
+    maximize : ascend instead
+    decoupled_weight_decay : shrink p by ``1 - lr * weight_decay`` instead, as `AdamW`
+
+    Raises ArgumentError for a value outside its range. Source: Kingma and Ba, Adam (2015); Reddi et al. (2018) for
+    amsgrad; ``torch.optim.Adam``.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        name = type(self).__name__
+        _not_negative(group, name, "lr", "eps", "weight_decay")
+        require(len(group["betas"]) == 2, name, "betas", "be two numbers", group["betas"])
+        for i, beta in enumerate(group["betas"]):
+            require(0 <= beta < 1, name, f"betas[{i}]", "lie in [0, 1)", beta)
+
+    def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        names = ("step", "exp_avg", "exp_avg_sq")
+        return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
+
+    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
+        adam(
+            params,
+            grads,
+            state,
+            lr=number(group["lr"]),
+            betas=group["betas"],
+            eps=group["eps"],
+            weight_decay=number(group["weight_decay"]),
+            amsgrad=group["amsgrad"],
+            maximize=group["maximize"],
+            decoupled_weight_decay=group["decoupled_weight_decay"],
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: ``p <- (1 - lr * weight_decay) p`` before the step of `Adam`.
+
+    Parameters: as of `Adam`; ``weight_decay`` is 1e-2 by default. Source: Loshchilov and Hutter (2019).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True
+        )
+
+
+def rmsprop(
+    params: Tensors,
+    grads: Tensors,
+    state: Columns,
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    maximize: bool,
+) -> None:
+    """``v <- alpha v + (1 - alpha) g**2``, ``p <- p - lr g / (sqrt(v) + eps)``, with momentum or centered."""
+    grads = _prepared(params, grads, maximize, weight_decay)
+    squares = state["square_avg"]
+    torch._foreach_add_(state["step"], 1)
+    torch._foreach_mul_(squares, alpha)
+    torch._foreach_addcmul_(squares, grads, grads, 1 - alpha)
+    if centered:
+        means = state["grad_avg"]
+        torch._foreach_lerp_(means, grads, 1 - alpha)
+        denominators = list(torch._foreach_addcmul(squares, means, means, -1))
+        torch._foreach_sqrt_(denominators)
+    else:
+        denominators = list(torch._foreach_sqrt(squares))
+    torch._foreach_add_(denominators, eps)
+    if momentum > 0:
+        buffers = state["momentum_buffer"]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_addcdiv_(buffers, grads, denominators)
+        torch._foreach_add_(params, buffers, alpha=-lr)
+    else:
+        torch._foreach_addcdiv_(params, grads, denominators, -lr)
+
+
+class RMSprop(Optimizer):
+    """RMSprop: gradients divided by the root of a running mean of their squares.
+
+    ``v <- alpha v + (1 - alpha) g**2``, ``p <- p - lr * g / (sqrt(v) + eps)``.
+
+    Parameters
+    ----------
+    params : Tensors, or dicts with "params" and hyper-parameters of their own
+    lr : step length (default 1e-2)
+    alpha : weight of the past in the running means (default 0.99)
+    eps : added to the denominator (default 1e-8)
+    weight_decay : adds ``weight_decay * p`` to the gradient (default 0)
+    momentum : of the running step (default 0)
+    centered : subtract the squared running mean of g from v
+    maximize : ascend instead
+
+    Raises ArgumentError for a negative value. Source: Hinton's lecture 6e (2012), Graves (2013) for ``centered``;
+    ``torch.optim.RMSprop``.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "alpha": alpha,
+            "eps": eps,
+            "centered": centered,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        _not_negative(group, "RMSprop", "lr", "alpha", "eps", "weight_decay", "momentum")
+
+    def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        names = ["step", "square_avg"]
+        if group["momentum"] > 0:
+            names.append("momentum_buffer")
+        return (*names, "grad_avg") if group["centered"] else tuple(names)
+
+    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
+        rmsprop(
+            params,
+            grads,
+            state,
+            lr=number(group["lr"]),
+            alpha=group["alpha"],
+            eps=group["eps"],
+            weight_decay=number(group["weight_decay"]),
+            momentum=group["momentum"],
+            centered=group["centered"],
+            maximize=group["maximize"],
+        )

@@ -1,0 +1,249 @@
+"""What all optimizers share: parameter groups, state that exists from construction on, state dicts, the step.
+
+A subclass states its hyper-parameters' checks, the names of its state tensors, and one update function on raw tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from ..errors import DTypeError, ShapeError, TapeError
+from ..nn.checks import ArgumentError, StateError
+from ..nn.module import zero_grad
+from ..tape import describe, enable_grad
+from ..tensor import Tensor, raw
+
+Columns = dict[str, list[torch.Tensor]]  # state tensors by name, one per parameter that is updated
+
+# How torch is to execute an update; a state dict from torch carries these, and they mean nothing here.
+_TORCH_ONLY = {"foreach", "capturable", "differentiable", "fused"}
+
+
+def number(value: Any) -> float:
+    """A hyper-parameter as a Python number; 0-dim tensors are read."""
+    return value if type(value) is float else float(value)
+
+
+class Optimizer:
+    """Base class of optimizers.
+
+    Parameters
+    ----------
+    params : tensors to update (leaves), or dicts with "params" and hyper-parameters of their own
+    defaults : hyper-parameters of groups that do not give them
+
+    ``param_groups`` is a list of dicts; hyper-parameters are read from there on every step, so a schedule writes there.
+    ``state[p]`` holds the tensors kept for parameter p; they are created with the optimizer and updated in place.
+    """
+
+    unlisted: ClassVar[tuple[str, ...]] = ()  # state that torch's state dict does not have
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        name = type(self).__name__
+        if isinstance(params, Tensor | torch.Tensor):
+            raise TypeError(f"{name}: params must be an iterable of Tensors or dicts; got one {type(params).__name__}")
+        groups = list(params)
+        if not groups:
+            raise ArgumentError(f"{name}: params must not be empty")
+        self.defaults = defaults
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        self.param_groups: list[dict[str, Any]] = []
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    # --- what a subclass defines ------------------------------------------------------------------------------
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        """Raise ArgumentError for a hyper-parameter outside its range."""
+        raise NotImplementedError
+
+    def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        """The state tensors of a parameter of this group; "step" is 0-dim float32, others are like the parameter."""
+        raise NotImplementedError
+
+    def _update(
+        self, params: list[torch.Tensor], grads: list[torch.Tensor], state: Columns, group: Mapping[str, Any]
+    ) -> None:
+        """Update the parameters and their state in place."""
+        raise NotImplementedError
+
+    # --- groups and state -------------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group: a dict with "params" (a Tensor or several) and hyper-parameters that differ from the defaults.
+
+        Raises
+        ------
+        TypeError, ArgumentError, TapeError
+            for what is not a Tensor, for one that is in a group already, for the output of an op.
+        """
+        name = type(self).__name__
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise TypeError(f"{name}: a parameter group must be a dict with 'params'; got {param_group!r}")
+        params = param_group["params"]
+        if isinstance(params, set | frozenset):
+            raise TypeError(f"{name}: params must be ordered, as the state is kept by position; got a set")
+        params = [params] if isinstance(params, Tensor) else list(params)
+        if not params:
+            raise ArgumentError(f"{name}: params of a group must not be empty")
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        for i, p in enumerate(params):
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{name}: params[{i}] must be a Tensor; got {type(p).__name__}")
+            if not p.is_leaf:
+                raise TapeError(f"{name}: params[{i}] must be a leaf; got the recorded output of an op")
+            if id(p) in known:
+                raise ArgumentError(f"{name}: params[{i}], {describe(p.data)}, is given twice")
+            known.add(id(p))
+        group = {**self.defaults, **param_group, "params": params}
+        self._check(group)
+        for p in params:
+            self._state_of(p, self._names(group))
+        self.param_groups.append(group)
+
+    def _state_of(self, p: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """A parameter's state; what is missing (a hyper-parameter was switched on later) starts at zero."""
+        state = self.state.setdefault(p, {})
+        for name in names:
+            if name not in state:
+                zeros = torch.tensor(0.0, dtype=torch.float32) if name == "step" else torch.zeros_like(p.data)
+                state[name] = Tensor(zeros)
+            elif state[name].dtype is not p.dtype and name != "step":
+                raise DTypeError(
+                    f"{type(self).__name__}: {name} of a parameter is {state[name].dtype}, the parameter {p.dtype}; "
+                    "convert a model before its optimizer is made, or load_state_dict(state_dict()) into a new one"
+                )
+        return state
+
+    # --- the step ---------------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient, in place; others, and their state, stay as they are.
+
+        Parameters
+        ----------
+        closure : called first, recording; it may compute the loss and its gradients
+
+        Returns what ``closure`` returned.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            names = self._names(group)
+            params, grads, rows = [], [], []
+            for p in group["params"]:
+                g = p.grad
+                if g is not None:
+                    params.append(p.data)
+                    grads.append(g.data)
+                    if names:
+                        rows.append(self._state_of(p, names))
+            if params:
+                self._update(params, grads, {name: [row[name].data for row in rows] for name in names}, group)
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop every parameter's gradient, or fill it with zeros."""
+        for group in self.param_groups:
+            zero_grad(group["params"], set_to_none)
+
+    # --- state dicts ------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """``{"state": {i: {name: tensor}}, "param_groups": [{..., "params": [i, ...]}]}``, torch's layout.
+
+        i is a parameter's position, counted through all groups. Parameters that were never updated have no state.
+        The tensors are those the optimizer works with, not copies.
+        """
+        groups: list[dict[str, Any]] = []
+        state: dict[int, dict[str, Tensor]] = {}
+        i = 0
+        for group in self.param_groups:
+            first = i
+            for p in group["params"]:
+                own = self.state.get(p)
+                if own and own["step"].data != 0:
+                    state[i] = {name: value for name, value in own.items() if name not in self.unlisted}
+                i += 1
+            groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": list(range(first, i))})
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over hyper-parameters and state from a `state_dict` of ours or of the torch optimizer of that name.
+
+        Values are copied into the state tensors, cast to their dtype. Everything is checked before anything changes.
+
+        Raises
+        ------
+        StateError
+            for groups, parameters or state that this optimizer does not have. ShapeError for a shape that differs.
+        """
+        name = type(self).__name__
+        try:
+            groups, states = list(state_dict["param_groups"]), dict(state_dict["state"])
+            sizes = [len(group["params"]) for group in groups]
+            order = [i for group in groups for i in group["params"]]
+        except (TypeError, KeyError, ValueError) as error:
+            raise StateError(f"{name}: not an optimizer's state dict: {type(error).__name__}: {error}") from error
+        expected = [len(group["params"]) for group in self.param_groups]
+        if sizes != expected:
+            raise StateError(f"{name}: the state dict has groups of {sizes} parameters; expected {expected}")
+        unknown = [key for key in states if key not in order]
+        if unknown:
+            raise StateError(f"{name}: the state dict has state for {unknown[0]!r}, which is in none of its groups")
+
+        changed: list[dict[str, Any]] = []
+        copies: list[tuple[Tensor, dict[str, torch.Tensor], tuple[str, ...]]] = []
+        for group, saved, start in zip(self.param_groups, groups, _starts(sizes), strict=True):
+            hyper = {k: v for k, v in saved.items() if k != "params" and k not in _TORCH_ONLY}
+            new = {**group, **hyper, "params": group["params"]}
+            self._check(new)
+            changed.append(new)
+            for p, i in zip(group["params"], order[start:], strict=False):
+                names = self._names(new)
+                copies.append((p, self._checked(p, states.get(i, {}), names, f"{name}: state[{i!r}]"), names))
+        for group, new in zip(self.param_groups, changed, strict=True):
+            group.update(new)
+        for p, values, names in copies:
+            for key, tensor in self._state_of(p, names).items():
+                if key in values:
+                    tensor.data.copy_(values[key])
+                else:
+                    tensor.data.zero_()
+
+    def _checked(
+        self, p: Tensor, saved: Mapping[str, Any], names: tuple[str, ...], what: str
+    ) -> dict[str, torch.Tensor]:
+        """The values to copy into a parameter's state; empty where the state dict has none."""
+        values = {key: torch.as_tensor(raw(v, what, key)) for key, v in saved.items() if v is not None}
+        if not values:
+            return {}
+        for key, value in values.items():
+            if key not in names and key != "step":
+                raise StateError(f"{what} has {key!r}, which this optimizer does not keep; expected {', '.join(names)}")
+            shape = torch.Size() if key == "step" else p.shape
+            if value.shape != shape:
+                raise ShapeError(f"{what}[{key!r}] has shape {list(value.shape)}; expected {list(shape)}")
+        for key in names:
+            if key not in values and key not in self.unlisted:
+                raise StateError(f"{what} lacks {key!r}")
+        if "step" in names:
+            values.setdefault("step", torch.tensor(1.0))  # there is state, so there was a step
+        return {key: value for key, value in values.items() if key in names}
+
+    def __repr__(self) -> str:
+        text = f"{type(self).__name__} ("
+        for i, group in enumerate(self.param_groups):
+            text += f"\nParameter Group {i}\n"
+            text += "".join(f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params")
+        return text + ")"
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    """Where each group's parameters begin in the count through all groups."""
+    return [sum(sizes[:i]) for i in range(len(sizes))]
