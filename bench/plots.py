@@ -55,7 +55,7 @@ def pictures(path: Path, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
 
 def moving_mean(values: Sequence[float], width: int) -> list[float]:
     """Means of `width` neighbours."""
-    return torch.tensor(values, dtype=torch.float64).unfold(0, width, 1).mean(1).tolist()  # type: ignore[no-any-return]
+    return torch.tensor(values, dtype=torch.float64).unfold(0, width, 1).mean(1).tolist()
 
 
 def plain(ax: Axes) -> None:

@@ -97,7 +97,8 @@ def autoencoder(nn: Any) -> Any:
 def load_disk() -> Data:
     x, labels = data.disk(1000, seed=1)
     x_test, labels_test = data.disk(1000, seed=2)
-    x, x_test = data.standardize(x, x_test)
+    standardized: Any = data.standardize(x, x_test)
+    x, x_test = standardized
     constant = accuracy(torch.eye(2)[torch.ones_like(labels_test)], labels_test)
     return Data((x, torch.eye(2)[labels]), (x_test, labels_test), ("always inside", constant))
 
