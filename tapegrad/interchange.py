@@ -100,6 +100,7 @@ def _from_torch(
                 what = f"from_torch: {_at(path)}: {name}"
                 raise DTypeError(f"{what} has dtype {value.dtype}; expected float32 or float64")
         copy = ours(**_arguments(ours, module, _ours))
+        _same_names(module, copy, path, "from_torch")
         for name, value in module.named_parameters(remove_duplicate=False):
             if id(value) not in parameters:
                 parameters[id(value)] = nn.Parameter(value.detach().clone(), value.requires_grad)
@@ -115,6 +116,18 @@ def _from_torch(
 
 def _at(path: str) -> str:
     return f"module {path!r}" if path else "the module"
+
+
+def _same_names(module: Any, copy: Any, path: str, what: str) -> None:
+    """Raise ArgumentError if a layer holds parameters or buffers that its kind does not (weight norm, pruning, ...)."""
+    own, expected = (
+        [name for name, _ in (*m.named_parameters(remove_duplicate=False), *m.named_buffers())] for m in (module, copy)
+    )
+    if set(own) != set(expected):
+        raise ArgumentError(
+            f"{what}: {_at(path)} is a {type(module).__name__} with {', '.join(own)}; "
+            f"expected {', '.join(expected) or 'no parameters'}"
+        )
 
 
 # --- to torch ----------------------------------------------------------------------------------------------------
@@ -148,6 +161,7 @@ def _to_torch(
                 copy.add_module(name, _to_torch(child, f"{path}.{name}" if path else name, modules, parameters))
     elif type(module) is nn.UpsampleConv2d:
         conv = torch.nn.Conv2d(**_arguments(nn.Conv2d, module, _theirs), device="meta")
+        _same_names(module, conv, path, "to_torch")
         _fill(module, conv, parameters)
         scale = tuple(float(factor) for factor in module.scale_factor)
         copy = torch.nn.Sequential(torch.nn.Upsample(scale_factor=scale), conv)
@@ -157,6 +171,7 @@ def _to_torch(
         if "device" in inspect.signature(theirs).parameters:  # made without storage, so nothing is drawn
             arguments["device"] = "meta"
         copy = theirs(**arguments)
+        _same_names(module, copy, path, "to_torch")
         _fill(module, copy, parameters)
     else:
         raise ArgumentError(f"to_torch: {_at(path)} is a {type(module).__name__}, which torch.nn does not have")

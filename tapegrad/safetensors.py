@@ -92,11 +92,13 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
 def save(obj: Any, path: str | os.PathLike[str]) -> None:
     """Write tensors, and what surrounds them, as a safetensors file.
 
+    >>> import os, tempfile
     >>> import tapegrad as tg
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
     >>> model = tg.nn.Linear(2, 1)
     >>> optimizer = tg.optim.Adam(model.parameters())
-    >>> tg.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, "run.safetensors")
-    >>> tg.load("run.safetensors")["epoch"]
+    >>> tg.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, path)
+    >>> tg.load(path)["epoch"]
     3
 
     Parameters

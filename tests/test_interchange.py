@@ -117,6 +117,15 @@ def test_unknown_layers_are_named_by_path():
         to_torch(nn.Sequential(nn.ReLU(), nn.ModuleList([Own()])))
     with pytest.raises(tg.DTypeError, match=r"from_torch: module '0': weight has dtype torch\.float16"):
         from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2)).half())
+    with warnings.catch_warnings():  # that weight_norm is deprecated
+        warnings.simplefilter("ignore")
+        normed = torch.nn.utils.weight_norm(torch.nn.Linear(2, 2))
+    with pytest.raises(ArgumentError, match="a Linear with bias, weight_g, weight_v; expected weight, bias"):
+        from_torch(normed)
+    changed = nn.ReLU()
+    changed.slope = nn.Parameter(torch.ones(1))
+    with pytest.raises(ArgumentError, match="the module is a ReLU with slope; expected no parameters"):
+        to_torch(changed)
     with pytest.raises(ArgumentError, match="Embedding: max_norm must be None"):
         from_torch(torch.nn.Embedding(3, 2, max_norm=1.0))
     with pytest.raises(TypeError, match=r"from_torch: module must be a torch\.nn\.Module; got Linear"):

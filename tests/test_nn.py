@@ -675,7 +675,8 @@ def containers(lib):
     model = lib.Sequential(lib.Linear(1, 1), lib.ReLU(), named["c"], lib.ReLU(), lib.Tanh())
     model[1] = lib.Sigmoid()
     del model[0]
-    return [blocks, blocks[1:], named, model, model[:2], model[-1], blocks + blocks[:1], named["c"], named["c"].x]
+    parts = [blocks[1:], blocks + blocks[:1], model[:2], model[1:], model[-1], named["c"].x]
+    return [blocks, named, model, *parts]
 
 
 def _ordered():

@@ -13,6 +13,7 @@ import torch
 import tapegrad as tg
 from tapegrad import nn, optim
 from tapegrad.nn.checks import ArgumentError, StateError
+from tapegrad.nn.module import convert
 
 VARIANTS = [
     ("SGD", {"lr": 0.1}),
@@ -318,6 +319,15 @@ def test_a_failing_load_changes_nothing():
 
 
 def test_a_model_converted_after_its_optimizer_was_made_is_named():
+    model = nn.Linear(2, 2)
+    optimizer = optim.Adam([{"params": [p]} for p in (model.bias, model.weight)])
+    convert(model.weight, torch.float64)  # the second group, when the first could be updated
+    model.bias.grad = torch.ones(2)
+    before_bias = model.bias.data.clone()
+    model.weight.grad = torch.ones(2, 2, dtype=torch.float64)
+    with pytest.raises(tg.DTypeError):
+        optimizer.step()
+    assert torch.equal(model.bias.data, before_bias)
     model = nn.Linear(2, 2)
     optimizer = optim.Adam(model.parameters())
     model.double()

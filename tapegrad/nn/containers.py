@@ -51,7 +51,7 @@ class Numbered(Module):
     def __getitem__(self, index: Any) -> Any:
         items = self._items()
         if isinstance(index, slice):
-            part = type(self)()
+            part = type(self).__new__(type(self))  # a subclass may need arguments to be constructed
             part._replace(module for _, module in items[index])
             return part
         return items[position(index, len(items), type(self).__name__)][1]
@@ -63,7 +63,7 @@ class Numbered(Module):
 
     def __delitem__(self, index: Any) -> None:
         modules = list(self)
-        del modules[index]
+        del modules[index if isinstance(index, slice) else position(index, len(modules), type(self).__name__)]
         self._replace(modules)
 
     def append(self: Self, module: Module) -> Self:

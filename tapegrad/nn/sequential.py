@@ -27,7 +27,7 @@ class Sequential(Numbered):
     >>> import tapegrad as tg
     >>> model = tg.nn.Sequential(tg.nn.Linear(2, 25), tg.nn.ReLU(), tg.nn.Linear(25, 2))
     >>> print(model.describe((2,)))
-    layer                                                    output   parameters
+    layer                                                     output   parameters
     0      Linear(in_features=2, out_features=25, bias=True)  [N, 25]          75
     1      ReLU()                                             [N, 25]           0
     2      Linear(in_features=25, out_features=2, bias=True)  [N, 2]           52
@@ -48,6 +48,15 @@ class Sequential(Numbered):
     def add(self: Self, *layers: Module) -> Self:
         """Put layers at the end; returns the model, so that calls can be chained."""
         return self.extend(layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        if isinstance(index, slice):  # a part keeps the names, as torch's does
+            for name, _ in part._items():
+                delattr(part, name)
+            for name, module in self._items()[index]:
+                setattr(part, name, module)
+        return part
 
     def forward(self, input: Any) -> Any:
         """The input through every layer in turn."""

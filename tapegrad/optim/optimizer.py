@@ -5,6 +5,7 @@ A subclass states its hyper-parameters' checks, the names of its state tensors, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -133,6 +134,7 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        updates = []  # all groups are looked at before the first is updated, so that an error changes nothing
         for group in self.param_groups:
             names = self._names(group)
             params, grads, rows = [], [], []
@@ -144,7 +146,9 @@ class Optimizer:
                     if names:
                         rows.append(self._state_of(p, names))
             if params:
-                self._update(params, grads, {name: [row[name].data for row in rows] for name in names}, group)
+                updates.append((params, grads, {name: [row[name].data for row in rows] for name in names}, group))
+        for update in updates:
+            self._update(*update)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -200,7 +204,7 @@ class Optimizer:
         changed: list[dict[str, Any]] = []
         copies: list[tuple[Tensor, dict[str, torch.Tensor], tuple[str, ...]]] = []
         for group, saved, start in zip(self.param_groups, groups, _starts(sizes), strict=True):
-            hyper = {k: v for k, v in saved.items() if k != "params" and k not in _TORCH_ONLY}
+            hyper = {k: copy.deepcopy(v) for k, v in saved.items() if k != "params" and k not in _TORCH_ONLY}
             new = {**group, **hyper, "params": group["params"]}
             self._check(new)
             changed.append(new)
