@@ -174,7 +174,7 @@ bitwise_not = unary("bitwise_not", "the complement of x's bits", None)
 @op(input=lambda g: torch.zeros_like(g))
 def round(input: Array, *, decimals: int = 0) -> Any:
     """Elementwise ``y`` = x rounded to ``decimals`` places, halves to even. The gradient is 0."""
-    return torch.round(input, decimals=decimals)
+    return torch.round(input, decimals=decimals) if decimals else torch.round(input)
 
 
 def _inside(g: Any, input: Any, min: Any, max: Any) -> Any:
@@ -216,13 +216,13 @@ def clamp(input: Array, min: Array | None = None, max: Array | None = None) -> A
 @op(input=lambda g: g, other=lambda g, alpha: g if alpha == 1 else g * alpha)
 def add(input: Array, other: Array, *, alpha: float = 1) -> Any:
     """Elementwise ``y = input + alpha * other``, with broadcasting and torch's dtype promotion."""
-    return input + (other if alpha == 1 else other * alpha)
+    return input + other if type(alpha) is int and alpha == 1 else torch.add(input, other, alpha=alpha)
 
 
 @op(input=lambda g: g, other=lambda g, alpha: -g if alpha == 1 else g * -alpha)
 def sub(input: Array, other: Array, *, alpha: float = 1) -> Any:
     """Elementwise ``y = input - alpha * other``, with broadcasting and torch's dtype promotion."""
-    return input - (other if alpha == 1 else other * alpha)
+    return input - other if type(alpha) is int and alpha == 1 else torch.sub(input, other, alpha=alpha)
 
 
 mul = binary("mul", "input * other", lambda g, other: g * other, lambda g, input: g * input, operator.mul)
@@ -231,7 +231,7 @@ mul = binary("mul", "input * other", lambda g, other: g * other, lambda g, input
 @op(
     input=lambda g, other, rounding_mode: g / other if rounding_mode is None else torch.zeros_like(g),
     other=lambda g, input, other, rounding_mode: (
-        -g * (input / other) / other if rounding_mode is None else torch.zeros_like(g)
+        -g * ((input / other) / other) if rounding_mode is None else torch.zeros_like(g)
     ),
 )
 def div(input: Array, other: Array, *, rounding_mode: str | None = None) -> Any:
@@ -239,30 +239,31 @@ def div(input: Array, other: Array, *, rounding_mode: str | None = None) -> Any:
     return input / other if rounding_mode is None else torch.div(input, other, rounding_mode=rounding_mode)
 
 
-def _pow_input(g: Any, input: Any, other: Any) -> Any:
+def _pow_input(g: Any, input: Any, exponent: Any) -> Any:
     """g * n * x**(n - 1), and 0 for n = 0 at x = 0."""
-    if isinstance(other, int | float):
-        return torch.zeros_like(g) if other == 0 else g * (other * input ** (other - 1))
+    if isinstance(exponent, int | float):
+        return torch.zeros_like(g) if exponent == 0 else g * (exponent * input ** (exponent - 1))
     if not isinstance(input, int | float):
-        input = torch.where(torch.logical_and(other == 0, input == 0), 1, input)
-    return g * (other * input ** (other - 1))
+        input = torch.where(torch.logical_and(exponent == 0, input == 0), 1, input)
+    return g * (exponent * input ** (exponent - 1))
 
 
-def _pow_other(g: Any, input: Any, other: Any, out: Any) -> Any:
+def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
     """g * y * ln x, and 0 at x = 0 for n >= 0."""
     if isinstance(input, int | float):
-        return g * out * math.log(input) if input > 0 else torch.where(other >= 0, 0, g * out * _log_number(input))
-    return g * (out * torch.log(torch.where(torch.logical_and(input == 0, other >= 0), 1, input)))
+        return g * out * math.log(input) if input > 0 else torch.where(exponent >= 0, 0, g * out * _log_number(input))
+    base = torch.where(torch.logical_and(input == 0, exponent >= 0), 1, input).to(out.dtype)
+    return g * (out * torch.log(base))
 
 
 def _log_number(x: float) -> float:
     return -math.inf if x == 0 else math.nan
 
 
-@op(input=_pow_input, other=_pow_other)
-def pow(input: Array, other: Array) -> Any:
-    """Elementwise ``y = input ** other``, with broadcasting. The gradients at 0**0 are 0, as torch's."""
-    return input**other
+@op(input=_pow_input, exponent=_pow_exponent)
+def pow(input: Array, exponent: Array) -> Any:
+    """Elementwise ``y = input ** exponent``, with broadcasting. The gradients at 0**0 are 0, as torch's."""
+    return input**exponent
 
 
 maximum = binary(

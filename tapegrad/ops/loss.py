@@ -216,8 +216,8 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None
 
 
 def _huber_slope(d: Any, delta: float) -> Any:
-    """The difference, clamped to [-delta, delta]."""
-    return torch.clamp(d, -delta, delta)
+    """The difference, clamped to [-delta, delta]; its own slope at the bounds is 0, as torch's."""
+    return torch.where(torch.abs(d) >= delta, delta * torch.sign(d), d)
 
 
 @op(input=lambda g, input, delta: g * _huber_slope(input, delta))

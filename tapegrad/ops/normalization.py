@@ -35,6 +35,11 @@ def _input_rule(g: Any, input: Any, dims: Sequence[int], eps: float) -> Any:
     return rstd * (g - g.mean(dims, True) - xhat * (g * xhat).mean(dims, True))
 
 
+def _dense(x: torch.Tensor | None) -> torch.Tensor | None:
+    """torch's kernels read a weight through its pointer, as if it had no gaps."""
+    return None if x is None else x.contiguous()
+
+
 # --- batch_norm --------------------------------------------------------------------------------------------------
 
 
@@ -56,14 +61,14 @@ def _but_channels(ndim: int) -> list[int]:
     weight=lambda g, input, eps: (g * _standard(input, _but_channels(g.ndim), eps)[0]).sum(_but_channels(g.ndim)),
     bias=lambda g: g.sum(_but_channels(g.ndim)),
     backward=lambda g, input, weight, mean, rstd, eps, needs: aten.native_batch_norm_backward(
-        g, input, weight, None, None, mean, rstd, True, eps, needs
+        g, input, _dense(weight), None, None, mean, rstd, True, eps, needs
     ),
 )
 def batch_norm_op(
     input: Array, weight: Array | None, bias: Array | None, running: Any, momentum: float, eps: float
 ) -> Any:
     """`batch_norm` in training: statistics of this batch, which also move the running ones."""
-    return aten.native_batch_norm(input, weight, bias, *running, True, momentum, eps)
+    return aten.native_batch_norm(input, _dense(weight), _dense(bias), *running, True, momentum, eps)
 
 
 def batch_norm(
@@ -129,7 +134,7 @@ def _last(count: int, ndim: int) -> list[int]:
     weight=lambda g, input, normalized_shape, eps: g * _standard(input, _last(len(normalized_shape), g.ndim), eps)[0],
     bias=lambda g: g,
     backward=lambda g, input, normalized_shape, mean, rstd, weight, bias, needs: aten.native_layer_norm_backward(
-        g.contiguous(), input, normalized_shape, mean, rstd, weight, bias, needs
+        g.contiguous(), input, normalized_shape, mean, rstd, _dense(weight), _dense(bias), needs
     ),
 )
 def layer_norm(
@@ -149,7 +154,7 @@ def layer_norm(
 
     Source: Ba, Kiros and Hinton, Layer Normalization (2016).
     """
-    return aten.native_layer_norm(input, list(normalized_shape), weight, bias, eps)
+    return aten.native_layer_norm(input, list(normalized_shape), _dense(weight), _dense(bias), eps)
 
 
 # --- group_norm --------------------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ def _grouped(x: Any, groups: int) -> Any:
     ).sum(_but_channels(g.ndim)),
     bias=lambda g: g.sum(_but_channels(g.ndim)),
     backward=lambda g, input, num_groups, weight, mean, rstd, needs: aten.native_group_norm_backward(
-        g.contiguous(), input.contiguous(), mean, rstd, weight, *_extents(input), num_groups, needs
+        g.contiguous(), input.contiguous(), mean, rstd, _or_ones(weight, input), *_extents(input), num_groups, needs
     ),
 )
 def group_norm(
@@ -194,7 +199,12 @@ def group_norm(
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and list(value.shape) != [input.shape[1]]:
             raise ShapeError(f"group_norm: {name} must have shape [{input.shape[1]}]; got {list(value.shape)}")
-    return aten.native_group_norm(input.contiguous(), weight, bias, *_extents(input), num_groups, eps)
+    return aten.native_group_norm(input.contiguous(), _dense(weight), _dense(bias), *_extents(input), num_groups, eps)
+
+
+def _or_ones(weight: torch.Tensor | None, input: torch.Tensor) -> torch.Tensor:
+    """torch's kernel wants a weight wherever there is a bias."""
+    return torch.ones(input.shape[1], dtype=input.dtype) if weight is None else weight.contiguous()
 
 
 def _extents(input: torch.Tensor) -> tuple[int, int, int]:

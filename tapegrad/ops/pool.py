@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..op import Array, either, op
-from ..tensor import Tensor
+from ..tensor import Tensor, raw
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -66,8 +66,7 @@ def max_pool2d(
     out = max_pool2d_op(input, kernel, step, pads, spread, ceil_mode)
     if not return_indices:
         return out
-    data = input.data if isinstance(input, Tensor) else input
-    return out, Tensor(aten.max_pool2d_with_indices(data, kernel, step, pads, spread, ceil_mode)[1])
+    return out, Tensor(aten.max_pool2d_with_indices(raw(input, "max_pool2d", "input"), kernel, step, pads, spread, ceil_mode)[1])
 
 
 @op(

@@ -294,7 +294,7 @@ def norm(
         p = 2.0
     if isinstance(p, str):
         raise ValueError(f'norm: p must be a number or "fro"; got {p!r}')
-    if dtype is not None and dtype is not input.dtype:
+    if dtype is not None and dtype is not input.dtype and input.is_floating_point():
         input = to_dtype(input, dtype)
     return norm_op(input, float(p), dim, keepdim)
 

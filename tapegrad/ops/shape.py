@@ -155,9 +155,9 @@ def expand(input: Array, size: Sequence[int]) -> Any:
 
 
 @op(input=lambda g: g)
-def broadcast_to(input: Array, size: Sequence[int]) -> Any:
-    """`expand` to ``size``."""
-    return torch.broadcast_to(input, tuple(size))
+def broadcast_to(input: Array, shape: Sequence[int]) -> Any:
+    """`expand` to ``shape``."""
+    return torch.broadcast_to(input, tuple(shape))
 
 
 def _unrepeated(g: Any, shape: torch.Size, repeats: Sequence[int]) -> Any:
@@ -259,10 +259,10 @@ def stack(tensors: Arrays, dim: int = 0) -> Any:
     return torch.stack(tensors, dim)  # type: ignore[arg-type]
 
 
-@op(input=lambda g, dim: torch.cat(g, dim))
-def split(input: Array, split_size_or_sections: int | list[int], dim: int = 0) -> Any:
+@op(tensor=lambda g, dim: torch.cat(g, dim))
+def split(tensor: Array, split_size_or_sections: int | list[int], dim: int = 0) -> Any:
     """Cut along ``dim`` into pieces of one size (the last may be smaller), or of the sizes listed. Views."""
-    return torch.split(input, split_size_or_sections, dim)
+    return torch.split(tensor, split_size_or_sections, dim)
 
 
 @op(input=lambda g, dim: torch.cat(g, dim))
