@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Each suite is a module of this package with NEEDS, the packages it imports, and run(options).
+# Each suite is a module of this package with a function run(options).
 SUITES = {
     "train": "three networks trained beside PyTorch: disk, handwritten digits, denoising autoencoder",
 }
