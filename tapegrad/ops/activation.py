@@ -33,6 +33,7 @@ __all__ = [
 
 
 
+
 @op(input=lambda g, out: torch.where(out <= 0, 0, g))
 def relu(input: Array) -> Any:
     """``y = max(0, x)``; slope 0 at 0."""

@@ -23,6 +23,7 @@ __all__ = [
 
 
 
+
 def _embedding_rule(
     g: Any, input: Any, weight_shape: torch.Size, padding_idx: int | None, scale_grad_by_freq: bool
 ) -> Any:
@@ -37,10 +38,26 @@ def _embedding_rule(
     return torch.index_add(torch.zeros(weight_shape, dtype=g.dtype), 0, input.reshape(-1), rows)
 
 
-@op(weight=_embedding_rule)
+@op(name="embedding", weight=_embedding_rule)
+def embedding_op(input: Array, weight: Array, padding_idx: int | None, scale_grad_by_freq: bool) -> Any:
+    """`embedding` of checked indices."""
+    if input.dtype not in (torch.int64, torch.int32):
+        raise DTypeError(f"embedding: input must hold int64 or int32 indices; got {input.dtype}")
+    if input.numel() and not 0 <= int(input.min()) <= int(input.max()) < weight.shape[0]:
+        bad = int(input.min()) if int(input.min()) < 0 else int(input.max())
+        raise IndexShapeError(f"embedding: indices must lie in [0, {weight.shape[0]}); got {bad}")
+    return torch.nn.functional.embedding(input, weight)
+
+
 def embedding(
-    input: Array, weight: Array, padding_idx: int | None = None, *, scale_grad_by_freq: bool = False
-) -> Any:
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """``y[...] = weight[input[...]]``: rows looked up by index.
 
     Parameters
@@ -48,16 +65,18 @@ def embedding(
     input : integers in [0, num_embeddings), any shape
     weight : [num_embeddings, embedding_dim]
     padding_idx : row that gets no gradient; negative counts from the end
+    max_norm : first scale the looked-up rows of weight, in place, to at most this ``norm_type`` norm
     scale_grad_by_freq : divide each row's gradient by how often it was looked up
+    sparse : not offered; gradients are dense
 
     Returns [*input.shape, embedding_dim].
     """
-    if input.dtype not in (torch.int64, torch.int32):
-        raise DTypeError(f"embedding: input must hold int64 or int32 indices; got {input.dtype}")
-    if input.numel() and not 0 <= int(input.min()) <= int(input.max()) < weight.shape[0]:
-        bad = int(input.min()) if int(input.min()) < 0 else int(input.max())
-        raise IndexShapeError(f"embedding: indices must lie in [0, {weight.shape[0]}); got {bad}")
-    return torch.nn.functional.embedding(input, weight)
+    if sparse:
+        raise ValueError("embedding: sparse gradients are not offered; leave sparse=False")
+    if max_norm is not None:
+        rows = raw(weight, "embedding", "weight")
+        torch.embedding_renorm_(rows, raw(input, "embedding", "input").reshape(-1), max_norm, norm_type)
+    return embedding_op(input, weight, padding_idx, scale_grad_by_freq)
 
 
 def _one_hot_classes(index: torch.Tensor, num_classes: int) -> None:

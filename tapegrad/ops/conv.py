@@ -29,6 +29,7 @@ __all__ = [
 
 
 
+
 def pair(value: Any, op_name: str, argument: str) -> tuple[int, int]:
     """``n`` and ``(n, n)`` both mean (n, n)."""
     if isinstance(value, int) and not isinstance(value, bool):

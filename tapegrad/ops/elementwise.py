@@ -83,6 +83,7 @@ __all__ = [
 
 
 
+
 Rule = Callable[..., Any]
 
 

@@ -28,6 +28,7 @@ __all__ = [
 
 
 
+
 def _matmul_input(g: Any, input_shape: torch.Size, other: Any) -> Any:
     """d(x @ y): g @ y.T, with vectors as one-row or one-column matrices; the call path sums broadcast dimensions."""
     if other.ndim == 1:  # [..., M, K] @ [K] or [K] @ [K]

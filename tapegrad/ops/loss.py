@@ -29,6 +29,7 @@ __all__ = [
 
 
 
+
 def reduced(loss: Any, reduction: str, name: str) -> Tensor:
     """``loss`` summed, averaged over all elements, or as it is."""
     if reduction == "mean":

@@ -19,6 +19,7 @@ __all__ = [
 
 
 
+
 aten = torch.ops.aten
 
 

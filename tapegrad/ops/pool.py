@@ -20,6 +20,7 @@ __all__ = [
 
 
 
+
 aten = torch.ops.aten
 
 

@@ -37,6 +37,7 @@ __all__ = [
 
 
 
+
 class _Draws(threading.local):
     """What this thread's random ops drew: noted in `log`, or taken from `again` instead of drawn anew."""
 

@@ -44,6 +44,7 @@ __all__ = [
 
 
 
+
 Dim: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
 

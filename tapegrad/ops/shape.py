@@ -62,6 +62,7 @@ __all__ = [
 
 
 
+
 def _reshaped_back(g: Any, input_shape: torch.Size) -> Any:
     return g.reshape(input_shape)
 
