@@ -88,6 +88,8 @@ LAYERS = [
     ("GroupNorm", (1, 6), {"bias": False}, [floats(4, 6)]),
     ("Embedding", (7, 3), {}, [integers(7, 2, 5)]),
     ("Embedding", (7, 3, -5), {}, [integers(7, 2, 5)]),
+    ("Embedding", (7, 3, 2), {"scale_grad_by_freq": True}, [integers(4, 2, 5)]),
+    ("Embedding", (7, 3), {"max_norm": 0.7, "norm_type": 1.0}, [integers(7, 2, 5)]),
     ("MultiheadAttention", (6, 2), {}, [floats(4, 3, 6), floats(5, 3, 6, seed=1), floats(5, 3, 6, seed=2)]),
     ("MultiheadAttention", (6, 3), {"bias": False}, [floats(4, 6), floats(5, 6, seed=1), floats(5, 6, seed=2)]),
     (
@@ -411,7 +413,7 @@ def test_dtype_argument_and_to():
         (lambda: nn.Dropout(1.5), r"Dropout: p must lie in \[0, 1\]; got 1.5"),
         (lambda: nn.GroupNorm(4, 6), r"GroupNorm: num_channels must be divisible by num_groups = 4; got 6"),
         (lambda: nn.Embedding(3, 2, 3), r"Embedding: padding_idx must lie in \[-3, 3\); got 3"),
-        (lambda: nn.Embedding(3, 2, max_norm=1.0), r"Embedding: max_norm must be None"),
+        (lambda: nn.Embedding(3, 2, sparse=True), r"Embedding: sparse must be False \(gradients are dense\); got True"),
         (lambda: nn.MultiheadAttention(5, 2), r"embed_dim must be divisible by num_heads = 2; got 5"),
         (lambda: nn.MSELoss(reduction="avg"), r"MSELoss: reduction must be one of 'mean', 'sum', 'none'; got 'avg'"),
     ],

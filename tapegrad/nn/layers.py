@@ -196,10 +196,12 @@ class Embedding(Module):
     ----------
     num_embeddings, embedding_dim : rows and columns of the table
     padding_idx : a row that starts at 0 and gets no gradient
+    max_norm : first scale the looked-up rows, in place, to at most this ``norm_type`` norm (default None: do not)
+    scale_grad_by_freq : divide a row's gradient by how often the row was looked up
+    sparse : taken as torch takes it, and must be False: gradients are dense
 
     Shapes: input [...] of integers in [0, num_embeddings), output [..., embedding_dim]; ``weight``
-    [num_embeddings, embedding_dim], standard normal at the start. torch's ``max_norm``, ``norm_type``,
-    ``scale_grad_by_freq`` and ``sparse`` are accepted with their defaults only.
+    [num_embeddings, embedding_dim], standard normal at the start.
     """
 
     def __init__(
@@ -221,9 +223,6 @@ class Embedding(Module):
             require(-n <= padding_idx < n, "Embedding", "padding_idx", f"lie in [{-n}, {n})", padding_idx)
             padding_idx %= n
         self.padding_idx = padding_idx
-        require(max_norm is None, "Embedding", "max_norm", "be None (renormalising while looking up)", max_norm)
-        require(norm_type == 2, "Embedding", "norm_type", "be 2", norm_type)
-        require(not scale_grad_by_freq, "Embedding", "scale_grad_by_freq", "be False", scale_grad_by_freq)
         require(not sparse, "Embedding", "sparse", "be False (gradients are dense)", sparse)
         self.max_norm = max_norm
         self.norm_type = norm_type
@@ -241,8 +240,14 @@ class Embedding(Module):
 
     def forward(self, input: Any) -> Any:
         """input [...] -> [..., embedding_dim]."""
-        return F.embedding(input, self.weight, self.padding_idx)
+        return F.embedding(
+            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
+        )
 
     def extra_repr(self) -> str:
-        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        shown = [str(self.num_embeddings), str(self.embedding_dim)]
+        defaults = {"padding_idx": None, "max_norm": None, "norm_type": 2, "scale_grad_by_freq": False}
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                shown.append(f"{name}={getattr(self, name)}")
+        return ", ".join(shown)
