@@ -7,6 +7,7 @@ installed. So this folder is made a package by its path, and neither it nor the 
 
 import importlib.util
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -15,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 def prepare() -> None:
     """Make `bench` importable and the uncompiled `tapegrad` not."""
     hidden = [HERE]
-    if not any((HERE.parent / "tapegrad").glob("_C.*")):
+    if not any((HERE.parent / "tapegrad" / f"_C{suffix}").is_file() for suffix in EXTENSION_SUFFIXES):
         hidden.append(HERE.parent)
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() not in hidden]
     if "bench" not in sys.modules:

@@ -65,7 +65,7 @@ def check_installed() -> str | None:
     try:
         importlib.import_module("tapegrad")
     except ImportError as error:
-        return f"tapegrad cannot be imported ({error}); install with: pip install '.[bench]'"
+        return f"tapegrad cannot be imported: {error}; to install it: pip install '.[bench]'"
     return None
 
 

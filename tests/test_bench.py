@@ -74,6 +74,7 @@ def test_the_uncompiled_source_folder_does_not_hide_the_installed_package(call, 
     shutil.copytree(ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("out", "__pycache__"))
     (tmp_path / "tapegrad").mkdir()
     (tmp_path / "tapegrad" / "__init__.py").write_text("raise ImportError('the source folder was imported')")
+    (tmp_path / "tapegrad" / "_C.pyi").write_text("")  # the stub, which is no extension
     (tmp_path / "file").write_text("")
     code, printed = command(*call, "--out", "file/x", cwd=tmp_path)
     assert code == 2
