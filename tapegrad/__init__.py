@@ -14,12 +14,14 @@ from . import data, func, nn, optim
 from .check import gradcheck, gradgradcheck
 from .derivatives import grad
 from .errors import (
+    ArgumentError,
     CompileError,
     DTypeError,
     GradcheckError,
     MutationError,
     NonFiniteError,
     ShapeError,
+    StateError,
     TapeError,
     TapegradError,
 )

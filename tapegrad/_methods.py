@@ -1,4 +1,4 @@
-"""The base class that tells type checkers which ops are methods of `Tensor`; its stub is generated from the op table."""
+"""The base class that tells type checkers which ops are methods of `Tensor`; its stub is generated."""
 
 
 class Methods:

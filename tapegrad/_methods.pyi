@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from .ops.reduce import ValuesIndices
 from .tensor import Tensor
 
@@ -17,9 +15,9 @@ class Methods:
     def __getitem__(self, index: Any) -> Tensor: ...
     def __gt__(self, other: Any) -> Tensor: ...
     def __iadd__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # type: ignore[misc]
-    def __imul__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # type: ignore[misc]
+    def __imul__(self, *args: Any, **kwargs: Any) -> Tensor: ...
     def __invert__(self) -> Tensor: ...
-    def __ipow__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # type: ignore[misc]
+    def __ipow__(self, *args: Any, **kwargs: Any) -> Tensor: ...
     def __isub__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # type: ignore[misc]
     def __itruediv__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # type: ignore[misc]
     def __le__(self, other: Any) -> Tensor: ...

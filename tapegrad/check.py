@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .errors import GradcheckError
 from .derivatives import grad
+from .errors import ArgumentError, GradcheckError
 from .ops import tensor
 from .tape import enable_grad, no_grad
 from .tensor import Tensor
@@ -39,7 +39,7 @@ def gradcheck(f: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: fl
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = [(i, x) for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
-        raise ValueError("gradcheck: at least one input must require a gradient")
+        raise ArgumentError("gradcheck: at least one input must require a gradient")
     for i, x in checked:
         if x.dtype is not torch.float64:
             raise TypeError(f"gradcheck: input {i} must be float64 for differences to mean anything; got {x.dtype}")

@@ -20,6 +20,14 @@ class IndexShapeError(ShapeError, IndexError):
     """A dimension or an index outside the tensor; also an ``IndexError``, as Python's own protocols expect."""
 
 
+class ArgumentError(TapegradError, ValueError):
+    """An argument or hyper-parameter outside what it may be."""
+
+
+class StateError(TapegradError, RuntimeError, ValueError):
+    """A state dict that does not fit the module or optimizer, or a file that holds none; nothing was changed."""
+
+
 class DTypeError(TapegradError, TypeError):
     """A dtype or device the op cannot work with."""
 

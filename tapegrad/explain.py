@@ -6,6 +6,7 @@ Called only after a failure, so it costs nothing on the way there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,7 @@ Named = dict[str, Any]
 def _broadcast(name: str, values: Named) -> str | None:
     """Why the arrays among `values` do not broadcast together."""
     arrays = [(key, value.shape) for key, value in values.items() if isinstance(value, torch.Tensor)]
-    for (a, left), (b, right) in zip(arrays, arrays[1:], strict=False):
+    for (a, left), (b, right) in pairwise(arrays):
         for i in range(1, min(len(left), len(right)) + 1):
             if left[-i] != right[-i] and 1 not in (left[-i], right[-i]):
                 return (

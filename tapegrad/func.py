@@ -18,10 +18,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .derivatives import forward_replay, leaves_of
-from .errors import DTypeError, ShapeError, TapeError
-from .op import Op
-from .ops import alias, default_generator, stack
-from .tape import Entry, Node, enable_grad, entry_of, mode, replay, shape_of
+from .errors import ArgumentError, DTypeError, ShapeError, TapeError
+from .ops import alias, stack
+from .tape import Entry, Node, enable_grad, entry_of, mode, replay
 from .tensor import Tensor, raw
 
 # --- variables of a transform ------------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ def _numbers(argnums: int | Sequence[int], count: int, name: str) -> list[int]:
     given = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in given:
         if not -count <= i < count:
-            raise ValueError(f"{name}: argnums = {argnums} must name some of the {count} positional arguments")
+            raise ArgumentError(f"{name}: argnums = {argnums} must name some of the {count} positional arguments")
     return [i % count for i in given]
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from . import nn
-from .errors import DTypeError
-from .nn.checks import ArgumentError
+from .errors import ArgumentError, DTypeError
 from .nn.init import skipped
 from .safetensors import load, save
 from .tensor import FLOATS, Tensor

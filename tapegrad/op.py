@@ -17,8 +17,8 @@ only if the rule will run: an argument of the forward function (an array or a pa
 
 The same rule text runs on raw torch tensors (first order) and on `Tensor` (``create_graph=True``: the rule is recorded,
 and so has derivatives of its own); torch functions called on a `Tensor` are recorded through
-``__torch_function__``. An op may add ``backward=``, a fused kernel that computes the gradients of all inputs in one call
-on raw tensors; the rules then serve recorded mode.
+``__torch_function__``. An op may add ``backward=``, a fused kernel that computes the gradients of all inputs in one
+call on raw tensors; the rules then serve recorded mode.
 
 Broadcasting and dtype promotion are undone here, once, for every rule.
 """
@@ -26,14 +26,15 @@ Broadcasting and dtype promotion are undone here, once, for every rule.
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
 import torch
 
 from .errors import MutationError, ShapeError, TapeError
 from .explain import explain
-from .tape import PACKAGE, Entry, Node, check_finite, describe, entry_of, mode, next_slot, shape_of, user_frame
+from .tape import PACKAGE, Entry, Node, check_finite, describe, mode, next_slot, shape_of, user_frame
 from .tensor import Tensor, raw
 
 P = ParamSpec("P")
@@ -42,11 +43,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 Array: TypeAlias = Any  # in a forward function a torch.Tensor or a number; for the caller anything array-like
 Arrays: TypeAlias = Sequence[Any]  # a sequence of arrays, as `cat` takes
 
+_new: Callable[..., Any] = object.__new__
+
 registry: dict[str, Op] = {}  # every op by name; the table of ops in the tests is checked against it
 
 
+def _nothing(env: list[Any]) -> tuple[Any, ...]:
+    return ()
+
+
+def _getter(positions: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
+    """A function that picks these positions from an environment."""
+    if not positions:
+        return _nothing
+    if len(positions) == 1:
+        only = positions[0]
+        return lambda env: (env[only],)
+    return operator.itemgetter(*positions)
+
+
 class Rule:
-    """A gradient rule and the positions in an entry's environment that it reads."""
+    """A gradient rule and what it reads of an entry's environment."""
 
     __slots__ = ("fetch", "function", "reads")
 
@@ -58,10 +75,15 @@ class Rule:
             raise TypeError(f"{op_name}: its gradient rule reads '{unknown[0]}', which is none of {known}")
         self.function = function
         self.reads = reads
-        self.fetch = [environment.index(name) for name in reads]
+        self.fetch = _getter([environment.index(name) for name in reads])
 
-    def __call__(self, g: Any, env: list[Any]) -> Any:
-        return self.function(g, *[env[i] for i in self.fetch])
+
+class _Plan(NamedTuple):
+    """Environment positions: what a call saves, what it drops, and which shapes it notes (to, from)."""
+
+    hold: list[int]
+    drop: list[int]
+    shapes: list[tuple[int, int]]
 
 
 class Op:
@@ -101,77 +123,84 @@ class Op:
             if name not in self.arrays:
                 raise TypeError(f"{self.name}: a gradient rule is given for '{name}', which is not an array argument")
         self.rules = {name: Rule(rule, self.environment, self.name) for name, rule in rules.items()}
-        self.backward = None if backward is None else Rule(backward, [*self.environment, "needs"], self.name)
+        self.in_order = [self.rules.get(name) for name in self.arrays]
+        environment = [*self.environment, "needs"]
+        self.backward = None if backward is None else Rule(backward, environment, self.name)
         self.fresh = backward is not None
         self.call: Callable[..., Any] = forward  # the public function, once `caller` has made it
-        self._keep: dict[tuple[bool, ...], tuple[list[int], list[tuple[int, int]]]] = {}
+        self._plans: dict[tuple[bool, ...], _Plan] = {}
 
     def __repr__(self) -> str:
         return self.name
 
-    def keep(self, needs: tuple[bool, ...]) -> tuple[list[int], list[tuple[int, int]]]:
-        """(environment positions that hold arrays no active rule reads, (shape position, array position) to fill)."""
-        if needs not in self._keep:
-            active = [name for name, need in zip(self.arrays, needs, strict=True) if need]
-            reads = {name for array in active for name in self.rules[array].reads}
-            if self.backward is not None:
-                reads |= set(self.backward.reads)
-            position = self.environment.index
-            holders = [*self.arrays, "out", *self.residuals]
-            drop = [position(name) for name in holders if name not in reads]
-            shapes = [(position(f"{a}_shape"), position(a)) for a in self.arrays if f"{a}_shape" in reads]
-            self._keep[needs] = drop, shapes
-        return self._keep[needs]
+    def plan(self, needs: tuple[bool, ...]) -> _Plan:
+        """What to save when these array arguments need gradients."""
+        active = [name for name, need in zip(self.arrays, needs, strict=True) if need]
+        reads = {name for array in active for name in self.rules[array].reads}
+        if self.backward is not None:
+            reads |= set(self.backward.reads)
+        position = self.environment.index
+        holders = [*self.arrays, "out", *self.residuals]
+        self._plans[needs] = plan = _Plan(
+            hold=[position(name) for name in holders if name in reads],
+            drop=[position(name) for name in holders if name not in reads],
+            shapes=[(position(f"{a}_shape"), position(a)) for a in self.arrays if f"{a}_shape" in reads],
+        )
+        return plan
 
     # --- recording -------------------------------------------------------------------------------------------
 
     def record(self, out: Any, parents: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
         """Put one call on the tape and return its output `Tensor` (a tuple of them for several outputs)."""
         needs = tuple([p is not None for p in parents])
+        plan = self._plans.get(needs) or self.plan(needs)
         env = list(values)
         if self.residuals:
             env += out
             out = out[0]
         else:
             env.append(out)
-        drop, shapes = self.keep(needs)
-        if shapes:
+        if plan.shapes:
             env += [None] * len(self.arrays)
-            for to, source in shapes:
+            for to, source in plan.shapes:
                 value = env[source]
-                env[to] = [v.shape for v in value] if isinstance(value, list) else getattr(value, "shape", ())
-        for i in drop:
+                env[to] = [v.shape for v in value] if type(value) is list else getattr(value, "shape", ())
+        for i in plan.drop:
             env[i] = None
-        entry = Entry.__new__(Entry)
-        entry.op = self
-        entry.env = env
         versions: list[tuple[int, Any]] = []
-        entry.versions = versions
-        for i, value in enumerate(env):
+        for i in plan.hold:
+            value = env[i]
             if isinstance(value, torch.Tensor):
                 versions.append((i, value._version))
-            elif type(value) is list and value and isinstance(value[0], torch.Tensor):
+            elif type(value) is list:
                 versions.append((i, [v._version for v in value]))
+        entry = _new(Entry)
+        entry.op = self
+        entry.env = env
+        entry.versions = versions
         entry.hooks = None
         entry._args = None
         entry.seq = next_slot()
         frame = user_frame(2)
         entry._where = (frame.f_code, frame.f_lasti)
-        several = isinstance(out, tuple | list)
-        if several:
-            entry.shape = tuple([o.shape for o in out])
-            entry.dtype = out[0].dtype
-        else:
-            entry.shape = out.shape
-            entry.dtype = out.dtype
         if self.variadic:  # parents so far: one list of nodes per sequence
             parents = tuple([n for p in parents if p is not None for n in (p if isinstance(p, list) else [p])])
         entry.parents = parents
+        if type(out) is torch.Tensor:
+            entry.shape = out.shape
+            entry.dtype = out.dtype
+            if mode.watched:
+                self._watch(entry, (out,), values)
+            made = _new(Tensor)
+            made._data = out
+            made._node = entry
+            made._grad = None
+            return made
+        entry.shape = tuple([o.shape for o in out])
+        entry.dtype = out[0].dtype
         if mode.watched:
-            self._watch(entry, out if several else (out,), values)
-        if several:
-            return tuple([Tensor._made(o, (entry, i)) for i, o in enumerate(out)])
-        return Tensor._made(out, entry)
+            self._watch(entry, out, values)
+        return tuple([Tensor._made(o, (entry, i)) for i, o in enumerate(out)])
 
     def _watch(self, entry: Entry, outputs: Sequence[torch.Tensor], values: tuple[Any, ...]) -> None:
         """The slow path: an open `Tape` gets the entry, and `detect_anomaly` its check."""
@@ -198,35 +227,37 @@ class Op:
 
     def pull(self, entry: Entry, g: Any, recorded: bool) -> Sequence[Any]:
         """The gradients of an entry's inputs, given that of its output; one per parent, None where not needed."""
-        env = self._restore(entry, recorded)
+        self._check_unchanged(entry)
+        parents = entry.parents
+        env = self._recorded_environment(entry) if recorded else entry.env
         if type(g) is list:
             g = [_zeros(entry.shape[i], entry.dtype, recorded) if gi is None else gi for i, gi in enumerate(g)]
-        parents = entry.parents
         if self.variadic:
-            grads = self.rules[self.arrays[0]](g, env)
+            rule = self.rules[self.arrays[0]]
+            grads = rule.function(g, *rule.fetch(env))
         elif self.backward is not None and not recorded:
-            padding = [None] * (len(self.environment) - len(env))
-            grads = self.backward(g, [*env, *padding, [p is not None for p in parents]])
+            missing = len(self.environment) - len(env)
+            full = [*env, *[None] * missing, [p is not None for p in parents]]
+            return self.backward.function(g, *self.backward.fetch(full))  # type: ignore[no-any-return]
         else:
             grads = [
-                None if node is None else self.rules[name](g, env)
-                for name, node in zip(self.arrays, parents, strict=True)
+                None if node is None or rule is None else rule.function(g, *rule.fetch(env))
+                for rule, node in zip(self.in_order, parents, strict=True)
             ]
         return [
             None if node is None or dx is None else self._fit(dx, node, entry)
             for dx, node in zip(grads, parents, strict=True)
         ]
 
-    def _restore(self, entry: Entry, recorded: bool) -> list[Any]:
-        """An entry's environment, checked to be unchanged; as Tensors on the tape when the rule is recorded."""
-        env = entry.env
+    def _check_unchanged(self, entry: Entry) -> None:
+        """Every saved value is still there and still what it was."""
         if entry.versions is None:
             raise TapeError(
                 f"{self.name}: the values saved at {entry.source} were released by an earlier backward; "
                 "a second backward through the same entries needs retain_graph=True in the first"
             )
         for i, version in entry.versions:
-            value = env[i]
+            value = entry.env[i]
             now = [v._version for v in value] if type(value) is list else value._version
             if now != version:
                 what = "its output" if self.environment[i] == "out" else f"argument '{self.environment[i]}'"
@@ -234,33 +265,32 @@ class Op:
                     f"{self.name}: {what} {describe(value)} was saved for backward at {entry.source} and has been "
                     f"changed in place since (version {version} when saved, {now} now); change a clone instead"
                 )
-        if not recorded:
-            return env
-        env = list(env)
+
+    def _recorded_environment(self, entry: Entry) -> list[Any]:
+        """An entry's environment as Tensors at their places on the tape, for a rule that is itself recorded."""
+        env = list(entry.env)
         nodes = iter(entry.parents)
         for name in self.arrays:
             i = self.arguments.index(name)
             if name in self.variadic:
-                count = len(env[i]) if env[i] is not None else 0
-                env[i] = [Tensor._made(v, next(nodes)) for v in env[i]] if count else env[i]
+                env[i] = None if env[i] is None else [Tensor._made(v, next(nodes)) for v in env[i]]
             else:
                 node = next(nodes)
                 if isinstance(env[i], torch.Tensor):
                     env[i] = Tensor._made(env[i], node)
-        i = len(self.arguments)  # the output, then residuals, which are constants
-        if isinstance(env[i], torch.Tensor):
-            env[i] = Tensor._made(env[i], entry)
-        for i in range(i + 1, i + 1 + len(self.residuals)):
+        first = len(self.arguments)  # the output; residuals, which follow it, are constants
+        for i in range(first, first + 1 + len(self.residuals)):
             if isinstance(env[i], torch.Tensor):
-                env[i] = Tensor._made(env[i], None)
+                env[i] = Tensor._made(env[i], entry if i == first else None)
         return env
 
     def _fit(self, dx: Any, node: Node, entry: Entry) -> Any:
         """`dx` with the shape and dtype of the input: sums over what broadcasting repeated, casts back."""
-        shape = shape_of(node)
+        owner = node[0] if type(node) is tuple else node
+        shape = shape_of(node) if type(node) is tuple else owner.shape  # type: ignore[union-attr]
         if dx.shape != shape:
             dx = sum_to(dx, shape, self, entry)
-        dtype = entry_of(node).dtype
+        dtype = owner.dtype  # type: ignore[union-attr]
         return dx if dx.dtype is dtype else dx.to(dtype)
 
 
@@ -360,7 +390,7 @@ def {name}({signature}):
 
 _UNWRAP = """\
     if isinstance({x}, Tensor):
-        {x}_raw, {x}_node = {x}.data, {x}._node
+        {x}_raw, {x}_node = {x}._data, {x}._node
     else:
         {x}_raw, {x}_node = raw({x}, op.name, "{x}"), None
 """

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch.utils import _pytree as pytree
 
 from .op import Arrays, Op
@@ -32,7 +31,8 @@ class _Recomputed(Op):
     """The op of a checkpointed call: its parents are f's arguments, then whatever else f reached on the tape."""
 
     def pull(self, entry: Entry, g: Any, recorded: bool) -> Sequence[Any]:
-        values, f, places = self._restore(entry, recorded)[:3]
+        self._check_unchanged(entry)
+        values, f, places = (self._recorded_environment(entry) if recorded else entry.env)[:3]
         nodes = entry.parents[: len(values)]
         if recorded:
             variables = [v if node is None else alias(v) for v, node in zip(values, nodes, strict=True)]

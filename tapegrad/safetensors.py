@@ -22,8 +22,7 @@ from typing import Any
 
 import torch
 
-from .errors import DTypeError
-from .nn.checks import StateError
+from .errors import DTypeError, StateError
 from .tensor import Tensor, plain
 
 _DTYPES = {

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 import os
 import sys
 import threading
@@ -238,8 +239,9 @@ class Entry:
     def release(self) -> None:
         """Drop the saved values; what is needed to print the entry stays."""
         if self.versions:
+            env = self.env
             for i, _ in self.versions:
-                self.env[i] = None
+                env[i] = None
             self.versions = None
 
     def __repr__(self) -> str:
@@ -262,10 +264,21 @@ def shape_of(node: Node) -> torch.Size:
     return shape
 
 
+class _Inside(dict[str, bool]):
+    """Whether a source file belongs to the package, worked out once per file."""
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = inside = filename.startswith(PACKAGE)
+        return inside
+
+
+_inside = _Inside()
+
+
 def user_frame(depth: int = 1) -> FrameType:
     """The nearest calling frame outside the package (the outermost one if there is none)."""
     frame = sys._getframe(depth)
-    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+    while _inside[frame.f_code.co_filename] and frame.f_back is not None:
         frame = frame.f_back
     return frame
 
@@ -282,23 +295,25 @@ def describe(value: Any) -> str:
 # --- the reverse replay ------------------------------------------------------------------------------------------
 
 
+_by_sequence = operator.attrgetter("seq")
+
+
 def gather(roots: Iterable[Node], frontier: Container[Node] = ()) -> list[Entry]:
     """Every entry the roots depend on, in execution order, none beyond a frontier node.
 
     Iterative, so depth does not matter.
     """
-    stack = [entry_of(node) for node in roots if node not in frontier]
-    seen: set[Entry] = set()
+    stack: list[Any] = [entry_of(node) for node in roots if node not in frontier]
+    stack = [entry for entry in stack if type(entry) is Entry]
+    seen: set[Entry] = set(stack)
     while stack:
-        entry = stack.pop()
-        if type(entry) is Leaf or entry in seen:
-            continue
-        assert isinstance(entry, Entry)
-        seen.add(entry)
-        for parent in entry.parents:
-            if parent is not None and parent not in frontier:
-                stack.append(entry_of(parent))
-    return sorted(seen, key=lambda entry: entry.seq)
+        for parent in stack.pop().parents:
+            if type(parent) is tuple and parent not in frontier:
+                parent = parent[0]
+            if type(parent) is Entry and parent not in seen and parent not in frontier:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_by_sequence)
 
 
 def active_entries(entries: list[Entry], wanted: set[Node]) -> set[Entry]:
@@ -311,27 +326,22 @@ def active_entries(entries: list[Entry], wanted: set[Node]) -> set[Entry]:
 
 
 class Slots(dict[Any, Any]):
-    """Gradients by node while backward runs.
-
-    The first contribution to a slot is kept by reference, the second makes a new sum, later ones add to that sum in
-    place (or make new sums where the addition is recorded).
-    """
+    """Gradients by node; ``owned`` are the nodes whose tensor nobody else holds, so that sums can go in place."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.owned: set[Any] = set()  # slots whose tensor nobody else holds
+        self.owned: set[Any] = set()
 
-    def contribute(self, node: Node, g: Any, fresh: bool = False) -> None:
+    def add(self, node: Node, g: Any) -> None:
+        """One more contribution: the first is kept by reference, the second makes a new sum, later ones add to it."""
         before = self.get(node)
         if before is None:
             self[node] = g
-            if fresh:
-                self.owned.add(node)
-        elif node in self.owned and type(g) is torch.Tensor and type(before) is torch.Tensor:
+        elif node in self.owned:
             before.add_(g)
         else:
             self[node] = before + g
-            if type(g) is torch.Tensor:
+            if type(g) is torch.Tensor:  # sums of recorded Tensors stay apart
                 self.owned.add(node)
 
 
@@ -351,39 +361,41 @@ def replay(
     """
     slots = Slots()
     for node, g in seeds:
-        slots.contribute(node, g)
+        slots.add(node, g)
     entries = gather(list(slots), wanted if stop and wanted is not None else ())
-    visited = set(entries) if wanted is None else active_entries(entries, wanted)
+    active = None if wanted is None else active_entries(entries, wanted)
     result = Slots()
 
     before = mode.record
     mode.record = create_graph
+    anomaly = mode.anomaly
     try:
         for entry in reversed(entries):
-            g = _take(slots, entry, result, wanted)
-            if g is None or entry not in visited:
+            if entry.hooks is None and wanted is None and type(entry.shape) is not tuple:
+                g = slots.pop(entry, None)
+            else:
+                g = _take(slots, entry, result, wanted)
+            if g is None or (active is not None and entry not in active):
                 continue
             gradients = entry.op.pull(entry, g, create_graph)
-            if mode.anomaly:
+            if anomaly:
                 for i, dx in enumerate(gradients):
                     if dx is not None:
                         check_finite(getattr(dx, "data", dx), f"gradient of input {i}", entry)
-            fresh = entry.op.fresh
             for parent, dx in zip(entry.parents, gradients, strict=True):
-                if parent is not None and dx is not None:
-                    slots.contribute(parent, dx, fresh)
-        for node, g in slots.items():  # what is left are leaves, or lies beyond the frontier
-            hooks = node.hooks if type(node) is Leaf else None
-            if hooks:
-                g = run_hooks(hooks, 0, g)
-            if wanted is None or node in wanted:
-                result[node] = g
-                if node in slots.owned and not hooks:
-                    result.owned.add(node)
+                if dx is None or parent is None:
+                    continue
+                if parent in slots:
+                    slots.add(parent, dx)
+                else:
+                    slots[parent] = dx
+                    if entry.op.fresh and type(parent) is Leaf:
+                        slots.owned.add(parent)
+        _finish(slots, result, wanted)
     finally:
         mode.record = before
     if not retain_graph:
-        for entry in visited:
+        for entry in entries if active is None else active:
             entry.release()
     return result
 
@@ -403,6 +415,18 @@ def _take(slots: Slots, entry: Entry, result: Slots, wanted: set[Node] | None) -
     if not several:
         return grads[0]
     return None if all(g is None for g in grads) else grads
+
+
+def _finish(slots: Slots, result: Slots, wanted: set[Node] | None) -> None:
+    """Move what is left in the slots to the result: gradients of leaves, and of what lies beyond the frontier."""
+    for node, g in slots.items():
+        hooks = node.hooks if type(node) is Leaf else None
+        if hooks:
+            g = run_hooks(hooks, 0, g)
+        if wanted is None or node in wanted:
+            result[node] = g
+            if node in slots.owned and not hooks:
+                result.owned.add(node)
 
 
 def run_hooks(hooks: dict[int, tuple[int, Hook]], index: int, g: Any) -> Any:

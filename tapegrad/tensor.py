@@ -91,19 +91,19 @@ class Tensor(Methods):
         for dtypes and devices outside float32, float64, integers and bool on the CPU.
     """
 
-    __slots__ = ("__weakref__", "_grad", "_node", "data")
+    __slots__ = ("__weakref__", "_data", "_grad", "_node")
     __array_ufunc__ = None  # so that ``ndarray * tensor`` comes to Tensor.__rmul__
     __hash__ = object.__hash__
 
-    data: torch.Tensor
+    _data: torch.Tensor
     _node: Node | None
     _grad: Tensor | None
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, torch.Tensor):
-            self.data = plain(data, "Tensor: data")
+            self._data = plain(data, "Tensor: data")
         else:
-            self.data = to_torch(data, None, "Tensor")
+            self._data = to_torch(data, None, "Tensor")
         self._node = None
         self._grad = None
         if requires_grad:
@@ -113,10 +113,30 @@ class Tensor(Methods):
     def _made(data: torch.Tensor, node: Node | None) -> Tensor:
         """A Tensor around a raw value of ours: no checks, no copy."""
         made = Tensor.__new__(Tensor)
-        made.data = data
+        made._data = data
         made._node = node
         made._grad = None
         return made
+
+    @property
+    def data(self) -> torch.Tensor:
+        """The raw ``torch.Tensor``. A leaf's can be replaced; its gradient then has the new shape and dtype."""
+        return self._data
+
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        if isinstance(value, Tensor):
+            value = value._data
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"data: expected a torch tensor; got {type(value).__name__}")
+        value = plain(value, "data: value")
+        if isinstance(self._node, Leaf):
+            if value.dtype not in FLOATS:
+                raise DTypeError(f"data: a tensor that requires a gradient cannot become {value.dtype}")
+            self._node.shape, self._node.dtype = value.shape, value.dtype
+        elif self._node is not None:
+            raise TapeError("data: the value of a recorded output cannot be replaced; use .detach() and compute anew")
+        self._data = value
 
     # --- what it is -------------------------------------------------------------------------------------------
 
@@ -128,12 +148,12 @@ class Tensor(Methods):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if value and self._node is None:
-            if self.data.dtype not in FLOATS:
+            if self._data.dtype not in FLOATS:
                 raise DTypeError(
-                    f"requires_grad: a tensor of dtype {self.data.dtype} cannot need a gradient; "
+                    f"requires_grad: a tensor of dtype {self._data.dtype} cannot need a gradient; "
                     "only float32 and float64 can"
                 )
-            self._node = Leaf(self.data.shape, self.data.dtype, self._grad)
+            self._node = Leaf(self._data.shape, self._data.dtype, self._grad)
             self._grad = None
         elif not value and self._node is not None:
             if not isinstance(self._node, Leaf):
@@ -169,22 +189,22 @@ class Tensor(Methods):
     @property
     def shape(self) -> torch.Size:
         """The sizes, as a ``torch.Size``."""
-        return self.data.shape
+        return self._data.shape
 
     @property
     def dtype(self) -> torch.dtype:
         """torch's dtype object (``tg.float32`` is ``torch.float32``)."""
-        return self.data.dtype
+        return self._data.dtype
 
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return self.data.ndim
+        return self._data.ndim
 
     @property
     def device(self) -> torch.device:
         """Always the CPU."""
-        return self.data.device
+        return self._data.device
 
     @property
     def T(self) -> Tensor:
@@ -199,30 +219,30 @@ class Tensor(Methods):
     def size(self, dim: int | None = None) -> Any:
         """``shape``, or one size of it."""
         if dim is None:
-            return self.data.shape
+            return self._data.shape
         if not -max(self.ndim, 1) <= dim < self.ndim:
             raise IndexShapeError(f"size: dim = {dim} is outside a tensor of shape {list(self.shape)}")
-        return self.data.shape[dim]
+        return self._data.shape[dim]
 
     def dim(self) -> int:
         """The number of dimensions."""
-        return self.data.ndim
+        return self._data.ndim
 
     def numel(self) -> int:
         """The number of elements."""
-        return self.data.numel()
+        return self._data.numel()
 
     def stride(self, dim: int | None = None) -> Any:
         """The strides, in elements."""
-        return self.data.stride() if dim is None else self.data.stride(dim)
+        return self._data.stride() if dim is None else self._data.stride(dim)
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
-        return self.data.is_contiguous()
+        return self._data.is_contiguous()
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is float32 or float64."""
-        return self.data.is_floating_point()
+        return self._data.is_floating_point()
 
     # --- derivatives ------------------------------------------------------------------------------------------
 
@@ -277,25 +297,25 @@ class Tensor(Methods):
 
     def detach(self) -> Tensor:
         """The same storage, as a constant."""
-        return Tensor._made(self.data.detach(), None)
+        return Tensor._made(self._data.detach(), None)
 
     # --- to Python, NumPy and torch ---------------------------------------------------------------------------
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
-        if self.data.numel() != 1:
+        if self._data.numel() != 1:
             raise ShapeError(f"item: a tensor of shape {list(self.shape)} has {self.numel()} elements; expected 1")
-        return self.data.item()
+        return self._data.item()
 
     def tolist(self) -> Any:
         """The values as (nested lists of) Python numbers."""
-        return self.data.tolist()
+        return self._data.tolist()
 
     def numpy(self) -> Any:
         """The values as a NumPy array that shares memory. Writes through it are not seen by the tape's checks."""
         if self._node is not None:
             raise TapeError("numpy: the tensor needs a gradient, which NumPy would lose; call .detach().numpy()")
-        return self.data.numpy()
+        return self._data.numpy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         array = self.numpy()
@@ -306,15 +326,15 @@ class Tensor(Methods):
     def __dlpack__(self, **kwargs: Any) -> Any:
         if self._node is not None:
             raise TapeError("__dlpack__: the tensor needs a gradient; export .detach()")
-        return self.data.__dlpack__(**kwargs)
+        return self._data.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
-        return self.data.__dlpack_device__()
+        return self._data.__dlpack_device__()
 
     def __bool__(self) -> bool:
-        if self.data.numel() != 1:
+        if self._data.numel() != 1:
             raise ShapeError(f"bool: a tensor of shape {list(self.shape)} has no one truth value; use .all() or .any()")
-        return bool(self.data)
+        return bool(self._data)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -323,25 +343,25 @@ class Tensor(Methods):
         return int(self.item())
 
     def __index__(self) -> int:
-        if self.data.is_floating_point() or self.data.numel() != 1:
-            raise TypeError(f"only a one-element integer tensor is an index; got {describe(self.data)}")
-        return int(self.data.item())
+        if self._data.is_floating_point() or self._data.numel() != 1:
+            raise TypeError(f"only a one-element integer tensor is an index; got {describe(self._data)}")
+        return int(self._data.item())
 
     def __len__(self) -> int:
-        if self.data.ndim == 0:
+        if self._data.ndim == 0:
             raise TypeError("len() of a 0-dim tensor")
-        return self.data.shape[0]
+        return self._data.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        if self.data.ndim == 0:
+        if self._data.ndim == 0:
             raise TypeError("iteration over a 0-dim tensor")
         return iter(self.unbind())
 
     def __contains__(self, value: Any) -> bool:
-        return bool((self.data == raw(value, "in", "value")).any())
+        return bool((self._data == raw(value, "in", "value")).any())
 
     def __repr__(self) -> str:
-        text = repr(self.data).replace("tensor(", "Tensor(", 1).replace("\n", "\n ")
+        text = repr(self._data).replace("tensor(", "Tensor(", 1).replace("\n", "\n ")
         node = self._node
         if isinstance(node, Leaf):
             return text[:-1] + ", requires_grad=True)"
@@ -350,11 +370,11 @@ class Tensor(Methods):
         return text
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.data.ndim == 0 and spec else format(str(self), spec)
+        return format(self.item(), spec) if self._data.ndim == 0 and spec else format(str(self), spec)
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         self._must_be_leaf("deepcopy")
-        copy = self._rebuild(self.data.clone(), self.requires_grad, None)
+        copy = self._rebuild(self._data.clone(), self.requires_grad, None)
         memo[id(self)] = copy
         if self.grad is not None:
             copy.grad = Tensor._made(self.grad.data.clone(), None)
@@ -363,12 +383,12 @@ class Tensor(Methods):
     def __reduce__(self) -> Any:
         self._must_be_leaf("pickle")
         grad = None if self.grad is None else self.grad.data
-        return type(self)._rebuild, (self.data, self.requires_grad, grad)
+        return type(self)._rebuild, (self._data, self.requires_grad, grad)
 
     @classmethod
     def _rebuild(cls: type[Self], data: torch.Tensor, requires_grad: bool, grad: torch.Tensor | None) -> Self:
         tensor = cls.__new__(cls)
-        tensor.data, tensor._node, tensor._grad = data, None, None
+        tensor._data, tensor._node, tensor._grad = data, None, None
         tensor.requires_grad = requires_grad
         if grad is not None:
             tensor.grad = grad
@@ -406,7 +426,7 @@ class Tensor(Methods):
             raise TapeError(f"{what}: a value the tape follows cannot be changed in place; {advice}")
         if needs and not self.is_leaf:
             raise TapeError(f"{what}: a recorded output cannot be changed in place; change x.detach().clone()")
-        return self.data
+        return self._data
 
     def zero_(self: Self) -> Self:
         """Set every element to 0, in place."""

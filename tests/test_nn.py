@@ -16,7 +16,7 @@ import torch
 import tapegrad as tg
 from tapegrad import interchange, nn, ops
 from tapegrad.nn import functional as F
-from tapegrad.nn.checks import ArgumentError, StateError
+from tapegrad.errors import ArgumentError, StateError
 from tapegrad.ops.random import default_generator
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}  # float64; sums are taken in another order than torch's

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from .. import ops
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..tensor import Tensor, raw
 from . import functional as F
 from . import init
-from .checks import ArgumentError, extent, parameter_dtype, require
+from .checks import extent, parameter_dtype, require
 from .layers import Linear
 from .module import Module
 from .parameter import Parameter
@@ -150,9 +150,7 @@ class MultiheadAttention(Module):
                 for x, extra in ((k, self.bias_k), (v, self.bias_v))
             )
         # [length, N, E] -> [N, heads, length, head_dim]
-        q, k, v = (
-            ops.permute(ops.reshape(x, (x.shape[0], n, heads, -1)), (1, 2, 0, 3)) for x in (q, k, v)
-        )
+        q, k, v = (ops.permute(ops.reshape(x, (x.shape[0], n, heads, -1)), (1, 2, 0, 3)) for x in (q, k, v))
         if self.add_zero_attn:
             k, v = (ops.cat([x, torch.zeros(n, heads, 1, self.head_dim, dtype=x.dtype)], 2) for x in (k, v))
         scores = ops.matmul(ops.mul(q, math.sqrt(1 / self.head_dim)), ops.transpose(k, -2, -1))  # [N, heads, L, S]

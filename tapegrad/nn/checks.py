@@ -7,16 +7,8 @@ from typing import Any
 
 import torch
 
-from ..errors import DTypeError, TapegradError
+from ..errors import ArgumentError, DTypeError
 from ..tensor import FLOATS
-
-
-class ArgumentError(TapegradError, ValueError):
-    """A constructor argument or hyper-parameter outside what it may be."""
-
-
-class StateError(TapegradError, RuntimeError, ValueError):
-    """A state dict that does not fit the module or optimizer, or a file that holds none; nothing was changed."""
 
 
 def require(condition: bool, what: str, argument: str, expected: str, actual: Any) -> None:

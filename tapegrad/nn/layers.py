@@ -240,9 +240,7 @@ class Embedding(Module):
 
     def forward(self, input: Any) -> Any:
         """input [...] -> [..., embedding_dim]."""
-        return F.embedding(
-            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
-        )
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
     def extra_repr(self) -> str:
         shown = [str(self.num_embeddings), str(self.embedding_dim)]

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, StateError
 from ..tape import Leaf, describe
 from ..tensor import FLOATS, RemovableHandle, Tensor, raw
-from .checks import ArgumentError, StateError
 from .parameter import Parameter
 
 Self = TypeVar("Self", bound="Module")

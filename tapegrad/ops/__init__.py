@@ -161,7 +161,7 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
             "write to x.clone()"
         )
     written = setitem_op(self, index, value)
-    self.data, self._node = written.data, written._node
+    self._data, self._node = written._data, written._node
 
 
 def _to(self: Tensor, *args: Any, dtype: torch.dtype | None = None, copy: bool = False, **kwargs: Any) -> Tensor:

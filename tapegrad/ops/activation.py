@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 
-
-
 @op(input=lambda g, out: torch.where(out <= 0, 0, g))
 def relu(input: Array) -> Any:
     """``y = max(0, x)``; slope 0 at 0."""
@@ -137,7 +135,11 @@ def mish(input: Array) -> Any:
     return torch.nn.functional.mish(input)
 
 
-@op(input=lambda g, input, beta, threshold: torch.where(input * beta > threshold, g, g * torch.sigmoid(_below(input * beta, threshold))))
+@op(
+    input=lambda g, input, beta, threshold: torch.where(
+        input * beta > threshold, g, g * torch.sigmoid(_below(input * beta, threshold))
+    )
+)
 def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """``y = ln(1 + e**(beta x)) / beta``, and x itself where ``beta x > threshold``."""
     return torch.nn.functional.softplus(input, beta, threshold)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import DTypeError, IndexShapeError
+from ..errors import ArgumentError, DTypeError, IndexShapeError
 from ..op import Array, op
 from ..tensor import Tensor, raw
 from .activation import softmax
@@ -20,8 +20,6 @@ __all__ = [
     "one_hot",
     "scaled_dot_product_attention",
 ]
-
-
 
 
 def _embedding_rule(
@@ -72,7 +70,7 @@ def embedding(
     Returns [*input.shape, embedding_dim].
     """
     if sparse:
-        raise ValueError("embedding: sparse gradients are not offered; leave sparse=False")
+        raise ArgumentError("embedding: sparse gradients are not offered; leave sparse=False")
     if max_norm is not None:
         rows = raw(weight, "embedding", "weight")
         torch.embedding_renorm_(rows, raw(input, "embedding", "input").reshape(-1), max_norm, norm_type)
@@ -118,7 +116,7 @@ def scaled_dot_product_attention(
     Returns [..., L, Ev]. Source: Vaswani et al., Attention Is All You Need (2017), equation 1.
     """
     if is_causal and attn_mask is not None:
-        raise ValueError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
+        raise ArgumentError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
     scores = matmul(query, key.mT) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .._ext import _C
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..op import Array, either, op
 from ..tensor import Tensor, raw
 from .shape import constant_pad_nd, pad, reshape, squeeze, unsqueeze
@@ -26,8 +26,6 @@ __all__ = [
     "upsample_nearest2d",
     "upsample_nearest2d_backward",
 ]
-
-
 
 
 def pair(value: Any, op_name: str, argument: str) -> tuple[int, int]:
@@ -105,7 +103,7 @@ def conv2d(
 ) -> Tensor:
     """Cross-correlation of the input with a bank of filters.
 
-    ``y[n, oc, i, j] = b[oc] + sum_{c, k, l} w[oc, c, k, l] * x[n, c, i S - P + k D, j S - P + l D]``, x being 0 outside.
+    ``y[n, oc, i, j] = b[oc] + sum_{c, k, l} w[oc, c, k, l] * x[n, c, i S - P + k D, j S - P + l D]``, x 0 outside.
 
     Parameters
     ----------
@@ -132,9 +130,9 @@ def _named_padding(input: Any, weight: Any, padding: str, stride: Any, dilation:
     if padding == "valid":
         return input, 0
     if padding != "same":
-        raise ValueError(f'conv2d: padding must be an int, a pair, "valid" or "same"; got {padding!r}')
+        raise ArgumentError(f'conv2d: padding must be an int, a pair, "valid" or "same"; got {padding!r}')
     if tuple(stride) != (1, 1):
-        raise ValueError(f'conv2d: padding="same" needs stride 1; got {stride}')
+        raise ArgumentError(f'conv2d: padding="same" needs stride 1; got {stride}')
     total = [d * (k - 1) for d, k in zip(dilation, weight.shape[-2:], strict=True)]
     if any(t % 2 for t in total):
         input = pad(input, [0, total[1] % 2, 0, total[0] % 2])
@@ -165,12 +163,12 @@ def output_size(input: Any, size: Any, scale_factor: Any, name: str) -> tuple[li
     if input.ndim != 4:
         raise ShapeError(f"{name}: input must have 4 dimensions [N, C, H, W]; got shape {list(input.shape)}")
     if (size is None) == (scale_factor is None):
-        raise ValueError(f"{name}: exactly one of size and scale_factor must be given; got {size} and {scale_factor}")
+        raise ArgumentError(f"{name}: exactly one of size and scale_factor must be given; got {size}, {scale_factor}")
     if size is not None:
         return list(pair(size, name, "size")), None
     factors = list(scale_factor) if isinstance(scale_factor, tuple | list) else [scale_factor] * 2
     if len(factors) != 2 or not all(isinstance(f, int | float) and 0 < f < math.inf for f in factors):
-        raise ValueError(f"{name}: scale_factor must be a positive number or a pair of them; got {scale_factor!r}")
+        raise ArgumentError(f"{name}: scale_factor must be a positive number or a pair of them; got {scale_factor!r}")
     return [math.floor(n * f) for n, f in zip(spatial, factors, strict=True)], [float(f) for f in factors]
 
 
@@ -349,9 +347,9 @@ def interpolate(
     """
     _ndim(input, "interpolate", "input", (4,), "[N, C, H, W]")
     if mode not in ("nearest", "bilinear"):
-        raise ValueError(f'interpolate: mode must be "nearest" or "bilinear"; got {mode!r}')
+        raise ArgumentError(f'interpolate: mode must be "nearest" or "bilinear"; got {mode!r}')
     if mode == "nearest" and align_corners is not None:
-        raise ValueError('interpolate: align_corners goes with mode="bilinear"')
+        raise ArgumentError('interpolate: align_corners goes with mode="bilinear"')
     out, scales = output_size(input, size, scale_factor, "interpolate")
     if recompute_scale_factor:
         scales = None

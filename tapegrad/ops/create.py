@@ -28,8 +28,6 @@ __all__ = [
 ]
 
 
-
-
 def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool = False) -> Tensor:
     """A new tensor holding a copy of ``data``.
 

@@ -50,9 +50,9 @@ __all__ = [
     "le",
     "lerp",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -80,8 +80,6 @@ __all__ = [
     "trunc",
     "where",
 ]
-
-
 
 
 Rule = Callable[..., Any]

@@ -27,8 +27,6 @@ __all__ = [
 ]
 
 
-
-
 def _matmul_input(g: Any, input_shape: torch.Size, other: Any) -> Any:
     """d(x @ y): g @ y.T, with vectors as one-row or one-column matrices; the call path sums broadcast dimensions."""
     if other.ndim == 1:  # [..., M, K] @ [K] or [K] @ [K]
@@ -195,7 +193,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     Parameters
     ----------
     equation : a term of letters per operand, ``...`` for dimensions that broadcast; without ``->`` the output has the
-        ellipsis, then the letters that occur once, in alphabetical order. A letter repeated in a term takes the diagonal.
+        ellipsis, then the letters that occur once, alphabetically. A letter repeated in a term takes the diagonal
     operands : tensors, or one list of them
     """
     if len(operands) == 1 and isinstance(operands[0], list | tuple):

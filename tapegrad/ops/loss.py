@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, op
 from ..tensor import FLOATS, Tensor, raw
 from .activation import log_softmax, logsigmoid
@@ -28,8 +28,6 @@ __all__ = [
 ]
 
 
-
-
 def reduced(loss: Any, reduction: str, name: str) -> Tensor:
     """``loss`` summed, averaged over all elements, or as it is."""
     if reduction == "mean":
@@ -38,7 +36,7 @@ def reduced(loss: Any, reduction: str, name: str) -> Tensor:
         return sum(loss)
     if reduction == "none":
         return loss  # type: ignore[no-any-return]
-    raise ValueError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
+    raise ArgumentError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
 
 
 def _mse_scale(input_shape: torch.Size, reduction: str) -> float:
@@ -71,7 +69,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
         shapes = [list(v.shape) if isinstance(v, torch.Tensor) else v for v in (a, b)]
         raise ShapeError(f"mse_loss: target must have input's shape {shapes[0]}; got {shapes[1]}")
     if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'mse_loss: reduction must be "mean", "sum" or "none"; got {reduction!r}')
+        raise ArgumentError(f'mse_loss: reduction must be "mean", "sum" or "none"; got {reduction!r}')
     if weight is not None:
         return _weighted(square(sub(input, target)), weight, reduction, "mse_loss")
     return mse_loss_op(input, target, reduction)
@@ -113,7 +111,7 @@ def _nll(
 ) -> Tensor:
     """`nll_loss` with label smoothing: (1 - s) times the target's term plus s times the mean over all classes."""
     if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
+        raise ArgumentError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
     labels = raw(target, name, "target").long()
     dim = 0 if input.ndim == 1 else 1
     expected = [n for i, n in enumerate(input.shape) if i != dim]
@@ -167,7 +165,7 @@ def cross_entropy(
     """
     name = "cross_entropy"
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{name}: label_smoothing must lie in [0, 1]; got {label_smoothing}")
+        raise ArgumentError(f"{name}: label_smoothing must lie in [0, 1]; got {label_smoothing}")
     logits = raw(input, name, "input")
     labels = raw(target, name, "target")
     if not isinstance(logits, torch.Tensor) or logits.dtype not in FLOATS or logits.ndim == 0:
@@ -232,7 +230,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     """`huber` of the difference; arguments as `mse_loss`, ``delta > 0``, and an optional weight per element."""
     _same_shape("huber_loss", input, target)
     if not delta > 0:
-        raise ValueError(f"huber_loss: delta must be positive; got {delta}")
+        raise ArgumentError(f"huber_loss: delta must be positive; got {delta}")
     terms = huber(sub(input, target), float(delta))
     if weight is not None:
         return _weighted(terms, weight, reduction, "huber_loss")
@@ -243,7 +241,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     """`huber_loss` divided by ``beta``: ``d**2 / (2 beta)`` for |d| < beta, ``|d| - beta / 2`` otherwise."""
     _same_shape("smooth_l1_loss", input, target)
     if not beta >= 0:
-        raise ValueError(f"smooth_l1_loss: beta must not be negative; got {beta}")
+        raise ArgumentError(f"smooth_l1_loss: beta must not be negative; got {beta}")
     if beta == 0:
         return l1_loss(input, target, reduction)
     return reduced(div(huber(sub(input, target), float(beta)), beta), reduction, "smooth_l1_loss")
@@ -328,10 +326,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     reduction : "mean" (over all elements), "batchmean" (over the first dimension), "sum" or "none"
     """
     _same_shape("kl_div", input, target)
-    if log_target:
-        terms = mul(exp(target), sub(target, input))
-    else:
-        terms = sub(entropy_term(target), mul(target, input))
+    terms = mul(exp(target), sub(target, input)) if log_target else sub(entropy_term(target), mul(target, input))
     if reduction == "batchmean":
         return div(sum(terms), input.shape[0])
     return reduced(terms, reduction, "kl_div")

@@ -1,4 +1,4 @@
-"""Normalisation. torch's fused kernels forward and for first derivatives; the formula itself when a rule is recorded."""
+"""Normalisation: torch's fused kernels forward and for first derivatives, the formula when a rule is recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..op import Array, op
 from ..tensor import Tensor, raw
 
@@ -16,8 +16,6 @@ __all__ = [
     "group_norm",
     "layer_norm",
 ]
-
-
 
 
 aten = torch.ops.aten
@@ -113,7 +111,7 @@ def batch_norm(
             )
         return batch_norm_op(input, weight, bias, (mean, var), momentum, eps)
     if mean is None or var is None:
-        raise ValueError("batch_norm: running_mean and running_var must be given unless training")
+        raise ArgumentError("batch_norm: running_mean and running_var must be given unless training")
     scale = torch.rsqrt(var + eps)
     y = (input if isinstance(input, Tensor) else Tensor(x)) - _per_channel(mean, x.ndim)
     y = y * _per_channel(scale if weight is None else weight * scale, x.ndim)

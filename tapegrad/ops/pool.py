@@ -19,8 +19,6 @@ __all__ = [
 ]
 
 
-
-
 aten = torch.ops.aten
 
 
@@ -67,7 +65,8 @@ def max_pool2d(
     out = max_pool2d_op(input, kernel, step, pads, spread, ceil_mode)
     if not return_indices:
         return out
-    return out, Tensor(aten.max_pool2d_with_indices(raw(input, "max_pool2d", "input"), kernel, step, pads, spread, ceil_mode)[1])
+    x = raw(input, "max_pool2d", "input")
+    return out, Tensor(aten.max_pool2d_with_indices(x, kernel, step, pads, spread, ceil_mode)[1])
 
 
 @op(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .._ext import _C
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, either, op
 from ..tensor import FLOATS, Tensor
 from .shape import sizes
@@ -34,8 +34,6 @@ __all__ = [
     "randn_like",
     "randperm",
 ]
-
-
 
 
 class _Draws(threading.local):
@@ -172,8 +170,8 @@ def randint(
     if size is None:  # randint(high, size)
         low, high, size = 0, low, high
     if size is None or high is None or not low < high:
-        raise ValueError(f"randint: low = {low} must be below high = {high}, and size be given; got size {size}")
-    shape = sizes((size,) if isinstance(size, tuple | list) else (size,))
+        raise ArgumentError(f"randint: low = {low} must be below high = {high}, and size be given; got size {size}")
+    shape = sizes((size,))
     at = (generator or default_generator).take(_numel(shape, "randint"), torch.int64)
     values = _C.random_int(low, high, shape, *at)
     return Tensor(values if dtype is None else values.to(dtype))
@@ -208,7 +206,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Gen
     Source: Srivastava et al., Dropout (JMLR 15, 2014). The numbers come from the default generator (`manual_seed`).
     """
     if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p must lie in [0, 1]; got {p}")
+        raise ArgumentError(f"dropout: p must lie in [0, 1]; got {p}")
     if not training or p == 0:
         return input if isinstance(input, Tensor) else Tensor(input)
     n = input.numel() if hasattr(input, "numel") else input.size

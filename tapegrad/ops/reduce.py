@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from ..errors import IndexShapeError, ShapeError
+from ..errors import ArgumentError, IndexShapeError, ShapeError
 from ..op import Array, either, op
 from ..tensor import Tensor, raw
 from .elementwise import maximum, minimum
@@ -41,8 +41,6 @@ __all__ = [
     "topk",
     "var",
 ]
-
-
 
 
 Dim: TypeAlias = "int | tuple[int, ...] | list[int] | None"
@@ -294,7 +292,7 @@ def norm(
     if p is None or p == "fro":
         p = 2.0
     if isinstance(p, str):
-        raise ValueError(f'norm: p must be a number or "fro"; got {p!r}')
+        raise ArgumentError(f'norm: p must be a number or "fro"; got {p!r}')
     if dtype is not None and dtype is not input.dtype and input.is_floating_point():
         input = to_dtype(input, dtype)
     return norm_op(input, float(p), dim, keepdim)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..errors import IndexShapeError, ShapeError
+from ..errors import ArgumentError, IndexShapeError, ShapeError
 from ..op import Array, Arrays, either, op
 from ..tensor import Tensor, raw
 
@@ -59,8 +59,6 @@ __all__ = [
     "unsqueeze",
     "view",
 ]
-
-
 
 
 def _reshaped_back(g: Any, input_shape: torch.Size) -> Any:
@@ -327,7 +325,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     if mode == "constant":
         return constant_pad_nd(input, pad, 0.0 if value is None else value)
     if mode not in ("reflect", "replicate", "circular"):
-        raise ValueError(f"pad: mode must be constant, reflect, replicate or circular; got {mode!r}")
+        raise ArgumentError(f"pad: mode must be constant, reflect, replicate or circular; got {mode!r}")
     for i in range(0, len(pad), 2):
         dim = input.ndim - 1 - i // 2
         n, (before, after) = input.shape[dim], pad[i : i + 2]

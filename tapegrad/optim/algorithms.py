@@ -17,9 +17,7 @@ from .optimizer import Columns, Optimizer, number
 Tensors = list[torch.Tensor]
 
 
-def _prepared(
-    params: Tensors, grads: Tensors, maximize: bool, weight_decay: float
-) -> Tensors:
+def _prepared(params: Tensors, grads: Tensors, maximize: bool, weight_decay: float) -> Tensors:
     """The gradients to descend: negated to maximize, plus ``weight_decay * params``."""
     if maximize:
         grads = list(torch._foreach_neg(grads))
@@ -245,9 +243,7 @@ class AdamW(Adam):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True
-        )
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)
 
 
 def rmsprop(

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..nn.checks import ArgumentError, StateError, one_of, require
+from ..errors import ArgumentError, StateError
+from ..nn.checks import one_of, require
 from ..tensor import Tensor
 from .optimizer import Optimizer, number
 

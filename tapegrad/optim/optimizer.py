@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..errors import DTypeError, ShapeError, TapeError
-from ..nn.checks import ArgumentError, StateError
+from ..errors import ArgumentError, DTypeError, ShapeError, StateError, TapeError
 from ..nn.module import zero_grad
 from ..tape import describe, enable_grad
 from ..tensor import Tensor, raw
