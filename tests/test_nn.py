@@ -882,6 +882,13 @@ def test_clipping_by_value_and_its_limits():
 
 def test_functional_has_the_ops_under_torchs_names():
     for name in F.__all__:
-        assert getattr(F, name) is getattr(ops, name)
+        assert inspect.unwrap(getattr(F, name)) is getattr(ops, name)
         if name != "upsample_nearest2d":  # torch keeps that one elsewhere
             assert hasattr(torch.nn.functional, name)
+
+
+def test_inplace_is_taken_and_leaves_the_input_alone():
+    x = torch.tensor([-1.0, 2.0])
+    assert F.relu(x, True).tolist() == [0.0, 2.0]
+    assert F.leaky_relu(x, 0.5, inplace=True).tolist() == [-0.5, 2.0]
+    assert F.dropout(x, 0.5, False, True).tolist() == x.tolist() == [-1.0, 2.0]

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from . import functional as F
+from .. import ops as F
 from .module import Module
 
 

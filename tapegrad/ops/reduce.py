@@ -293,7 +293,8 @@ def norm(
         p = 2.0
     if isinstance(p, str):
         raise ArgumentError(f'norm: p must be a number or "fro"; got {p!r}')
-    if dtype is not None and dtype is not input.dtype and input.is_floating_point():
+    x = raw(input, "norm", "input")
+    if dtype is not None and isinstance(x, torch.Tensor) and x.is_floating_point() and dtype is not x.dtype:
         input = to_dtype(input, dtype)
     return norm_op(input, float(p), dim, keepdim)
 
