@@ -45,6 +45,27 @@ def test_integers_and_bools_give_what_torch_gives_or_are_refused(name: str, dtyp
     failures(rows[name], check)
 
 
+DTYPES = [torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+OF_TWO = [row.name for row in rows.values() if row.name.startswith(("bitwise_", "logical_")) or row.family == "binary"]
+
+
+@pytest.mark.parametrize("name", [n for n in [*OF_TWO, "eq", "lt", "ge"] if not n.endswith("_not")])
+def test_dtypes_are_promoted_as_torch_promotes_them(name: str) -> None:
+    row, x, y = rows[name], torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [1.0]])
+    for left in DTYPES:
+        rights = [y.to(dtype) for dtype in DTYPES] + [y[0, 0].to(dtype) for dtype in DTYPES] + [3, 2.5, True]
+        for right in rights:
+            what = f"{name}({left}, {right!r})"
+            try:
+                expected = row.reference(x.to(left), right)  # type: ignore[misc]
+            except (RuntimeError, TypeError):
+                if isinstance(right, torch.Tensor):  # some of torch's functions take no number where ours do
+                    with pytest.raises((tg.TapegradError, TypeError), match=name):
+                        row.function(x.to(left), right)
+                continue
+            assert_equal(raw(row.function(x.to(left), right)), expected, what)
+
+
 @pytest.mark.parametrize("kind", [lambda v: v, lambda v: v.numpy()], ids=["torch", "numpy"])
 @each_row
 def test_arrays_from_outside_are_accepted(name: str, kind: Callable[[torch.Tensor], Any]) -> None:
