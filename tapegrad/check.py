@@ -17,7 +17,7 @@ from .tensor import Tensor
 def _outputs(f: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
     """The float outputs of f, as a list."""
     out = f(*inputs)
-    outs = [out] if isinstance(out, Tensor) else list(out)
+    outs = list(out) if isinstance(out, tuple | list) else [out]
     for y in outs:
         if not isinstance(y, Tensor):
             raise TypeError(f"gradcheck: f must return Tensors; got {type(y).__name__}")

@@ -14,10 +14,10 @@ from .tensor import Tensor, root_gradient
 
 def _listed(value: Any, what: str) -> list[Tensor]:
     """One Tensor or a sequence of them, as a list."""
-    items = [value] if isinstance(value, Tensor) else list(value)
+    items = list(value) if isinstance(value, tuple | list) else [value]
     for item in items:
         if not isinstance(item, Tensor):
-            raise TypeError(f"grad: {what} must be Tensors; got {type(item).__name__}")
+            raise TypeError(f"grad: {what} must be tapegrad Tensors; got {type(item).__module__}.{type(item).__name__}")
     return items
 
 
@@ -66,19 +66,20 @@ def grad(
     return tuple(results)
 
 
-def push(entry: Entry, tangents: Sequence[Tensor | None], create_graph: bool) -> list[Tensor]:
+def push(
+    entry: Entry, parents: tuple[Node | None, ...], tangents: Sequence[Tensor | None], create_graph: bool
+) -> list[Tensor]:
     """The output tangents of one entry, given those of its inputs: the transpose of its rule's transpose.
 
     A gradient rule is linear in the output gradient u: ``dx_i = J_i^T u``. Recording it for a placeholder u and
     differentiating ``sum_i t_i . dx_i`` by u gives ``sum_i J_i t_i``, the tangent, for every op there is.
     """
     several = type(entry.shape) is tuple
-    shapes = entry.shape if several else (entry.shape,)
-    u = [Tensor(torch.zeros(shape, dtype=entry.dtype), True) for shape in shapes]
+    u = [Tensor(torch.zeros(shape, dtype=dtype), True) for shape, dtype in entry.outputs]
     before = mode.record
     mode.record = True
     try:
-        gradients = entry.op.pull(entry, u if several else u[0], True)
+        gradients = entry.op.pull(entry, parents, u if several else u[0], True)
     finally:
         mode.record = before
     seeds: list[tuple[Node, Any]] = []
@@ -105,11 +106,9 @@ def forward_replay(
     frontier = set(tangents)
     entries = gather([y._node for y in outputs if y._node is not None], frontier)
     active = active_entries(entries, frontier)
-    for entry in entries:
-        if entry not in active:
-            continue
-        given = [None if parent is None else tangents.get(parent) for parent in entry.parents]
-        out = push(entry, given, create_graph)
+    for entry, parents in active.items():
+        given = [None if parent is None else tangents.get(parent) for parent in parents]
+        out = push(entry, parents, given, create_graph)
         if type(entry.shape) is tuple:
             tangents.update({(entry, i): t for i, t in enumerate(out)})
         else:

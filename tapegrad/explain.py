@@ -77,14 +77,24 @@ _SHAPE_WORDS = ("size", "shape", "dimension", "dim ", "broadcast", "must match",
 _DTYPE_WORDS = ("dtype", "scalar type", "not implemented for", "data type", "Float", "Double", "Long", "Bool")
 
 
+def from_torch(name: str, error: Exception, actual: str) -> Exception:
+    """torch's own message as an exception of our tree: MemoryError, TypeError or ShapeError."""
+    says = str(error).strip().split("\n")[0]
+    if "allocate memory" in says or "alloc_cpu" in says:
+        return MemoryError(f"{name}: not enough memory ({actual})")
+    kind = TypeError if isinstance(error, TypeError) else ShapeError
+    return kind(f"{name}: {says} ({actual})")
+
+
 def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
     """The exception to raise from `error`, which ``op.forward(*values)`` raised."""
     if isinstance(error, TapegradError | MemoryError):
         return error
     named = dict(zip(op.arguments, values, strict=True))
     torch_says = str(error).strip().split("\n")[0]
-    if "allocate memory" in torch_says:
-        return MemoryError(f"{op.name}: {torch_says}")
+    for name, value in named.items():
+        if value is None and name in op.arrays and op.signature.parameters[name].default is not None:
+            return TypeError(f"{op.name}: {name} must be a Tensor, a torch tensor, an array or a number; got None")
     actual = ", ".join(f"{key} = {describe(value)}" for key, value in named.items() if value is not None)
     general = f"{op.name}: {torch_says} (got {actual})"
     dim = _dim(op.name, named)
@@ -92,8 +102,10 @@ def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
         return IndexShapeError(dim)
     if isinstance(error, IndexError):
         return IndexShapeError(general)
+    if "allocate memory" in torch_says or "alloc_cpu" in torch_says:
+        return from_torch(op.name, error, f"got {actual}")
     if isinstance(error, TypeError):
-        return TypeError(general)
+        return TypeError((_SPECIFIC[op.name](op.name, named) if op.name in _SPECIFIC else None) or general)
     dtypes = {value.dtype for value in named.values() if isinstance(value, torch.Tensor)}
     if isinstance(error, RuntimeError | ValueError | NotImplementedError):
         message = _SPECIFIC.get(op.name, _broadcast)(op.name, named)

@@ -107,6 +107,8 @@ def _numbers(argnums: int | Sequence[int], count: int, name: str) -> list[int]:
     """`argnums` as non-negative positions."""
     given = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in given:
+        if not isinstance(i, int):
+            raise TypeError(f"{name}: argnums must be an int or a sequence of ints; got {argnums!r}")
         if not -count <= i < count:
             raise ArgumentError(f"{name}: argnums = {argnums} must name some of the {count} positional arguments")
     return [i % count for i in given]
@@ -150,6 +152,9 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, *, has_aux: bool = F
     primals, tangents : tuples of the same structure, shapes and dtypes
     has_aux : f returns (output, aux); the result is then (output, tangent, aux)
     """
+    for what, value in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(value, tuple | list):
+            raise TypeError(f"jvp: {what} must be a tuple, one value per argument of f; got {type(value).__name__}")
     primals, tangents = tuple(primals), tuple(tangents)
     call = _Call(f, primals, range(len(primals)), has_aux, "jvp")
     structure = pytree.tree_flatten(primals)[1]
@@ -221,8 +226,8 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: 
     """
 
     @functools.wraps(f)
-    def wrapped(*args: Any) -> Any:
-        call = _Call(f, args, _numbers(argnums, len(args), "jacrev"), has_aux, "jacrev")
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call = _Call(functools.partial(f, **kwargs), args, _numbers(argnums, len(args), "jacrev"), has_aux, "jacrev")
         rows = [call.pull(unit) for unit in _basis(call.outputs)]
         jacobians, start = [], 0
         for y in call.outputs:
@@ -242,8 +247,8 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """`jacrev`'s result by one forward replay per input element."""
 
     @functools.wraps(f)
-    def wrapped(*args: Any) -> Any:
-        call = _Call(f, args, _numbers(argnums, len(args), "jacfwd"), has_aux, "jacfwd")
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call = _Call(functools.partial(f, **kwargs), args, _numbers(argnums, len(args), "jacfwd"), has_aux, "jacfwd")
         columns = [call.push(unit) for unit in _basis(call.variables)]
         jacobians = []
         for k, y in enumerate(call.outputs):

@@ -28,13 +28,14 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
 import torch
 
 from .errors import MutationError, ShapeError, TapeError
 from .explain import explain
-from .tape import PACKAGE, Entry, Node, check_finite, describe, mode, next_slot, shape_of, user_frame
+from .tape import PACKAGE, Entry, Node, check_finite, describe, dtype_of, mode, next_slot, shape_of, user_frame
 from .tensor import Tensor, raw
 
 P = ParamSpec("P")
@@ -43,6 +44,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Array: TypeAlias = Any  # in a forward function a torch.Tensor or a number; for the caller anything array-like
 Arrays: TypeAlias = Sequence[Any]  # a sequence of arrays, as `cat` takes
 
+_HEAVY = (torch.Tensor, list)  # what is dropped from an environment when no rule reads it; numbers stay, to be printed
 _new: Callable[..., Any] = object.__new__
 
 registry: dict[str, Op] = {}  # every op by name; the table of ops in the tests is checked against it
@@ -110,6 +112,8 @@ class Op:
         name: str | None = None,
     ) -> None:
         self.name = name or forward.__name__
+        if not self.name.isidentifier():
+            raise TypeError(f"op: a function called {self.name!r} needs a name for the tape: pass name='...'")
         self.forward = direct or forward  # `direct` is called in place of a forward that only declares the arguments
         self.doc = forward.__doc__
         self.signature = inspect.signature(forward)
@@ -137,8 +141,8 @@ class Op:
         """What to save when these array arguments need gradients."""
         active = [name for name, need in zip(self.arrays, needs, strict=True) if need]
         reads = {name for array in active for name in self.rules[array].reads}
-        if self.backward is not None:
-            reads |= set(self.backward.reads)
+        if self.backward is not None:  # a fused kernel gets None for the arrays that no active rule reads
+            reads |= set(self.backward.reads) - set(self.arrays)
         position = self.environment.index
         holders = [*self.arrays, "out", *self.residuals]
         self._plans[needs] = plan = _Plan(
@@ -166,14 +170,21 @@ class Op:
                 value = env[source]
                 env[to] = [v.shape for v in value] if type(value) is list else getattr(value, "shape", ())
         for i in plan.drop:
-            env[i] = None
+            if type(env[i]) in _HEAVY:
+                env[i] = None
         versions: list[tuple[int, Any]] = []
-        for i in plan.hold:
-            value = env[i]
-            if isinstance(value, torch.Tensor):
-                versions.append((i, value._version))
-            elif type(value) is list:
-                versions.append((i, [v._version for v in value]))
+        try:
+            for i in plan.hold:
+                value = env[i]
+                if isinstance(value, torch.Tensor):
+                    versions.append((i, value._version))
+                elif type(value) is list:
+                    versions.append((i, [v._version for v in value]))
+        except RuntimeError as error:
+            raise TapeError(
+                f"{self.name}: cannot record inside torch.inference_mode(), whose tensors count no changes; "
+                "leave it, or use tg.no_grad()"
+            ) from error
         entry = _new(Entry)
         entry.op = self
         entry.env = env
@@ -196,8 +207,9 @@ class Op:
             made._node = entry
             made._grad = None
             return made
+        _check_outputs(self.name, out)
         entry.shape = tuple([o.shape for o in out])
-        entry.dtype = out[0].dtype
+        entry.dtype = tuple([o.dtype for o in out])
         if mode.watched:
             self._watch(entry, out, values)
         return tuple([Tensor._made(o, (entry, i)) for i, o in enumerate(out)])
@@ -225,13 +237,15 @@ class Op:
 
     # --- backward --------------------------------------------------------------------------------------------
 
-    def pull(self, entry: Entry, g: Any, recorded: bool) -> Sequence[Any]:
-        """The gradients of an entry's inputs, given that of its output; one per parent, None where not needed."""
+    def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
+        """The gradients of an entry's inputs, given that of its output (a list for several outputs).
+
+        One per parent, None where `parents` has None: the entry's own, less those whose gradient nobody wants.
+        """
         self._check_unchanged(entry)
-        parents = entry.parents
         env = self._recorded_environment(entry) if recorded else entry.env
         if type(g) is list:
-            g = [_zeros(entry.shape[i], entry.dtype, recorded) if gi is None else gi for i, gi in enumerate(g)]
+            g = [_zeros(entry.shape[i], entry.dtype[i], recorded) if gi is None else gi for i, gi in enumerate(g)]
         if self.variadic:
             rule = self.rules[self.arrays[0]]
             grads = rule.function(g, *rule.fetch(env))
@@ -245,7 +259,7 @@ class Op:
                 for rule, node in zip(self.in_order, parents, strict=True)
             ]
         return [
-            None if node is None or dx is None else self._fit(dx, node, entry)
+            None if node is None or dx is None else self._fit(dx, node, entry, recorded)
             for dx, node in zip(grads, parents, strict=True)
         ]
 
@@ -284,13 +298,21 @@ class Op:
                 env[i] = Tensor._made(env[i], entry if i == first else None)
         return env
 
-    def _fit(self, dx: Any, node: Node, entry: Entry) -> Any:
+    def _fit(self, dx: Any, node: Node, entry: Entry, recorded: bool) -> Any:
         """`dx` with the shape and dtype of the input: sums over what broadcasting repeated, casts back."""
-        owner = node[0] if type(node) is tuple else node
-        shape = shape_of(node) if type(node) is tuple else owner.shape  # type: ignore[union-attr]
+        if type(dx) is not torch.Tensor and not isinstance(dx, Tensor):
+            raise TypeError(
+                f"{self.name}: a gradient rule must return a tensor; got {type(dx).__name__} "
+                f"for the entry recorded at {entry.source}"
+            )
+        if recorded and type(dx) is torch.Tensor:
+            dx = Tensor._made(dx, None)
+        if type(node) is tuple:
+            shape, dtype = shape_of(node), dtype_of(node)
+        else:
+            shape, dtype = node.shape, node.dtype  # type: ignore[union-attr]
         if dx.shape != shape:
             dx = sum_to(dx, shape, self, entry)
-        dtype = owner.dtype  # type: ignore[union-attr]
         return dx if dx.dtype is dtype else dx.to(dtype)
 
 
@@ -377,77 +399,83 @@ def op(
 
 
 _TEMPLATE = """\
-def {name}({signature}):
+def call({signature}):
 {unwrap}
     try:
-        out = forward({raw})
+        __out = __forward({raw})
     except Exception as error:
-        raise explain(op, ({raw}), error) from error
-    if ({some}) and mode.record:
-        return record(out, ({nodes}), ({raw}))
-    return constant(out)
+        raise __explain(__op, ({raw}), error) from error
+    if ({some}) and __mode.record:
+        return __record(__out, ({nodes}), ({raw}))
+    return __constant(__out)
 """
 
 _UNWRAP = """\
-    if isinstance({x}, Tensor):
-        {x}_raw, {x}_node = {x}._data, {x}._node
+    if isinstance({x}, __Tensor):
+        __raw_{x}, __node_{x} = {x}._data, {x}._node
     else:
-        {x}_raw, {x}_node = raw({x}, op.name, "{x}"), None
+        __raw_{x}, __node_{x} = __raw({x}, __op.name, "{x}"), None
 """
 
 _UNWRAP_SEQUENCE = """\
-    {x}_raw, {x}_node = raw_sequence({x}, op.name, "{x}")
+    __raw_{x}, __node_{x} = __raw_sequence({x}, __op.name, "{x}")
+"""
+
+_NO_RULE = """\
+    if __node_{x} is not None and __mode.record:
+        __no_rule(__op.name, "{x}")
 """
 
 
 def caller(op: Op, module: str = __name__) -> Any:
     """The public function of an op. Its text is generated, so that Python itself binds the arguments."""
-    params = op.signature.parameters.values()
+    params = list(op.signature.parameters.values())
     unwrap = [(_UNWRAP_SEQUENCE if x in op.variadic else _UNWRAP).format(x=x) for x in op.arrays]
-    for x in op.arrays:
-        if op.rules and x not in op.rules:
-            unwrap.append(f'    if {x}_node is not None and mode.record:\n        no_rule(op.name, "{x}")\n')
-    defaults = {f"default_{p.name}": p.default for p in params if p.default is not p.empty}
+    if op.rules:
+        unwrap += [_NO_RULE.format(x=x) for x in op.arrays if x not in op.rules]
     signature: list[str] = []
     for i, p in enumerate(params):
-        if p.kind is p.KEYWORD_ONLY and all(q.kind is not p.KEYWORD_ONLY for q in list(params)[:i]):
+        if p.kind is p.KEYWORD_ONLY and all(q.kind is not p.KEYWORD_ONLY for q in params[:i]):
             signature.append("*")
-        signature.append(p.name if p.default is p.empty else f"{p.name}=default_{p.name}")
-    names = [f"{x}_raw" if x in op.arrays else x for x in op.arguments]
+        signature.append(p.name if p.default is p.empty else f"{p.name}=__default_{p.name}")
     source = _TEMPLATE.format(
-        name=op.name,
         signature=", ".join(signature),
         unwrap="".join(unwrap),
-        raw="".join(f"{name}, " for name in names),
-        some=" or ".join(f"{x}_node is not None" for x in op.rules) or "False",
-        nodes="".join(f"{x}_node, " for x in op.arrays),
+        raw="".join(f"__raw_{x}, " if x in op.arrays else f"{x}, " for x in op.arguments),
+        some=" or ".join(f"__node_{x} is not None" for x in op.rules or op.arrays) or "False",
+        nodes="".join(f"__node_{x}, " for x in op.arrays),
     )
-    forward = op.forward
-    if any(p.kind is p.KEYWORD_ONLY for p in params):
-        forward = _positional(op)
-    scope: dict[str, Any] = {
-        **defaults,
-        "Tensor": Tensor,
-        "raw": raw,
-        "raw_sequence": _raw_sequence,
-        "no_rule": _no_rule,
-        "explain": explain,
-        "mode": mode,
-        "op": op,
-        "forward": forward,
-        "record": op.record,
-        "constant": (lambda out: _constant(out[0])) if op.residuals else _constant,
+    scope: dict[str, Any] = {f"__default_{p.name}": p.default for p in params if p.default is not p.empty}
+    scope |= {
+        "__Tensor": Tensor,
+        "__raw": raw,
+        "__raw_sequence": _raw_sequence,
+        "__no_rule": _no_rule,
+        "__explain": explain,
+        "__mode": mode,
+        "__op": op,
+        "__forward": _positional(op) if any(p.kind is p.KEYWORD_ONLY for p in params) else op.forward,
+        "__record": op.record if op.rules else partial(_without_rules, op.name),
+        "__constant": partial(_constant, op.name, bool(op.residuals)),
     }
     exec(compile(source, f"{PACKAGE}op.py:{op.name}", "exec"), scope)
-    call = scope[op.name]
+    call = scope["call"]
+    call.__name__ = call.__qualname__ = op.name
     call.__doc__ = op.doc
     call.__module__ = module
-    call.__qualname__ = op.name
     call.__signature__ = op.signature
     call.op = op
     op.call = call
-    registry[op.name] = op
+    _register(op, module)
     return call
+
+
+def _register(op: Op, module: str) -> None:
+    """Enter an op under its name; a user's op does not take the place of one of the package's own."""
+    before = registry.get(op.name)
+    own = __package__ or ""
+    if before is None or module.startswith(own) or not before.call.__module__.startswith(own):
+        registry[op.name] = op
 
 
 def _positional(op: Op) -> Callable[..., Any]:
@@ -460,11 +488,30 @@ def _positional(op: Op) -> Callable[..., Any]:
     return forward
 
 
-def _constant(out: Any) -> Any:
+def _constant(op_name: str, residuals: bool, out: Any) -> Any:
     """The result of a call that is not recorded."""
+    if residuals:
+        out = out[0]
     if type(out) is torch.Tensor:
         return Tensor._made(out, None)
+    _check_outputs(op_name, out)
     return tuple([Tensor._made(o, None) for o in out])
+
+
+def _check_outputs(op_name: str, out: Any) -> None:
+    """A forward function returns a torch tensor, or a tuple or list of them."""
+    if not isinstance(out, tuple | list) or any(type(o) is not torch.Tensor for o in out) or not out:
+        got = type(out).__name__
+        if isinstance(out, tuple | list):
+            got += " of " + ", ".join(type(o).__name__ for o in out)
+        raise TypeError(f"{op_name}: the forward function must return torch tensors; got {got}")
+
+
+def _without_rules(op_name: str, out: Any, nodes: Any, values: Any) -> Any:
+    """The result of an op that has no gradient rule at all, called on a tensor that needs a gradient."""
+    if isinstance(out, torch.Tensor) and out.is_floating_point():
+        raise TapeError(f"{op_name}: the op has no gradient rule; give it one, or pass x.detach()")
+    return _constant(op_name, False, out)
 
 
 def _no_rule(op_name: str, argument: str) -> None:
@@ -479,6 +526,11 @@ def _raw_sequence(values: Any, op_name: str, argument: str) -> tuple[list[torch.
     nodes = [v._node if isinstance(v, Tensor) else None for v in values]
     raws = [v.data if isinstance(v, Tensor) else raw(v, op_name, argument) for v in values]
     return raws, nodes if any(n is not None for n in nodes) else None
+
+
+def unread(x: torch.Tensor | None, shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
+    """`x`, or memory of its shape for a kernel that asks for it but will not read it."""
+    return torch.empty(shape, dtype=like.dtype) if x is None else x
 
 
 def either(name: str, *args: Any) -> Any:

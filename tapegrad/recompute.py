@@ -30,7 +30,7 @@ def _drawing(log: list[tuple[int, int]] | None, again: Iterator[tuple[int, int]]
 class _Recomputed(Op):
     """The op of a checkpointed call: its parents are f's arguments, then whatever else f reached on the tape."""
 
-    def pull(self, entry: Entry, g: Any, recorded: bool) -> Sequence[Any]:
+    def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
         self._check_unchanged(entry)
         values, f, places = (self._recorded_environment(entry) if recorded else entry.env)[:3]
         nodes = entry.parents[: len(values)]
@@ -40,7 +40,7 @@ class _Recomputed(Op):
             variables = [Tensor(v, node is not None) for v, node in zip(values, nodes, strict=True)]
         with enable_grad(), _drawing(None, iter(places)):
             outputs = f(variables)
-        wanted = [*(v._node for v in variables), *entry.parents[len(values) :]]
+        wanted = [*(v._node for v in variables), *parents[len(values) :]]
         seeds = [
             (y._node, gy)
             for y, gy in zip(outputs, g if type(g) is list else [g], strict=True)

@@ -15,6 +15,7 @@ A *node* is what a value is on the tape: `Leaf` (a value the user created), `Ent
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import operator
 import os
@@ -85,7 +86,23 @@ class set_grad_enabled:
 
 
 def _during(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` run inside a fresh `context()` on every call."""
+    """`function` run inside a fresh `context()` on every call; a generator function, on every step."""
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def steps(*args: Any, **kwargs: Any) -> Any:
+            generator, sent = function(*args, **kwargs), None
+            try:
+                while True:
+                    with context():
+                        item = generator.send(sent)
+                    sent = yield item
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                generator.close()
+
+        return steps
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -183,7 +200,7 @@ class Entry:
     ----------
     op : the `Op` record (name, forward function, gradient rules)
     parents : one node per array argument; None where the argument needs no gradient
-    shape, dtype : of the output (a tuple of shapes for an op with several outputs)
+    shape, dtype : of the output (tuples for an op with several outputs)
     seq : process-wide sequence number, which is also the output's slot
     """
 
@@ -194,7 +211,7 @@ class Entry:
     env: list[Any]  # argument values, output, residuals; None where the rule does not need them
     versions: list[tuple[int, Any]] | None  # (position in env, torch version when saved); None once released
     shape: Any
-    dtype: torch.dtype
+    dtype: Any
     seq: int
     hooks: dict[int, tuple[int, Hook]] | None
     _where: tuple[CodeType, int]
@@ -214,8 +231,9 @@ class Entry:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The arguments that are not arrays, by name."""
-        return {name: self.env[i] for i, name in enumerate(self.op.arguments) if name not in self.op.arrays}
+        """The arguments that are not arrays, and numbers given in the place of arrays, by name."""
+        named = zip(self.op.arguments, self.env, strict=False)
+        return {n: v for n, v in named if n not in self.op.arrays or isinstance(v, bool | int | float)}
 
     @property
     def saved(self) -> dict[str, torch.Tensor]:
@@ -224,10 +242,16 @@ class Entry:
         return {name: value for name, value in named if isinstance(value, torch.Tensor)}
 
     @property
+    def outputs(self) -> list[tuple[torch.Size, torch.dtype]]:
+        """(shape, dtype) of every output."""
+        if type(self.shape) is tuple:
+            return list(zip(self.shape, self.dtype, strict=True))
+        return [(self.shape, self.dtype)]
+
+    @property
     def nbytes(self) -> int:
         """Size of the output in bytes."""
-        shapes = [self.shape] if isinstance(self.shape, torch.Size) else self.shape
-        return sum(shape.numel() for shape in shapes) * self.dtype.itemsize
+        return sum(shape.numel() * dtype.itemsize for shape, dtype in self.outputs)
 
     @property
     def source(self) -> str:
@@ -262,6 +286,12 @@ def shape_of(node: Node) -> torch.Size:
     """The shape of the value at a node."""
     shape: torch.Size = node[0].shape[node[1]] if isinstance(node, tuple) else node.shape
     return shape
+
+
+def dtype_of(node: Node) -> torch.dtype:
+    """The dtype of the value at a node."""
+    dtype: torch.dtype = node[0].dtype[node[1]] if isinstance(node, tuple) else node.dtype
+    return dtype
 
 
 class _Inside(dict[str, bool]):
@@ -316,12 +346,21 @@ def gather(roots: Iterable[Node], frontier: Container[Node] = ()) -> list[Entry]
     return sorted(seen, key=_by_sequence)
 
 
-def active_entries(entries: list[Entry], wanted: set[Node]) -> set[Entry]:
-    """Activity analysis: those of `entries` (in execution order) through which a wanted node is reached."""
-    active: set[Entry] = set()
+def active_entries(entries: list[Entry], wanted: Container[Node]) -> dict[Entry, tuple[Node | None, ...]]:
+    """Activity analysis: those of `entries` (in execution order) through which a wanted node is reached.
+
+    Each comes with its parents, None in the place of those that lead to no wanted node.
+    """
+    active: dict[Entry, tuple[Node | None, ...]] = {}
     for entry in entries:
-        if any(parent in wanted or entry_of(parent) in active for parent in entry.parents if parent is not None):
-            active.add(entry)
+        parents = tuple(
+            [
+                parent if parent is not None and (parent in wanted or entry_of(parent) in active) else None
+                for parent in entry.parents
+            ]
+        )
+        if any(parent is not None for parent in parents):
+            active[entry] = parents
     return active
 
 
@@ -375,14 +414,17 @@ def replay(
                 g = slots.pop(entry, None)
             else:
                 g = _take(slots, entry, result, wanted)
-            if g is None or (active is not None and entry not in active):
+            if g is None:
                 continue
-            gradients = entry.op.pull(entry, g, create_graph)
+            parents = entry.parents if active is None else active.get(entry)
+            if parents is None:
+                continue
+            gradients = entry.op.pull(entry, parents, g, create_graph)
             if anomaly:
                 for i, dx in enumerate(gradients):
                     if dx is not None:
                         check_finite(getattr(dx, "data", dx), f"gradient of input {i}", entry)
-            for parent, dx in zip(entry.parents, gradients, strict=True):
+            for parent, dx in zip(parents, gradients, strict=True):
                 if dx is None or parent is None:
                     continue
                 if parent in slots:
@@ -429,11 +471,16 @@ def _finish(slots: Slots, result: Slots, wanted: set[Node] | None) -> None:
                 result.owned.add(node)
 
 
+def _retained_last(key: int) -> bool:
+    return key < 0
+
+
 def run_hooks(hooks: dict[int, tuple[int, Hook]], index: int, g: Any) -> Any:
     """Pass a gradient through the hooks registered on output `index`; a hook may return a replacement."""
     from .tensor import Tensor, as_gradient
 
-    for which, hook in list(hooks.values()):
+    for key in sorted(hooks, key=_retained_last):
+        which, hook = hooks[key]
         if which == index:
             raw = type(g) is torch.Tensor
             seen = Tensor(g) if raw else g
@@ -510,12 +557,11 @@ class Tape:
                 if node is not None and slot(node) not in known:
                     known.add(slot(node))
                     what = "leaf" if isinstance(node, Leaf) else "value"
-                    yield (f"%{numbers[slot(node)]} = {what}", _type(shape_of(node), entry_of(node).dtype), "", "")
+                    yield (f"%{numbers[slot(node)]} = {what}", _type(shape_of(node), dtype_of(node)), "", "")
             outputs = entry.output if isinstance(entry.output, tuple) else (entry.output,)
             known.update(outputs)
             left = ", ".join(f"%{numbers[name]}" for name in outputs)
-            kinds = entry.shape if isinstance(entry.output, tuple) else (entry.shape,)
-            kind = ", ".join(_type(shape, entry.dtype) for shape in dict.fromkeys(kinds))
+            kind = ", ".join(dict.fromkeys(_type(shape, dtype) for shape, dtype in entry.outputs))
             yield (f"{left} = {entry.op.name}({_arguments(entry, numbers)})", kind, _bytes(entry.nbytes), entry.source)
 
     def __str__(self) -> str:
@@ -566,7 +612,7 @@ class Tape:
                 "output": [number(n) for n in entry.output] if type(entry.output) is tuple else number(entry.output),
                 "params": {name: _plain(value) for name, value in entry.params.items()},
                 "shape": [list(s) for s in entry.shape] if type(entry.shape) is tuple else list(entry.shape),
-                "dtype": str(entry.dtype).removeprefix("torch."),
+                "dtype": str(entry.outputs[0][1]).removeprefix("torch."),
                 "nbytes": entry.nbytes,
                 "source": entry.source,
             }
@@ -581,7 +627,7 @@ class Tape:
         lines = ["digraph tape {", "  rankdir=TB; node [fontname=monospace];"]
         drawn: set[Any] = set()
         for entry in self.entries:
-            kind = _type(entry.shape, entry.dtype) if isinstance(entry.shape, torch.Size) else "several"
+            kind = ", ".join(dict.fromkeys(_type(shape, dtype) for shape, dtype in entry.outputs))
             lines.append(f'  e{entry.seq} [shape=box, label="{entry.op.name}\\n{kind}\\n{entry.source}"];')
             for node in entry.parents:
                 if node is None:
@@ -589,7 +635,7 @@ class Tape:
                 owner = entry_of(node)
                 if owner not in inside and owner.seq not in drawn:
                     drawn.add(owner.seq)
-                    lines.append(f'  e{owner.seq} [shape=ellipse, label="{_type(shape_of(node), owner.dtype)}"];')
+                    lines.append(f'  e{owner.seq} [shape=ellipse, label="{_type(shape_of(node), dtype_of(node))}"];')
                 lines.append(f'  e{owner.seq} -> e{entry.seq} [label="%{numbers[slot(node)]}"];')
         return "\n".join([*lines, "}"])
 

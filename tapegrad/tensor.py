@@ -16,7 +16,7 @@ import torch
 
 from ._methods import Methods
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
-from .tape import DTYPE_NAMES, Leaf, Node, Slots, describe, mode, replay
+from .tape import DTYPE_NAMES, Entry, Leaf, Node, Slots, describe, mode, next_slot, replay
 
 Self = TypeVar("Self", bound="Tensor")
 
@@ -60,13 +60,26 @@ def plain(value: torch.Tensor, what: str) -> torch.Tensor:
     return value.clone() if value.is_inference() or value.is_neg() else value
 
 
+def known_dtype(dtype: torch.dtype | None, what: str) -> torch.dtype | None:
+    """`dtype`, if tapegrad has it."""
+    if dtype is not None and dtype not in DTYPE_NAMES:
+        known = ", ".join(str(d).removeprefix("torch.") for d in DTYPE_NAMES)
+        raise DTypeError(f"{what}: dtype must be one of {known}; got {dtype}")
+    return dtype
+
+
 def _kind(value: Any) -> str:
     return f"{type(value).__name__} {value!r}" if isinstance(value, str) else type(value).__name__
 
 
 def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) -> Tensor:
     """A gradient handed in by the user, checked against the value it belongs to."""
-    g = value if isinstance(value, Tensor) else Tensor(raw(value, what, "gradient"))
+    g = value if isinstance(value, Tensor) else raw(value, what, "gradient")
+    if isinstance(g, bool | int | float):
+        g = torch.tensor(g, dtype=dtype)
+    if g is None:
+        raise TypeError(f"{what}: gradient must be a tensor; got None")
+    g = g if isinstance(g, Tensor) else Tensor._made(g, None)
     if g.shape != shape:
         raise ShapeError(f"{what}: gradient has shape {list(g.shape)}; expected {list(shape)}, that of its tensor")
     if g.dtype is not dtype:
@@ -101,7 +114,7 @@ class Tensor(Methods):
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, torch.Tensor):
-            self._data = plain(data, "Tensor: data")
+            self._data = plain(data, "Tensor: data").detach()  # the same memory, seen to be shared
         else:
             self._data = to_torch(data, None, "Tensor")
         self._node = None
@@ -179,8 +192,9 @@ class Tensor(Methods):
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        if value is not None:
+        if value is not None:  # a copy: backward adds to it in place
             value = as_gradient(value, self.shape, self.dtype, "grad")
+            value = Tensor._made(value._data.clone(), value._node)
         if isinstance(self._node, Leaf):
             self._node.grad = value
         else:
@@ -264,13 +278,21 @@ class Tensor(Methods):
         """
         seed = root_gradient(self, gradient, create_graph, "backward")
         keep = create_graph if retain_graph is None else retain_graph or create_graph
-        collect(replay([seed], wanted=None, create_graph=create_graph, retain_graph=keep))
+        gradients = replay([seed], wanted=None, create_graph=create_graph, retain_graph=keep)
+        before = mode.record
+        mode.record = create_graph  # so that sums with an earlier .grad are recorded, or not, like the rest
+        try:
+            collect(gradients)
+        finally:
+            mode.record = before
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
         """Call ``hook(gradient)`` when backward has this value's gradient; what it returns (if not None) replaces it.
 
         Returns a handle whose ``remove()`` takes the hook off.
         """
+        if not callable(hook):
+            raise TypeError(f"register_hook: hook must be a function of the gradient; got {type(hook).__name__}")
         node = self._node
         if node is None:
             raise TapeError("register_hook: the tensor needs no gradient, so the hook would never be called")
@@ -285,6 +307,8 @@ class Tensor(Methods):
             raise TapeError("retain_grad: the tensor needs no gradient")
         if self.is_leaf:
             return
+        owner, index = self._node if isinstance(self._node, tuple) else (self._node, 0)
+        assert isinstance(owner, Entry)
         reference = weakref.ref(self)
 
         def keep(g: Tensor) -> None:
@@ -293,7 +317,9 @@ class Tensor(Methods):
                 before = tensor._grad
                 tensor._grad = Tensor._made(g.data.clone(), g._node) if before is None else before + g
 
-        self.register_hook(keep)
+        if owner.hooks is None:
+            owner.hooks = {}
+        owner.hooks[-1 - index] = (index, keep)  # a negative key: called after all hooks, and only once
 
     def detach(self) -> Tensor:
         """The same storage, as a constant."""
@@ -303,8 +329,11 @@ class Tensor(Methods):
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
+        return self._only("item")
+
+    def _only(self, what: str) -> Any:
         if self._data.numel() != 1:
-            raise ShapeError(f"item: a tensor of shape {list(self.shape)} has {self.numel()} elements; expected 1")
+            raise ShapeError(f"{what}: a tensor of shape {list(self.shape)} has {self.numel()} elements; expected 1")
         return self._data.item()
 
     def tolist(self) -> Any:
@@ -337,10 +366,10 @@ class Tensor(Methods):
         return bool(self._data)
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._only("float"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._only("int"))
 
     def __index__(self) -> int:
         if self._data.is_floating_point() or self._data.numel() != 1:
@@ -402,7 +431,8 @@ class Tensor(Methods):
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """``torch.NAME(tensor)`` is ``tg.NAME(tensor)``, recorded; what tapegrad has no op for is refused by name."""
         name = function.__name__
-        if name.startswith("__i") and name.endswith("__") and name not in ("__invert__",):
+        in_place = name.endswith("_") and not name.endswith("__")
+        if in_place or (name.startswith("__i") and name.endswith("__") and name != "__invert__"):
             raise TapeError(f"torch.Tensor.{name}: a tapegrad Tensor written into a torch tensor loses its gradient")
         reflected = name.startswith("__r") and f"__{name[3:]}" in _OPERATORS
         plain_name = _OPERATORS.get(f"__{name[3:]}" if reflected else name, name)
@@ -412,7 +442,8 @@ class Tensor(Methods):
                 f"torch.{name} has no counterpart in tapegrad; pass x.data to compute without a gradient, "
                 "or define an op with @tg.op"
             )
-        return found(*(args[::-1] if reflected else args), **(kwargs or {}))
+        given = {key: value for key, value in (kwargs or {}).items() if key not in _TORCH_ONLY}
+        return found(*(args[::-1] if reflected else args), **given)
 
     # --- changing values --------------------------------------------------------------------------------------
 
@@ -420,7 +451,8 @@ class Tensor(Methods):
         """The storage, if an in-place update here leaves every recorded derivative right; else TapeError."""
         needs = self._node is not None or any(isinstance(o, Tensor) and o._node is not None for o in others)
         if needs and mode.record:
-            advice = f"write a new value instead: y = x.{what.rstrip('_')}(...)"
+            name = what.rstrip("_")
+            advice = f"compute a new one: y = x.{name}(...)" if hasattr(Tensor, name) else "make a new tensor instead"
             if isinstance(self._node, Leaf):
                 advice = "update a leaf inside `with tg.no_grad():`, or " + advice
             raise TapeError(f"{what}: a value the tape follows cannot be changed in place; {advice}")
@@ -433,6 +465,8 @@ class Tensor(Methods):
         self._writable("zero_").zero_()
         return self
 
+
+_TORCH_ONLY = {"inplace", "size_average", "reduce", "_stacklevel"}  # what torch's functions pass on to themselves
 
 _OPERATORS = {
     "__add__": "add",
@@ -452,9 +486,10 @@ _OPERATORS = {
     "__le__": "le",
     "__gt__": "gt",
     "__ge__": "ge",
-    "__and__": "logical_and",
-    "__or__": "logical_or",
-    "__invert__": "logical_not",
+    "__and__": "bitwise_and",
+    "__or__": "bitwise_or",
+    "__xor__": "bitwise_xor",
+    "__invert__": "bitwise_not",
     "__getitem__": "getitem",
 }
 
@@ -464,7 +499,7 @@ class RemovableHandle:
 
     def __init__(self, hooks: dict[int, Any], entry: Any) -> None:
         self._hooks = hooks
-        self._key = max(hooks, default=-1) + 1
+        self._key = next_slot()
         hooks[self._key] = entry
 
     def remove(self) -> None:

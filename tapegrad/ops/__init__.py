@@ -87,6 +87,11 @@ _IN_PLACE = {  # method: operator
     "mul_": "__imul__",
     "div_": "__itruediv__",
     "pow_": "__ipow__",
+    "floor_divide_": "__ifloordiv__",
+    "remainder_": "__imod__",
+    "bitwise_and_": "__iand__",
+    "bitwise_or_": "__ior__",
+    "bitwise_xor_": "__ixor__",
     "copy_": None,
     "fill_": None,
     "clamp_": None,
@@ -122,7 +127,8 @@ def _in_place(name: str) -> Callable[..., Any]:
         try:
             change(*[raw(value, name, f"argument {i + 1}") for i, value in enumerate(args)], **named)
         except RuntimeError as error:
-            raise ShapeError(f"{name}: {str(error).splitlines()[0]}") from error
+            kind = DTypeError if "can't be cast" in str(error) else ShapeError
+            raise kind(f"{name}: {str(error).splitlines()[0]}") from error
         return self
 
     method.__name__ = name
@@ -137,6 +143,10 @@ def _compared(op: Callable[..., Any]) -> Callable[..., Any]:
         return op(self, other)
 
     return method
+
+
+def _imatmul(self: Tensor, other: Any) -> Any:
+    raise TapeError("@=: a matrix product cannot be written in place; write x = x @ w")
 
 
 def _setitem(self: Tensor, index: Any, value: Any) -> None:
@@ -160,6 +170,8 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
             "setitem: the tensor shares memory with another one, whose recorded value would change with it; "
             "write to x.clone()"
         )
+    if not self._data.is_floating_point():
+        raise DTypeError(f"setitem: a {self._data.dtype} tensor cannot hold a value that needs a gradient")
     written = setitem_op(self, index, value)
     self._data, self._node = written._data, written._node
 
@@ -215,6 +227,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "__ne__": _compared(ne),
     "__getitem__": getitem,
     "__setitem__": _setitem,
+    "__imatmul__": _imatmul,
+    "__pos__": lambda self: self,
     "to": _to,
     "where": lambda self, condition, other: where(condition, self, other),
     "t": lambda self: transpose(self, 0, 1) if self.ndim > 1 else self,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..op import Array, op
+from ..tensor import known_dtype
 
 __all__ = [
     "celu",
@@ -51,13 +52,13 @@ def _softmax_rule(g: Any, out: Any, dim: int) -> Any:
 @op(input=_softmax_rule)
 def softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
     """``y_i = e**x_i / sum_j e**x_j`` along ``dim``, with the maximum subtracted first."""
-    return torch.softmax(input, dim, dtype)
+    return torch.softmax(input, dim, known_dtype(dtype, "softmax"))
 
 
 @op(input=lambda g, out, dim: g - torch.exp(out) * g.sum(dim, True))
 def log_softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
     """``y_i = x_i - log sum_j e**x_j`` along ``dim``, in log-sum-exp form."""
-    return torch.log_softmax(input, dim, dtype)
+    return torch.log_softmax(input, dim, known_dtype(dtype, "log_softmax"))
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

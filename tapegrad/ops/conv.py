@@ -10,7 +10,7 @@ import torch
 
 from .._ext import _C
 from ..errors import ArgumentError, ShapeError
-from ..op import Array, either, op
+from ..op import Array, either, op, unread
 from ..tensor import Tensor, raw
 from .shape import constant_pad_nd, pad, reshape, squeeze, unsqueeze
 
@@ -81,8 +81,17 @@ def conv2d_weight_grad(
         g, input, weight_shape, stride, padding, dilation, groups
     ),
     bias=lambda g: g.sum((0, 2, 3)),
-    backward=lambda g, input, weight, stride, padding, dilation, groups, needs: _C.conv2d_backward(
-        g, input, weight, stride, padding, dilation, groups, *needs
+    backward=lambda g, input, weight, input_shape, weight_shape, stride, padding, dilation, groups, needs: (
+        _C.conv2d_backward(
+            g,
+            unread(input, input_shape, g),
+            unread(weight, weight_shape, g),
+            stride,
+            padding,
+            dilation,
+            groups,
+            *needs,
+        )
     ),
 )
 def conv2d_op(

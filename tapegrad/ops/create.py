@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..errors import ShapeError
-from ..tensor import Tensor, plain, raw, to_torch
+from ..explain import from_torch
+from ..tensor import Tensor, known_dtype, plain, raw, to_torch
 
 __all__ = [
     "arange",
@@ -62,11 +62,12 @@ def _maker(name: str, what: str) -> Callable[..., Tensor]:
     make = getattr(torch, name)
 
     def function(*size: Any, dtype: torch.dtype | None = None, requires_grad: bool = False) -> Tensor:
+        known_dtype(dtype, name)
         try:
-            return Tensor(make(*size, dtype=dtype), requires_grad)
-        except (RuntimeError, TypeError) as error:
-            kind = ShapeError if isinstance(error, RuntimeError) and not isinstance(error, ValueError) else TypeError
-            raise kind(f"{name}: {str(error).splitlines()[0]} (got {size})") from error
+            value = make(*size, dtype=dtype)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise from_torch(name, error, f"got {', '.join(map(repr, size))}") from error
+        return Tensor(value, requires_grad)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{what} Arguments as ``torch.{name}``, and ``requires_grad``."
@@ -77,7 +78,7 @@ def _like(name: str, what: str) -> Callable[..., Tensor]:
     make = getattr(torch, name)
 
     def function(input: Any, *args: Any, dtype: torch.dtype | None = None, requires_grad: bool = False) -> Tensor:
-        return Tensor(make(raw(input, name, "input"), *args, dtype=dtype), requires_grad)
+        return Tensor(make(raw(input, name, "input"), *args, dtype=known_dtype(dtype, name)), requires_grad)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{what} Arguments as ``torch.{name}``, and ``requires_grad``."

@@ -8,7 +8,7 @@ import torch
 
 from .._ext import _C
 from ..errors import ShapeError
-from ..op import Array, Arrays, op
+from ..op import Array, Arrays, op, unread
 from ..tensor import Tensor, raw
 from .elementwise import mul
 from .shape import diagonal, expand, unsqueeze
@@ -137,7 +137,9 @@ def _rows(x: Any) -> Any:
     input=lambda g, weight: torch.matmul(g, weight),
     weight=lambda g, input: torch.matmul(_rows(g).mT, _rows(input)),
     bias=lambda g: g,
-    backward=lambda g, input, weight, needs: _C.linear_backward(g, input, weight, *needs),
+    backward=lambda g, input, weight, input_shape, weight_shape, needs: _C.linear_backward(
+        g, unread(input, input_shape, g), unread(weight, weight_shape, g), *needs
+    ),
 )
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Any:
     """``y = x W^T + b``.

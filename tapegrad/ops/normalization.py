@@ -39,6 +39,11 @@ def _dense(x: torch.Tensor | None) -> torch.Tensor | None:
     return None if x is None else x.contiguous()
 
 
+def _given(x: torch.Tensor | None, shape: torch.Size, need: bool, g: torch.Tensor) -> torch.Tensor | None:
+    """`x` without gaps; where its gradient is needed but not its value, memory of its shape, which torch asks for."""
+    return torch.empty(shape, dtype=g.dtype) if x is None and need else _dense(x)
+
+
 # --- batch_norm --------------------------------------------------------------------------------------------------
 
 
@@ -59,8 +64,12 @@ def _but_channels(ndim: int) -> list[int]:
     ),
     weight=lambda g, input, eps: (g * _standard(input, _but_channels(g.ndim), eps)[0]).sum(_but_channels(g.ndim)),
     bias=lambda g: g.sum(_but_channels(g.ndim)),
-    backward=lambda g, input, weight, mean, rstd, eps, needs: aten.native_batch_norm_backward(
-        g, input, _dense(weight), None, None, mean, rstd, True, eps, needs
+    backward=lambda g, input, weight, weight_shape, mean, rstd, eps, needs: (
+        aten.native_batch_norm_backward(
+            g, input, _given(weight, weight_shape, needs[1], g), None, None, mean, rstd, True, eps, needs
+        )
+        if input is not None
+        else (None, None, g.sum(_but_channels(g.ndim)))
     ),
 )
 def batch_norm_op(
@@ -132,8 +141,19 @@ def _last(count: int, ndim: int) -> list[int]:
     ),
     weight=lambda g, input, normalized_shape, eps: g * _standard(input, _last(len(normalized_shape), g.ndim), eps)[0],
     bias=lambda g: g,
-    backward=lambda g, input, normalized_shape, mean, rstd, weight, bias, needs: aten.native_layer_norm_backward(
-        g.contiguous(), input, normalized_shape, mean, rstd, _dense(weight), _dense(bias), needs
+    backward=lambda g, input, normalized_shape, mean, rstd, weight, weight_shape, bias_shape, needs: (
+        aten.native_layer_norm_backward(
+            g.contiguous(),
+            input,
+            normalized_shape,
+            mean,
+            rstd,
+            _given(weight, weight_shape, needs[1], g),
+            _given(None, bias_shape, needs[2], g),
+            needs,
+        )
+        if input is not None
+        else (None, None, g.sum(list(range(g.ndim - len(normalized_shape)))) if g.ndim > len(bias_shape) else g.clone())
     ),
 )
 def layer_norm(
@@ -176,8 +196,12 @@ def _grouped(x: Any, groups: int) -> Any:
         g * _standard(_grouped(input, num_groups), [2], eps)[0].reshape(g.shape)
     ).sum(_but_channels(g.ndim)),
     bias=lambda g: g.sum(_but_channels(g.ndim)),
-    backward=lambda g, input, num_groups, weight, mean, rstd, needs: aten.native_group_norm_backward(
-        g.contiguous(), input.contiguous(), mean, rstd, _or_ones(weight, input), *_extents(input), num_groups, needs
+    backward=lambda g, input, num_groups, weight, mean, rstd, needs: (
+        aten.native_group_norm_backward(
+            g.contiguous(), input.contiguous(), mean, rstd, _or_ones(weight, input), *_extents(input), num_groups, needs
+        )
+        if input is not None
+        else (None, None, g.sum(_but_channels(g.ndim)))
     ),
 )
 def group_norm(

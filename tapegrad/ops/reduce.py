@@ -13,7 +13,7 @@ import torch
 
 from ..errors import ArgumentError, IndexShapeError, ShapeError
 from ..op import Array, either, op
-from ..tensor import Tensor, raw
+from ..tensor import Tensor, known_dtype, raw
 from .elementwise import maximum, minimum
 from .shape import as_dims, expand_as_reduced, gather, squeeze, to_dtype
 
@@ -66,7 +66,7 @@ def _keepdim(x: Any, dim: Dim, keepdim: bool, ndim: int) -> Any:
 @op(input=lambda g, input_shape, dim, keepdim: expand_as_reduced(g, input_shape, dim, keepdim))
 def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i`` over ``dim``. Integers and bools sum in int64; an empty sum is 0."""
-    return torch.sum(input, dim, keepdim, dtype=dtype)
+    return torch.sum(input, dim, keepdim, dtype=known_dtype(dtype, "sum"))
 
 
 @op(
@@ -76,7 +76,7 @@ def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dt
 )
 def mean(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i / n`` over ``dim``. An empty mean is NaN, as torch's."""
-    return torch.mean(input, dim, keepdim, dtype=dtype)
+    return torch.mean(input, dim, keepdim, dtype=known_dtype(dtype, "mean"))
 
 
 def _amax_rule(g: Any, input: Any, out: Any, dim: Dim, keepdim: bool) -> Any:
@@ -315,7 +315,7 @@ def logsumexp(input: Array, dim: Dim, keepdim: bool = False) -> Any:
 @op(input=lambda g, dim: torch.flip(torch.cumsum(torch.flip(g, [dim]), dim), [dim]) if g.ndim else g)
 def cumsum(input: Array, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """``y_i = x_0 + ... + x_i`` along ``dim``."""
-    return torch.cumsum(input, dim, dtype=dtype)
+    return torch.cumsum(input, dim, dtype=known_dtype(dtype, "cumsum"))
 
 
 def _shifted(x: Any, dim: int, first: float) -> Any:
@@ -356,7 +356,7 @@ def _cumprod_rule(g: Any, input: Any, out: Any, dim: int) -> Any:
 @op(input=_cumprod_rule)
 def cumprod(input: Array, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """``y_i = x_0 * ... * x_i`` along ``dim``."""
-    return torch.cumprod(input, dim, dtype=dtype)
+    return torch.cumprod(input, dim, dtype=known_dtype(dtype, "cumprod"))
 
 
 def _prod_rule(g: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
@@ -373,4 +373,8 @@ def _prod_rule(g: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
 @op(input=_prod_rule)
 def prod(input: Array, dim: int | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """The product over one ``dim`` or of all elements; an empty product is 1."""
-    return torch.prod(input, dtype=dtype) if dim is None else torch.prod(input, dim, keepdim, dtype=dtype)
+    return (
+        torch.prod(input, dtype=known_dtype(dtype, "prod"))
+        if dim is None
+        else torch.prod(input, dim, keepdim, dtype=known_dtype(dtype, "prod"))
+    )

@@ -480,6 +480,8 @@ def as_index(index: Any) -> Any:
         if isinstance(value, torch.Tensor):
             if value.is_floating_point():
                 raise IndexShapeError(f"getitem: index must hold integers or bools; got {value.dtype}")
+            if value.dtype is torch.uint8:
+                return value.bool()  # torch's older masks
             return value.clone()  # a later change of the index must not change the gradient
         return value
     if hasattr(index, "__index__"):
