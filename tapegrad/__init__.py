@@ -26,18 +26,11 @@ from .errors import (
     TapegradError,
 )
 from .interchange import from_torch, load, save, to_torch
+from .mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .op import op
 from .ops import *
 from .recompute import checkpoint
-from .tape import (
-    Entry,
-    Tape,
-    detect_anomaly,
-    enable_grad,
-    is_grad_enabled,
-    no_grad,
-    set_grad_enabled,
-)
+from .tape import Entry, Tape
 from .tensor import Tensor
 
 float = float32

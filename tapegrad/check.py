@@ -9,8 +9,8 @@ import torch
 
 from .derivatives import grad
 from .errors import ArgumentError, GradcheckError
+from .mode import enable_grad, no_grad
 from .ops import tensor
-from .tape import enable_grad, no_grad
 from .tensor import Tensor
 
 

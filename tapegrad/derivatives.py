@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from .backward import active_entries, gather, replay
 from .errors import TapeError
-from .tape import Entry, Leaf, Node, active_entries, entry_of, gather, mode, replay
+from .mode import mode
+from .tape import Entry, Leaf, Node, entry_of
 from .tensor import Tensor, root_gradient
 
 

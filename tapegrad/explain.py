@@ -15,7 +15,7 @@ from .errors import DTypeError, IndexShapeError, ShapeError, TapegradError
 from .tape import describe
 
 if TYPE_CHECKING:
-    from .op import Op
+    from .record import Op
 
 Named = dict[str, Any]
 

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from .backward import replay
 from .derivatives import forward_replay, leaves_of
 from .errors import ArgumentError, DTypeError, ShapeError, TapeError
+from .mode import enable_grad, mode
 from .ops import alias, stack
-from .tape import Entry, Node, enable_grad, entry_of, mode, replay
+from .tape import Entry, Node, entry_of
 from .tensor import Tensor, raw
 
 # --- variables of a transform ------------------------------------------------------------------------------------

@@ -9,10 +9,13 @@ from typing import Any
 
 from torch.utils import _pytree as pytree
 
-from .op import Arrays, Op
+from .backward import gather, replay
+from .mode import enable_grad, mode
+from .op import Arrays
 from .ops import alias
 from .ops.random import draws
-from .tape import Entry, Node, enable_grad, gather, mode, next_slot, replay
+from .record import Op
+from .tape import Entry, Node, next_slot
 from .tensor import Tensor
 
 
@@ -76,6 +79,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     places = [i for i, value in enumerate(flat) if isinstance(value, Tensor)]
     tensors = [flat[i] for i in places]
     returned: list[Any] = []
+    followed: list[int] = []  # which outputs have derivatives
 
     @functools.wraps(f)
     def call(variables: list[Tensor]) -> list[Tensor]:
@@ -84,7 +88,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
             leaves[i] = v
         outputs, out_structure = pytree.tree_flatten(f(*pytree.tree_unflatten(leaves, structure)))
         returned[:] = [out_structure]
-        return outputs
+        return [outputs[i] for i in followed] if followed else outputs
 
     start = next_slot()
     variables = [Tensor(x.data, x._node is not None) for x in tensors]
@@ -99,14 +103,15 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     others = _reached([y for y in outputs if isinstance(y, Tensor)], own, start)
     flat = [None if i in places else value for i, value in enumerate(flat)]  # `call` must not hold the arguments
     nodes = [*(x._node for x in tensors), *others]
-    raws = [y.data for y in outputs]
-    single = len(raws) == 1
-    if all(node is None for node in nodes):
-        recorded: Any = tuple(Tensor._made(y, None) for y in raws)
-    else:
-        recorded = _op.record(raws[0] if single else tuple(raws), (nodes,), ([x.data for x in tensors], call, drawn))
-        recorded = (recorded,) if single else recorded
-    return pytree.tree_unflatten(list(recorded), returned[0])
+    followed += [i for i, y in enumerate(outputs) if isinstance(y, Tensor) and y._node is not None]
+    results = [y.detach() if isinstance(y, Tensor) else y for y in outputs]
+    if followed:
+        raws = tuple(outputs[i].data for i in followed)
+        values = [x.data for x in tensors], call, drawn
+        recorded = _op.record(raws[0] if len(raws) == 1 else raws, (nodes,), values)
+        for i, y in zip(followed, recorded if len(raws) > 1 else (recorded,), strict=True):
+            results[i] = y
+    return pytree.tree_unflatten(results, returned[0])
 
 
 def _reached(outputs: list[Tensor], own: set[Node | None], start: int) -> list[Node]:

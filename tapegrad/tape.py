@@ -14,27 +14,24 @@ A *node* is what a value is on the tape: `Leaf` (a value the user created), `Ent
 
 from __future__ import annotations
 
-import functools
-import inspect
 import itertools
-import operator
 import os
 import sys
-import threading
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from .errors import NonFiniteError, TapeError
+from .errors import TapeError
+from .mode import mode
 
 if TYPE_CHECKING:
-    from .op import Op
+    from .record import Op
     from .tensor import Tensor
 
 Node: TypeAlias = "Leaf | Entry | tuple[Entry, int]"
-Hook: TypeAlias = Callable[["Tensor"], Any]
+Hook: TypeAlias = Callable[[Any], Any]  # takes and returns a gradient, raw or recorded
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 DTYPE_NAMES = {
@@ -49,132 +46,6 @@ DTYPE_NAMES = {
 }
 
 next_slot = itertools.count().__next__  # process-wide; the one thing threads share
-
-
-# --- what this thread records ------------------------------------------------------------------------------------
-
-
-class _Mode(threading.local):
-    """Per-thread switches; the class attributes are each new thread's defaults."""
-
-    record = True  # grad mode
-    watched = False  # a Tape is open or anomalies are looked for: the slow path of recording
-    anomaly = False
-    tapes: tuple[Tape, ...] = ()
-
-
-mode = _Mode()
-
-
-class set_grad_enabled:
-    """Switch recording on or off for this thread, at once; as a context manager or decorator, for its extent."""
-
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = bool(enabled)
-        self._before = mode.record
-        mode.record = self._enabled
-
-    def __enter__(self) -> None:
-        mode.record = self._enabled
-
-    def __exit__(self, *exc: object) -> None:
-        mode.record = self._before
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        mode.record = self._before  # decorating is not entering
-        return _during(lambda: set_grad_enabled(self._enabled), function)
-
-
-def _during(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` run inside a fresh `context()` on every call; a generator function, on every step."""
-    if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def steps(*args: Any, **kwargs: Any) -> Any:
-            generator, sent = function(*args, **kwargs), None
-            try:
-                while True:
-                    with context():
-                        item = generator.send(sent)
-                    sent = yield item
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                generator.close()
-
-        return steps
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with context():
-            return function(*args, **kwargs)
-
-    return run
-
-
-class _GradMode:
-    """Context manager and decorator (with or without parentheses) that fixes grad mode for its extent."""
-
-    enabled: bool
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        return super().__new__(cls) if function is None else _during(cls, function)
-
-    def __init__(self) -> None:
-        self._before: list[bool] = []
-
-    def __enter__(self) -> None:
-        self._before.append(mode.record)
-        mode.record = self.enabled
-
-    def __exit__(self, *exc: object) -> None:
-        mode.record = self._before.pop()
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return _during(type(self), function)
-
-
-class no_grad(_GradMode):
-    """Record nothing inside: results need no gradient, leaves may be updated in place."""
-
-    enabled = False
-
-
-class enable_grad(_GradMode):
-    """Record inside, also within `no_grad`."""
-
-    enabled = True
-
-
-def is_grad_enabled() -> bool:
-    """Whether this thread records."""
-    return mode.record
-
-
-class detect_anomaly:
-    """Inside, the first entry (forward or backward) that makes a NaN or an infinity raises `NonFiniteError`.
-
-    The error names the op, the line that recorded it, the shape and the first bad index. Every recorded value is
-    read once more, so this is for finding a fault, not for training.
-    """
-
-    def __enter__(self) -> None:
-        self._before = mode.anomaly, mode.watched
-        mode.anomaly = mode.watched = True
-
-    def __exit__(self, *exc: object) -> None:
-        mode.anomaly, mode.watched = self._before
-
-
-def check_finite(value: torch.Tensor, what: str, entry: Entry) -> None:
-    """Raise `NonFiniteError` if `value` holds a NaN or an infinity; `what` says which value of the entry it is."""
-    if not value.is_floating_point() or bool(torch.isfinite(value).all()):
-        return
-    index = torch.nonzero(~torch.isfinite(value))[0].tolist()
-    bad = value[tuple(index)].item()
-    raise NonFiniteError(
-        f"{entry.op.name}: {what} {describe(value)} is {bad} at index {index}; recorded at {entry.source}"
-    )
 
 
 # --- nodes -------------------------------------------------------------------------------------------------------
@@ -320,175 +191,6 @@ def describe(value: Any) -> str:
     if isinstance(value, list | tuple) and any(isinstance(item, torch.Tensor) for item in value):
         return "[" + ", ".join(describe(item) for item in value) + "]"
     return getattr(value, "__qualname__", None) or repr(value)
-
-
-# --- the reverse replay ------------------------------------------------------------------------------------------
-
-
-_by_sequence = operator.attrgetter("seq")
-
-
-def gather(roots: Iterable[Node], frontier: Container[Node] = ()) -> list[Entry]:
-    """Every entry the roots depend on, in execution order, none beyond a frontier node.
-
-    Iterative, so depth does not matter.
-    """
-    stack: list[Any] = [entry_of(node) for node in roots if node not in frontier]
-    stack = [entry for entry in stack if type(entry) is Entry]
-    seen: set[Entry] = set(stack)
-    while stack:
-        for parent in stack.pop().parents:
-            if type(parent) is tuple and parent not in frontier:
-                parent = parent[0]
-            if type(parent) is Entry and parent not in seen and parent not in frontier:
-                seen.add(parent)
-                stack.append(parent)
-    return sorted(seen, key=_by_sequence)
-
-
-def active_entries(entries: list[Entry], wanted: Container[Node]) -> dict[Entry, tuple[Node | None, ...]]:
-    """Activity analysis: those of `entries` (in execution order) through which a wanted node is reached.
-
-    Each comes with its parents, None in the place of those that lead to no wanted node.
-    """
-    active: dict[Entry, tuple[Node | None, ...]] = {}
-    for entry in entries:
-        parents = tuple(
-            [
-                parent if parent is not None and (parent in wanted or entry_of(parent) in active) else None
-                for parent in entry.parents
-            ]
-        )
-        if any(parent is not None for parent in parents):
-            active[entry] = parents
-    return active
-
-
-class Slots(dict[Any, Any]):
-    """Gradients by node; ``owned`` are the nodes whose tensor nobody else holds, so that sums can go in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.owned: set[Any] = set()
-
-    def add(self, node: Node, g: Any) -> None:
-        """One more contribution: the first is kept by reference, the second makes a new sum, later ones add to it."""
-        before = self.get(node)
-        if before is None:
-            self[node] = g
-        elif node in self.owned:
-            before.add_(g)
-        else:
-            self[node] = before + g
-            if type(g) is torch.Tensor:  # sums of recorded Tensors stay apart
-                self.owned.add(node)
-
-
-def replay(
-    seeds: Iterable[tuple[Node, Any]],
-    *,
-    wanted: set[Node] | None,
-    create_graph: bool,
-    retain_graph: bool,
-    stop: bool = False,
-) -> Slots:
-    """Walk the tape backward from `seeds` and return the gradients of the leaves, or of the `wanted` nodes.
-
-    ``seeds`` pairs each root with the gradient that flows into it: raw tensors, or `Tensor`s with ``create_graph``,
-    in which case the rules themselves are recorded. With ``stop`` nothing beyond a wanted node is visited, so the
-    gradients are partial derivatives by the wanted nodes as if they were independent.
-    """
-    slots = Slots()
-    for node, g in seeds:
-        slots.add(node, g)
-    entries = gather(list(slots), wanted if stop and wanted is not None else ())
-    active = None if wanted is None else active_entries(entries, wanted)
-    result = Slots()
-
-    before = mode.record
-    mode.record = create_graph
-    anomaly = mode.anomaly
-    try:
-        for entry in reversed(entries):
-            if entry.hooks is None and wanted is None and type(entry.shape) is not tuple:
-                g = slots.pop(entry, None)
-            else:
-                g = _take(slots, entry, result, wanted)
-            if g is None:
-                continue
-            parents = entry.parents if active is None else active.get(entry)
-            if parents is None:
-                continue
-            gradients = entry.op.pull(entry, parents, g, create_graph)
-            if anomaly:
-                for i, dx in enumerate(gradients):
-                    if dx is not None:
-                        check_finite(getattr(dx, "data", dx), f"gradient of input {i}", entry)
-            for parent, dx in zip(parents, gradients, strict=True):
-                if dx is None or parent is None:
-                    continue
-                if parent in slots:
-                    slots.add(parent, dx)
-                else:
-                    slots[parent] = dx
-                    if entry.op.fresh and type(parent) is Leaf:
-                        slots.owned.add(parent)
-        _finish(slots, result, wanted)
-    finally:
-        mode.record = before
-    if not retain_graph:
-        for entry in entries if active is None else active:
-            entry.release()
-    return result
-
-
-def _take(slots: Slots, entry: Entry, result: Slots, wanted: set[Node] | None) -> Any:
-    """The complete gradient of an entry's output, hooks applied; a list for several outputs; None if there is none."""
-    several = type(entry.shape) is tuple
-    nodes: list[Node] = [(entry, i) for i in range(len(entry.shape))] if several else [entry]
-    grads = []
-    for i, node in enumerate(nodes):
-        g = slots.pop(node, None)
-        if g is not None and entry.hooks:
-            g = run_hooks(entry.hooks, i, g)
-        if g is not None and wanted is not None and node in wanted:
-            result[node] = g
-        grads.append(g)
-    if not several:
-        return grads[0]
-    return None if all(g is None for g in grads) else grads
-
-
-def _finish(slots: Slots, result: Slots, wanted: set[Node] | None) -> None:
-    """Move what is left in the slots to the result: gradients of leaves, and of what lies beyond the frontier."""
-    for node, g in slots.items():
-        hooks = node.hooks if type(node) is Leaf else None
-        if hooks:
-            g = run_hooks(hooks, 0, g)
-        if wanted is None or node in wanted:
-            result[node] = g
-            if node in slots.owned and not hooks:
-                result.owned.add(node)
-
-
-def _retained_last(key: int) -> bool:
-    return key < 0
-
-
-def run_hooks(hooks: dict[int, tuple[int, Hook]], index: int, g: Any) -> Any:
-    """Pass a gradient through the hooks registered on output `index`; a hook may return a replacement."""
-    from .tensor import Tensor, as_gradient
-
-    for key in sorted(hooks, key=_retained_last):
-        which, hook = hooks[key]
-        if which == index:
-            raw = type(g) is torch.Tensor
-            seen = Tensor(g) if raw else g
-            returned = hook(seen)
-            if returned is not None:
-                replacement = as_gradient(returned, seen.shape, seen.dtype, "hook")
-                g = replacement.data if raw else replacement
-    return g
 
 
 # --- a tape one can hold -----------------------------------------------------------------------------------------

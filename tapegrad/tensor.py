@@ -8,20 +8,22 @@ tape: `Leaf`, `Entry` or (Entry, index), None for a constant. Operators and meth
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 
-from ._methods import Methods
+from .backward import Slots, replay
+from .conversions import Conversions
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
-from .tape import DTYPE_NAMES, Entry, Leaf, Node, Slots, describe, mode, next_slot, replay
+from .mode import mode
+from .tape import DTYPE_NAMES, Entry, Leaf, Node, next_slot
 
 Self = TypeVar("Self", bound="Tensor")
 
 FLOATS = (torch.float32, torch.float64)
-functions: dict[str, Callable[..., Any]] = {}  # ops by torch's name, for __torch_function__ and the methods
 
 
 # --- the border: what comes in from outside ----------------------------------------------------------------------
@@ -90,7 +92,7 @@ def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) ->
 # --- Tensor ------------------------------------------------------------------------------------------------------
 
 
-class Tensor(Methods):
+class Tensor(Conversions):
     """A torch tensor with a gradient and a place on the tape.
 
     Parameters
@@ -297,9 +299,18 @@ class Tensor(Methods):
         if node is None:
             raise TapeError("register_hook: the tensor needs no gradient, so the hook would never be called")
         owner, index = node if isinstance(node, tuple) else (node, 0)
+
+        def call(g: Any) -> Any:
+            seen = g if isinstance(g, Tensor) else Tensor._made(g, None)
+            returned = hook(seen)
+            if returned is None:
+                return g
+            replacement = as_gradient(returned, seen.shape, seen.dtype, "hook")
+            return replacement if isinstance(g, Tensor) else replacement._data
+
         if owner.hooks is None:
             owner.hooks = {}
-        return RemovableHandle(owner.hooks, (index, hook))
+        return RemovableHandle(owner.hooks, (index, call))
 
     def retain_grad(self) -> None:
         """Keep this computed value's gradient in ``.grad`` when backward passes (leaves do so anyway)."""
@@ -311,11 +322,13 @@ class Tensor(Methods):
         assert isinstance(owner, Entry)
         reference = weakref.ref(self)
 
-        def keep(g: Tensor) -> None:
+        def keep(g: Any) -> Any:
             tensor = reference()
             if tensor is not None:
                 before = tensor._grad
-                tensor._grad = Tensor._made(g.data.clone(), g._node) if before is None else before + g
+                copy = g.clone() if isinstance(g, Tensor) else Tensor._made(g.clone(), None)
+                tensor._grad = copy if before is None else before + copy
+            return g
 
         if owner.hooks is None:
             owner.hooks = {}
@@ -325,81 +338,7 @@ class Tensor(Methods):
         """The same storage, as a constant."""
         return Tensor._made(self._data.detach(), None)
 
-    # --- to Python, NumPy and torch ---------------------------------------------------------------------------
-
-    def item(self) -> Any:
-        """The value of a one-element tensor as a Python number."""
-        return self._only("item")
-
-    def _only(self, what: str) -> Any:
-        if self._data.numel() != 1:
-            raise ShapeError(f"{what}: a tensor of shape {list(self.shape)} has {self.numel()} elements; expected 1")
-        return self._data.item()
-
-    def tolist(self) -> Any:
-        """The values as (nested lists of) Python numbers."""
-        return self._data.tolist()
-
-    def numpy(self) -> Any:
-        """The values as a NumPy array that shares memory. Writes through it are not seen by the tape's checks."""
-        if self._node is not None:
-            raise TapeError("numpy: the tensor needs a gradient, which NumPy would lose; call .detach().numpy()")
-        return self._data.numpy()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        array = self.numpy()
-        if dtype is not None and array.dtype != dtype:
-            return array.astype(dtype)
-        return array.copy() if copy else array
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        if self._node is not None:
-            raise TapeError("__dlpack__: the tensor needs a gradient; export .detach()")
-        return self._data.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> Any:
-        return self._data.__dlpack_device__()
-
-    def __bool__(self) -> bool:
-        if self._data.numel() != 1:
-            raise ShapeError(f"bool: a tensor of shape {list(self.shape)} has no one truth value; use .all() or .any()")
-        return bool(self._data)
-
-    def __float__(self) -> float:
-        return float(self._only("float"))
-
-    def __int__(self) -> int:
-        return int(self._only("int"))
-
-    def __index__(self) -> int:
-        if self._data.is_floating_point() or self._data.numel() != 1:
-            raise TypeError(f"only a one-element integer tensor is an index; got {describe(self._data)}")
-        return int(self._data.item())
-
-    def __len__(self) -> int:
-        if self._data.ndim == 0:
-            raise TypeError("len() of a 0-dim tensor")
-        return self._data.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self._data.ndim == 0:
-            raise TypeError("iteration over a 0-dim tensor")
-        return iter(self.unbind())
-
-    def __contains__(self, value: Any) -> bool:
-        return bool((self._data == raw(value, "in", "value")).any())
-
-    def __repr__(self) -> str:
-        text = repr(self._data).replace("tensor(", "Tensor(", 1).replace("\n", "\n ")
-        node = self._node
-        if isinstance(node, Leaf):
-            return text[:-1] + ", requires_grad=True)"
-        if node is not None:
-            return text[:-1] + f", op={(node[0] if isinstance(node, tuple) else node).op.name})"
-        return text
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self._data.ndim == 0 and spec else format(str(self), spec)
+    # --- copies -------------------------------------------------------------------------------------------------
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         self._must_be_leaf("deepcopy")
@@ -427,24 +366,6 @@ class Tensor(Methods):
         if not self.is_leaf:
             raise TapeError(f"{what}: only leaves can be copied with their gradient; use .detach() first")
 
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """``torch.NAME(tensor)`` is ``tg.NAME(tensor)``, recorded; what tapegrad has no op for is refused by name."""
-        name = function.__name__
-        in_place = name.endswith("_") and not name.endswith("__")
-        if in_place or (name.startswith("__i") and name.endswith("__") and name != "__invert__"):
-            raise TapeError(f"torch.Tensor.{name}: a tapegrad Tensor written into a torch tensor loses its gradient")
-        reflected = name.startswith("__r") and f"__{name[3:]}" in _OPERATORS
-        plain_name = _OPERATORS.get(f"__{name[3:]}" if reflected else name, name)
-        found = functions.get(plain_name)
-        if found is None:
-            raise TypeError(
-                f"torch.{name} has no counterpart in tapegrad; pass x.data to compute without a gradient, "
-                "or define an op with @tg.op"
-            )
-        given = {key: value for key, value in (kwargs or {}).items() if key not in _TORCH_ONLY}
-        return found(*(args[::-1] if reflected else args), **given)
-
     # --- changing values --------------------------------------------------------------------------------------
 
     def _writable(self, what: str, *others: Any) -> torch.Tensor:
@@ -464,34 +385,6 @@ class Tensor(Methods):
         """Set every element to 0, in place."""
         self._writable("zero_").zero_()
         return self
-
-
-_TORCH_ONLY = {"inplace", "size_average", "reduce", "_stacklevel"}  # what torch's functions pass on to themselves
-
-_OPERATORS = {
-    "__add__": "add",
-    "__sub__": "sub",
-    "__mul__": "mul",
-    "__truediv__": "div",
-    "__div__": "div",
-    "__floordiv__": "floor_divide",
-    "__mod__": "remainder",
-    "__pow__": "pow",
-    "__matmul__": "matmul",
-    "__neg__": "neg",
-    "__abs__": "abs",
-    "__eq__": "eq",
-    "__ne__": "ne",
-    "__lt__": "lt",
-    "__le__": "le",
-    "__gt__": "gt",
-    "__ge__": "ge",
-    "__and__": "bitwise_and",
-    "__or__": "bitwise_or",
-    "__xor__": "bitwise_xor",
-    "__invert__": "bitwise_not",
-    "__getitem__": "getitem",
-}
 
 
 class RemovableHandle:
@@ -529,19 +422,23 @@ def root_gradient(root: Any, gradient: Any, create_graph: bool, what: str) -> tu
     return root._node, g if create_graph else g.data
 
 
+_collecting = threading.Lock()  # threads may share a leaf
+
+
 def collect(gradients: Slots) -> None:
     """Add the leaves' gradients to their ``.grad``, which never shares storage with another tensor."""
-    for leaf, g in gradients.items():
-        before = leaf.grad
-        if isinstance(g, Tensor):
-            leaf.grad = g.clone() if before is None else before + g
-        elif before is None:
-            own = leaf in gradients.owned and g.is_contiguous()
-            leaf.grad = Tensor._made(g if own else g.clone(memory_format=torch.contiguous_format), None)
-        elif before._node is None:
-            before.data.add_(g)
-        else:
-            leaf.grad = Tensor._made(before.data + g, None)
+    with _collecting:
+        for leaf, g in gradients.items():
+            before = leaf.grad
+            if isinstance(g, Tensor):
+                leaf.grad = g.clone() if before is None else before + g
+            elif before is None:
+                own = leaf in gradients.owned and g.is_contiguous()
+                leaf.grad = Tensor._made(g if own else g.clone(memory_format=torch.contiguous_format), None)
+            elif before._node is None:
+                before._data.add_(g)
+            else:
+                leaf.grad = Tensor._made(before._data + g, None)
 
 
 def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:

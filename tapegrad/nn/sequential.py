@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..tape import no_grad
+from ..mode import no_grad
 from ..tensor import Tensor
 from .checks import extent
 from .containers import Numbered

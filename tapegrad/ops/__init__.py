@@ -8,15 +8,33 @@ from typing import Any
 import torch
 
 from .._ext import _C
+from ..conversions import functions
 from ..errors import DTypeError, IndexShapeError, ShapeError, TapeError
-from ..tape import Leaf, mode
-from ..tensor import Tensor, functions, raw
-from . import activation, attention, conv, create, elementwise, linalg, loss, normalization, pool, random, reduce, shape
+from ..mode import mode
+from ..tape import Leaf
+from ..tensor import Tensor, raw
+from . import (
+    activation,
+    attention,
+    conv,
+    create,
+    elementwise,
+    indexing,
+    linalg,
+    loss,
+    normalization,
+    pool,
+    random,
+    reduce,
+    shape,
+)
 from .activation import *
 from .attention import *
 from .conv import *
 from .create import *
 from .elementwise import *
+from .indexing import *
+from .indexing import as_index, setitem_op
 from .linalg import *
 from .loss import *
 from .normalization import *
@@ -24,7 +42,6 @@ from .pool import *
 from .random import *
 from .reduce import *
 from .shape import *
-from .shape import as_index, setitem_op
 
 __all__ = [
     *activation.__all__,
@@ -32,6 +49,7 @@ __all__ = [
     *conv.__all__,
     *create.__all__,
     *elementwise.__all__,
+    *indexing.__all__,
     *linalg.__all__,
     *loss.__all__,
     *normalization.__all__,

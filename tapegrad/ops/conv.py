@@ -10,9 +10,11 @@ import torch
 
 from .._ext import _C
 from ..errors import ArgumentError, ShapeError
-from ..op import Array, either, op, unread
+from ..op import Array, op
+from ..record import either, unread
 from ..tensor import Tensor, raw
-from .shape import constant_pad_nd, pad, reshape, squeeze, unsqueeze
+from .indexing import pad
+from .shape import constant_pad_nd, reshape, squeeze, unsqueeze
 
 __all__ = [
     "conv1d",

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from ..op import Array, Op, caller, op
+from ..op import Array, caller, op
+from ..record import Op
 from ..tensor import Tensor
 
 __all__ = [

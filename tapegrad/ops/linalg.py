@@ -8,7 +8,8 @@ import torch
 
 from .._ext import _C
 from ..errors import ShapeError
-from ..op import Array, Arrays, op, unread
+from ..op import Array, Arrays, op
+from ..record import unread
 from ..tensor import Tensor, raw
 from .elementwise import mul
 from .shape import diagonal, expand, unsqueeze

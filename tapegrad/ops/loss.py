@@ -12,8 +12,9 @@ from ..op import Array, op
 from ..tensor import FLOATS, Tensor, raw
 from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub
+from .indexing import gather
 from .reduce import mean, sum
-from .shape import expand, gather
+from .shape import expand
 
 __all__ = [
     "binary_cross_entropy",

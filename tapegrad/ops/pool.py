@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..op import Array, either, op
+from ..op import Array, op
+from ..record import either
 from ..tensor import Tensor, raw
 
 __all__ = [

@@ -18,7 +18,8 @@ import torch
 
 from .._ext import _C
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..op import Array, either, op
+from ..op import Array, op
+from ..record import either
 from ..tensor import FLOATS, Tensor
 from .shape import sizes
 

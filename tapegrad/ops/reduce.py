@@ -12,10 +12,12 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from ..errors import ArgumentError, IndexShapeError, ShapeError
-from ..op import Array, either, op
+from ..op import Array, op
+from ..record import either
 from ..tensor import Tensor, known_dtype, raw
 from .elementwise import maximum, minimum
-from .shape import as_dims, expand_as_reduced, gather, squeeze, to_dtype
+from .indexing import gather
+from .shape import as_dims, expand_as_reduced, squeeze, to_dtype
 
 __all__ = [
     "ValuesIndices",

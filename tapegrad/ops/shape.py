@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from ..errors import ArgumentError, IndexShapeError, ShapeError
-from ..op import Array, Arrays, either, op
-from ..tensor import Tensor, raw
+from ..op import Array, Arrays, op
+from ..record import either
+from ..tensor import Tensor
 
 __all__ = [
     "alias",
@@ -30,25 +30,16 @@ __all__ = [
     "expand",
     "flatten",
     "flip",
-    "gather",
-    "getitem",
-    "getitem_backward",
-    "index_add",
-    "index_select",
-    "masked_fill",
     "movedim",
     "narrow",
-    "pad",
     "permute",
     "repeat",
     "reshape",
     "roll",
-    "scatter_add",
     "select",
     "split",
     "squeeze",
     "stack",
-    "take_along_dim",
     "tile",
     "to_dtype",
     "transpose",
@@ -312,37 +303,6 @@ def constant_pad_nd(input: Array, pad: Sequence[int], value: float = 0.0) -> Any
     return torch.constant_pad_nd(input, list(pad), value)
 
 
-def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Pad the last ``len(pad) / 2`` dimensions: ``pad`` lists (before, after) from the last dimension on.
-
-    Parameters
-    ----------
-    mode : "constant" (with ``value``, default 0), "reflect", "replicate" or "circular"
-    """
-    pad = list(pad)
-    if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError(f"pad: pad must list a pair per dimension, at most {2 * input.ndim} sizes; got {pad}")
-    if mode == "constant":
-        return constant_pad_nd(input, pad, 0.0 if value is None else value)
-    if mode not in ("reflect", "replicate", "circular"):
-        raise ArgumentError(f"pad: mode must be constant, reflect, replicate or circular; got {mode!r}")
-    for i in range(0, len(pad), 2):
-        dim = input.ndim - 1 - i // 2
-        n, (before, after) = input.shape[dim], pad[i : i + 2]
-        limit = n - 1 if mode == "reflect" else n
-        if n == 0 or (mode != "replicate" and builtins.max(before, after) > limit):
-            raise ShapeError(f"pad: {mode} padding {(before, after)} must be at most {limit} for size {n} of dim {dim}")
-        position = torch.arange(-before, n + after)
-        if mode == "circular":
-            position = position % n
-        elif mode == "replicate":
-            position = position.clamp(0, n - 1)
-        else:
-            position = (n - 1) - (n - 1 - position.abs()).abs()
-        input = index_select(input, dim, position)
-    return input  # type: ignore[no-any-return]
-
-
 def _into_diagonal(g: Array, shape: torch.Size, offset: int, dim1: int, dim2: int) -> Any:
     full = torch.zeros(shape, dtype=g.dtype)
     full.diagonal(offset, dim1, dim2).copy_(g)
@@ -359,141 +319,3 @@ def diagonal_backward(input: Array, shape: Sequence[int], offset: int, dim1: int
 def diagonal(input: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """The diagonal of dimensions ``dim1`` and ``dim2``, as a last dimension. A view."""
     return torch.diagonal(input, offset, dim1, dim2)
-
-
-# --- reading and writing by index --------------------------------------------------------------------------------
-
-
-@op(
-    input=lambda g: g,
-    source=lambda g, dim, index: torch.index_select(g, dim, index),
-)
-def index_add(input: Array, dim: int, index: Array, source: Array) -> Any:
-    """``y = input`` with ``y[index[i]] += source[i]`` along ``dim``; repeated indices add up."""
-    return torch.index_add(input, dim, index, source)
-
-
-@op(input=lambda g, input_shape, dim, index: _index_added(g, input_shape, dim, index))
-def index_select(input: Array, dim: int, index: Array) -> Any:
-    """Slices ``index`` (1-d integers) of dimension ``dim``. A copy."""
-    return torch.index_select(input, dim, index)
-
-
-def _index_added(g: Any, shape: torch.Size, dim: int, index: Any) -> Any:
-    return torch.index_add(torch.zeros(shape, dtype=g.dtype), dim, index, g)
-
-
-@op(input=lambda g: g, src=lambda g, dim, index: torch.gather(g, dim, index))
-def scatter_add(input: Array, dim: int, index: Array, src: Array) -> Any:
-    """``y = input`` with ``y[index[i, j]][j] += src[i, j]`` (for dim 0); repeated indices add up."""
-    return torch.scatter_add(input, dim, index, src)
-
-
-@op(input=lambda g, input_shape, dim, index: torch.scatter_add(torch.zeros(input_shape, dtype=g.dtype), dim, index, g))
-def gather(input: Array, dim: int, index: Array) -> Any:
-    """``y[i, j] = input[index[i, j], j]`` (for dim 0); ``index`` has as many dimensions as the input."""
-    return torch.gather(input, dim, index)
-
-
-def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
-    """`gather` with broadcasting of the other dimensions; over the flattened input where ``dim`` is None."""
-    indices = raw(indices, "take_along_dim", "indices")
-    if dim is None:
-        return gather(flatten(input), 0, indices.reshape(-1))
-    if indices.ndim != input.ndim:
-        raise ShapeError(
-            f"take_along_dim: indices must have {input.ndim} dimensions, as the input; got shape {list(indices.shape)}"
-        )
-    dim = as_dims(dim, input.ndim)[0]
-    others = [[*s[:dim], 1, *s[dim + 1 :]] for s in (input.shape, indices.shape)]
-    full = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
-    wide = expand(input, [*full[:dim], input.shape[dim], *full[dim + 1 :]])
-    indices = torch.where(indices < 0, indices + input.shape[dim], indices)
-    return gather(wide, dim, indices.expand([*full[:dim], indices.shape[dim], *full[dim + 1 :]]))
-
-
-@op(
-    input=lambda g, mask: torch.where(mask, 0, g),
-    value=lambda g, mask: torch.where(mask, g, 0),
-)
-def masked_fill(input: Array, mask: Array, value: Array) -> Any:
-    """``y = value where mask else input``; ``mask`` is a bool array that broadcasts, ``value`` a number or 0-d."""
-    return torch.masked_fill(input, mask, value)
-
-
-def _write(input: torch.Tensor, index: Any, value: Any, accumulate: bool) -> torch.Tensor:
-    """``input[index] = value`` (or +=) in place, for an index of any kind."""
-    if accumulate and _is_advanced(index):
-        torch.ops.aten.index_put_(*_as_index_put(input, index, value))
-    else:
-        input[index] = value
-    return input
-
-
-def _is_advanced(index: Any) -> bool:
-    parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(part, torch.Tensor) for part in parts)
-
-
-def _as_index_put(input: torch.Tensor, index: Any, value: Any) -> tuple[Any, ...]:
-    """Arguments of an accumulating index_put on a flat view: the elements that `index` reads, and their values."""
-    flat = torch.arange(input.numel()).reshape(input.shape)[index]
-    return input.view(-1), [flat.reshape(-1)], value.expand(flat.shape).reshape(-1), True
-
-
-@op(input=lambda g, index: _read(g, index))
-def getitem_backward(input: Array, shape: Sequence[int], index: Any) -> Any:
-    """Zeros of ``shape`` with the input added at ``index``: the gradient of ``x[index]``."""
-    return _write(torch.zeros(tuple(shape), dtype=input.dtype), index, input, accumulate=True)
-
-
-def _read(x: Any, index: Any) -> Any:
-    return getitem(x, index) if isinstance(x, Tensor) else x[index]
-
-
-@op(name="getitem", input=lambda g, input_shape, index: either("getitem_backward", g, input_shape, index))
-def getitem_op(input: Array, index: Any) -> Any:
-    """``input[index]``."""
-    return input[index]
-
-
-@op(
-    name="setitem",
-    input=lambda g, index: either("setitem", g, index, 0.0),
-    value=lambda g, index: _read(g, index),
-)
-def setitem_op(input: Array, index: Any, value: Array) -> Any:
-    """A copy of the input with ``copy[index] = value``."""
-    return _write(input.clone(), index, value, accumulate=False)
-
-
-def as_index(index: Any) -> Any:
-    """An index as torch takes it: Tensors, arrays and lists inside become (copied) torch tensors."""
-    if isinstance(index, tuple):
-        return tuple([as_index(part) for part in index])
-    if index is None or index is Ellipsis or type(index) in (int, bool, slice):
-        return index
-    if isinstance(index, list):
-        index = torch.tensor(index) if index else torch.empty(0, dtype=torch.int64)
-    if isinstance(index, Tensor | torch.Tensor) or hasattr(index, "__array__"):
-        value = raw(index, "getitem", "index")
-        if isinstance(value, torch.Tensor):
-            if value.is_floating_point():
-                raise IndexShapeError(f"getitem: index must hold integers or bools; got {value.dtype}")
-            if value.dtype is torch.uint8:
-                return value.bool()  # torch's older masks
-            return value.clone()  # a later change of the index must not change the gradient
-        return value
-    if hasattr(index, "__index__"):
-        return index.__index__()
-    raise IndexShapeError(
-        f"getitem: index must be integers, slices, None, ..., masks or index tensors; got {type(index).__name__}"
-    )
-
-
-def getitem(input: Any, index: Any) -> Tensor:
-    """``input[index]``: integers, slices, None, Ellipsis, bool masks and integer tensors. Basic ones give views."""
-    if isinstance(index, slice):
-        parts = [p.__index__() if isinstance(p, Tensor) else p for p in (index.start, index.stop, index.step)]
-        index = slice(*parts)
-    return getitem_op(input, as_index(index))

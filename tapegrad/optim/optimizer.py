@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import torch
 
 from ..errors import ArgumentError, DTypeError, ShapeError, StateError, TapeError
+from ..mode import enable_grad
 from ..nn.module import zero_grad
-from ..tape import describe, enable_grad
+from ..tape import describe
 from ..tensor import Tensor, raw
 
 Columns = dict[str, list[torch.Tensor]]  # state tensors by name, one per parameter that is updated

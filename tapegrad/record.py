@@ -1,0 +1,340 @@
+"""What the tape knows of an op: which values a call saves, and the gradients they give back.
+
+Broadcasting and dtype promotion are undone here, once, for every rule.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from .backward import check_finite
+from .errors import MutationError, ShapeError, TapeError
+from .mode import mode
+from .tape import Entry, Node, describe, dtype_of, next_slot, shape_of, user_frame
+from .tensor import Tensor
+
+_HEAVY = (torch.Tensor, list)  # what is dropped from an environment when no rule reads it; numbers stay, to be printed
+_new: Callable[..., Any] = object.__new__
+
+registry: dict[str, Op] = {}  # every op by name; the table of ops in the tests is checked against it
+
+
+def _nothing(env: list[Any]) -> tuple[Any, ...]:
+    return ()
+
+
+def _getter(positions: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
+    """A function that picks these positions from an environment."""
+    if not positions:
+        return _nothing
+    if len(positions) == 1:
+        only = positions[0]
+        return lambda env: (env[only],)
+    return operator.itemgetter(*positions)
+
+
+class Rule:
+    """A gradient rule and what it reads of an entry's environment."""
+
+    __slots__ = ("fetch", "function", "reads")
+
+    def __init__(self, function: Callable[..., Any], environment: list[str], op_name: str) -> None:
+        reads = [p.name for p in list(inspect.signature(function).parameters.values())[1:]]
+        unknown = [name for name in reads if name not in environment]
+        if unknown:
+            known = ", ".join(environment)
+            raise TypeError(f"{op_name}: its gradient rule reads '{unknown[0]}', which is none of {known}")
+        self.function = function
+        self.reads = reads
+        self.fetch = _getter([environment.index(name) for name in reads])
+
+
+class _Plan(NamedTuple):
+    """Environment positions: what a call saves, what it drops, and which shapes it notes (to, from)."""
+
+    hold: list[int]
+    drop: list[int]
+    shapes: list[tuple[int, int]]
+
+
+class Op:
+    """What the tape knows of an op.
+
+    Attributes
+    ----------
+    name : as it is printed and registered
+    forward : the function on raw tensors
+    arguments : names of the forward function's arguments, in order
+    arrays : names of those that may be arrays
+    rules : gradient rule by argument name
+    call : the public function
+    fresh : every gradient it returns is a new tensor that nobody else holds
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        rules: dict[str, Callable[..., Any]],
+        backward: Callable[..., Any] | None = None,
+        residuals: Sequence[str] = (),
+        direct: Callable[..., Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.name = name or forward.__name__
+        if not self.name.isidentifier():
+            raise TypeError(f"op: a function called {self.name!r} needs a name for the tape: pass name='...'")
+        self.forward = direct or forward  # `direct` is called in place of a forward that only declares the arguments
+        self.doc = forward.__doc__
+        self.signature = inspect.signature(forward)
+        self.arguments = list(self.signature.parameters)
+        self.arrays = [p.name for p in self.signature.parameters.values() if _is_array(p)]
+        self.variadic = {p.name for p in self.signature.parameters.values() if "Arrays" in str(p.annotation)}
+        self.residuals = list(residuals)
+        shapes = [f"{name}_shape" for name in self.arrays]
+        self.environment = [*self.arguments, "out", *self.residuals, *shapes]
+        for name in rules:
+            if name not in self.arrays:
+                raise TypeError(f"{self.name}: a gradient rule is given for '{name}', which is not an array argument")
+        self.rules = {name: Rule(rule, self.environment, self.name) for name, rule in rules.items()}
+        self.in_order = [self.rules.get(name) for name in self.arrays]
+        environment = [*self.environment, "needs"]
+        self.backward = None if backward is None else Rule(backward, environment, self.name)
+        self.fresh = backward is not None
+        self.call: Callable[..., Any] = forward  # the public function, once `caller` has made it
+        self._plans: dict[tuple[bool, ...], _Plan] = {}
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def plan(self, needs: tuple[bool, ...]) -> _Plan:
+        """What to save when these array arguments need gradients."""
+        active = [name for name, need in zip(self.arrays, needs, strict=True) if need]
+        reads = {name for array in active for name in self.rules[array].reads}
+        if self.backward is not None:  # a fused kernel gets None for the arrays that no active rule reads
+            reads |= set(self.backward.reads) - set(self.arrays)
+        position = self.environment.index
+        holders = [*self.arrays, "out", *self.residuals]
+        self._plans[needs] = plan = _Plan(
+            hold=[position(name) for name in holders if name in reads],
+            drop=[position(name) for name in holders if name not in reads],
+            shapes=[(position(f"{a}_shape"), position(a)) for a in self.arrays if f"{a}_shape" in reads],
+        )
+        return plan
+
+    # --- recording -------------------------------------------------------------------------------------------
+
+    def record(self, out: Any, parents: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
+        """Put one call on the tape and return its output `Tensor` (a tuple of them for several outputs)."""
+        needs = tuple([p is not None for p in parents])
+        plan = self._plans.get(needs) or self.plan(needs)
+        env = list(values)
+        if self.residuals:
+            env += out
+            out = out[0]
+        else:
+            env.append(out)
+        if plan.shapes:
+            env += [None] * len(self.arrays)
+            for to, source in plan.shapes:
+                value = env[source]
+                env[to] = [v.shape for v in value] if type(value) is list else getattr(value, "shape", ())
+        for i in plan.drop:
+            if type(env[i]) in _HEAVY:
+                env[i] = None
+        versions: list[tuple[int, Any]] = []
+        try:
+            for i in plan.hold:
+                value = env[i]
+                if isinstance(value, torch.Tensor):
+                    versions.append((i, value._version))
+                elif type(value) is list:
+                    versions.append((i, [v._version for v in value]))
+        except RuntimeError as error:
+            raise TapeError(
+                f"{self.name}: cannot record inside torch.inference_mode(), whose tensors count no changes; "
+                "leave it, or use tg.no_grad()"
+            ) from error
+        entry = _new(Entry)
+        entry.op = self
+        entry.env = env
+        entry.versions = versions
+        entry.hooks = None
+        entry._args = None
+        entry.seq = next_slot()
+        frame = user_frame(2)
+        entry._where = (frame.f_code, frame.f_lasti)
+        if self.variadic:  # parents so far: one list of nodes per sequence
+            parents = tuple([n for p in parents if p is not None for n in (p if isinstance(p, list) else [p])])
+        entry.parents = parents
+        if type(out) is torch.Tensor:
+            entry.shape = out.shape
+            entry.dtype = out.dtype
+            if mode.watched:
+                self._watch(entry, (out,), values)
+            made = _new(Tensor)
+            made._data = out
+            made._node = entry
+            made._grad = None
+            return made
+        check_outputs(self.name, out)
+        entry.shape = tuple([o.shape for o in out])
+        entry.dtype = tuple([o.dtype for o in out])
+        if mode.watched:
+            self._watch(entry, out, values)
+        return tuple([Tensor._made(o, (entry, i)) for i, o in enumerate(out)])
+
+    def _watch(self, entry: Entry, outputs: Sequence[torch.Tensor], values: tuple[Any, ...]) -> None:
+        """The slow path: an open `Tape` gets the entry, and `detect_anomaly` its check."""
+        nodes = iter(entry.parents)
+        shown: list[tuple[Node | None, str]] = []
+        for (name, parameter), value in zip(self.signature.parameters.items(), values, strict=True):
+            if name in self.variadic:
+                shown += [(next(nodes), describe(item)) for item in value]
+            elif name in self.arrays:
+                node = next(nodes)
+                if node is not None or value is not parameter.default:
+                    shown.append((node, describe(value)))
+            elif value != parameter.default:
+                text = describe(value)
+                shown.append((None, text if parameter.default is parameter.empty else f"{name}={text}"))
+        entry._args = tuple(shown)
+        for open_tape in mode.tapes:
+            open_tape.entries.append(entry)
+        if mode.anomaly:
+            for value in outputs:
+                check_finite(value, "output", entry)
+
+    # --- backward --------------------------------------------------------------------------------------------
+
+    def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
+        """The gradients of an entry's inputs, given that of its output (a list for several outputs).
+
+        One per parent, None where `parents` has None: the entry's own, less those whose gradient nobody wants.
+        """
+        self._check_unchanged(entry)
+        env = self._recorded_environment(entry) if recorded else entry.env
+        if type(g) is list:
+            g = [_zeros(entry.shape[i], entry.dtype[i], recorded) if gi is None else gi for i, gi in enumerate(g)]
+        if self.variadic:
+            rule = self.rules[self.arrays[0]]
+            grads = rule.function(g, *rule.fetch(env))
+        elif self.backward is not None and not recorded:
+            missing = len(self.environment) - len(env)
+            full = [*env, *[None] * missing, [p is not None for p in parents]]
+            return self.backward.function(g, *self.backward.fetch(full))  # type: ignore[no-any-return]
+        else:
+            grads = [
+                None if node is None or rule is None else rule.function(g, *rule.fetch(env))
+                for rule, node in zip(self.in_order, parents, strict=True)
+            ]
+        return [
+            None if node is None or dx is None else self._fit(dx, node, entry, recorded)
+            for dx, node in zip(grads, parents, strict=True)
+        ]
+
+    def _check_unchanged(self, entry: Entry) -> None:
+        """Every saved value is still there and still what it was."""
+        if entry.versions is None:
+            raise TapeError(
+                f"{self.name}: the values saved at {entry.source} were released by an earlier backward; "
+                "a second backward through the same entries needs retain_graph=True in the first"
+            )
+        for i, version in entry.versions:
+            value = entry.env[i]
+            now = [v._version for v in value] if type(value) is list else value._version
+            if now != version:
+                what = "its output" if self.environment[i] == "out" else f"argument '{self.environment[i]}'"
+                raise MutationError(
+                    f"{self.name}: {what} {describe(value)} was saved for backward at {entry.source} and has been "
+                    f"changed in place since (version {version} when saved, {now} now); change a clone instead"
+                )
+
+    def _recorded_environment(self, entry: Entry) -> list[Any]:
+        """An entry's environment as Tensors at their places on the tape, for a rule that is itself recorded."""
+        env = list(entry.env)
+        nodes = iter(entry.parents)
+        for name in self.arrays:
+            i = self.arguments.index(name)
+            if name in self.variadic:
+                env[i] = None if env[i] is None else [Tensor._made(v, next(nodes)) for v in env[i]]
+            else:
+                node = next(nodes)
+                if isinstance(env[i], torch.Tensor):
+                    env[i] = Tensor._made(env[i], node)
+        first = len(self.arguments)  # the output; residuals, which follow it, are constants
+        for i in range(first, first + 1 + len(self.residuals)):
+            if isinstance(env[i], torch.Tensor):
+                env[i] = Tensor._made(env[i], entry if i == first else None)
+        return env
+
+    def _fit(self, dx: Any, node: Node, entry: Entry, recorded: bool) -> Any:
+        """`dx` with the shape and dtype of the input: sums over what broadcasting repeated, casts back."""
+        if type(dx) is not torch.Tensor and not isinstance(dx, Tensor):
+            raise TypeError(
+                f"{self.name}: a gradient rule must return a tensor; got {type(dx).__name__} "
+                f"for the entry recorded at {entry.source}"
+            )
+        if recorded and type(dx) is torch.Tensor:
+            dx = Tensor._made(dx, None)
+        if type(node) is tuple:
+            shape, dtype = shape_of(node), dtype_of(node)
+        else:
+            shape, dtype = node.shape, node.dtype  # type: ignore[union-attr]
+        if dx.shape != shape:
+            dx = sum_to(dx, shape, self, entry)
+        return dx if dx.dtype is dtype else dx.to(dtype)
+
+
+def sum_to(dx: Any, shape: torch.Size, op: Op, entry: Entry) -> Any:
+    """Undo broadcasting: sum `dx` over the leading and the repeated dimensions down to `shape`."""
+    lead = dx.ndim - len(shape)
+    dims = [i for i in range(dx.ndim) if i < lead or (shape[i - lead] == 1 and dx.shape[i] != 1)]
+    if lead < 0 or [dx.shape[i] for i in range(lead, dx.ndim) if i not in dims] != [
+        n for i, n in enumerate(shape) if i + lead not in dims
+    ]:
+        raise ShapeError(
+            f"{op.name}: its gradient rule returned shape {list(dx.shape)} for an input of shape {list(shape)}, "
+            f"recorded at {entry.source}"
+        )
+    return dx.sum(dims).reshape(shape) if dims else dx.reshape(shape)
+
+
+def _zeros(shape: torch.Size, dtype: torch.dtype, recorded: bool) -> Any:
+    zeros = torch.zeros(shape, dtype=dtype)
+    return Tensor._made(zeros, None) if recorded else zeros
+
+
+def _is_array(parameter: inspect.Parameter) -> bool:
+    annotation = str(parameter.annotation)
+    return parameter.annotation is parameter.empty or "Array" in annotation or "Tensor" in annotation
+
+
+def check_outputs(op_name: str, out: Any) -> None:
+    """A forward function returns a torch tensor, or a tuple or list of them."""
+    if not isinstance(out, tuple | list) or any(type(o) is not torch.Tensor for o in out) or not out:
+        got = type(out).__name__
+        if isinstance(out, tuple | list):
+            got += " of " + ", ".join(type(o).__name__ for o in out)
+        raise TypeError(f"{op_name}: the forward function must return torch tensors; got {got}")
+
+
+# --- for rules ---------------------------------------------------------------------------------------------------
+
+
+def unread(x: torch.Tensor | None, shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
+    """`x`, or memory of its shape for a kernel that asks for it but will not read it."""
+    return torch.empty(shape, dtype=like.dtype) if x is None else x
+
+
+def either(name: str, *args: Any) -> Any:
+    """Call a registered op inside a rule: recorded if an argument is a `Tensor`, else its bare forward function."""
+    op = registry[name]
+    if any(isinstance(a, Tensor) for a in args):
+        return op.call(*args)
+    out = op.forward(*args)
+    return out[0] if op.residuals else out
