@@ -176,6 +176,7 @@ class Row:
     integers: bool = False
     family: str = ""
     seeds: dict[Sample, int] = field(init=False)
+    references: dict[tuple[Sample, torch.dtype], Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reference = self.reference or oracle(self.name)
