@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from optable.check import GRADIENT, Call, assert_close, raw
+from optable.check import one_thread as one_thread
 from optable.spec import D, P, Q, R, Row, Sample, Spec, U, bools, data, ints, oracle, uniform
 
 CALLS = 200

@@ -9,6 +9,7 @@ import pytest
 import torch
 from optable import rows
 from optable.check import Call
+from optable.check import one_thread as one_thread
 from optable.names import PUBLIC
 from optable.spec import Spec, fill
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from optable import rows
 from optable.check import GRADIENT, Call, Side, assert_close, assert_equal, compare_values, failures, raw
+from optable.check import one_thread as one_thread
 from optable.names import PUBLIC
 from optable.spec import Row, Sample
 

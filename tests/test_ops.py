@@ -24,6 +24,7 @@ from optable.check import (
     raw,
     slope,
 )
+from optable.check import one_thread as one_thread
 from optable.names import PUBLIC
 from optable.spec import Sample
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pytest
 import torch
 
 import tapegrad as tg
@@ -19,6 +20,15 @@ GRADIENT = {torch.float64: (1e-9, 1e-12), torch.float32: (2e-5, 2e-6)}
 # A sum in another order, or a formula in other steps, differs by some tens of roundings (2e-16 and 1e-7); a division
 # by sqrt(eps), as in the norms, makes hundreds of them.
 ROUNDED = {torch.float64: (1e-13, 1e-13), torch.float32: (1e-5, 1e-6)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """The arrays are tiny: a second thread would only wait. (Threads have tests of their own.)"""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tensors(outputs: Any) -> list[Any]:
