@@ -40,12 +40,17 @@ def no_collector():
 
 def growth(step, count=10_000, warm=200):
     """Bytes by which the process grew over `count` steps."""
-    for _ in range(warm):
-        step()
-    before = resident()
-    for _ in range(count):
-        step()
-    return resident() - before
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a pool on a busy machine makes these small ops a hundred times slower
+    try:
+        for _ in range(warm):
+            step()
+        before = resident()
+        for _ in range(count):
+            step()
+        return resident() - before
+    finally:
+        torch.set_num_threads(threads)
 
 
 # A step makes at least 16 kB of activations: kept by 10,000 losses, they would be 160 MB.
