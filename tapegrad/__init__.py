@@ -20,6 +20,7 @@ from .errors import (
     GradcheckError,
     MutationError,
     NonFiniteError,
+    OpError,
     ShapeError,
     StateError,
     TapeError,

@@ -28,6 +28,10 @@ class StateError(TapegradError, RuntimeError, ValueError):
     """A state dict that does not fit the module or optimizer, or a file that holds none; nothing was changed."""
 
 
+class OpError(TapegradError, RuntimeError):
+    """A failure inside torch that is neither about shapes nor dtypes; its own message is kept."""
+
+
 class DTypeError(TapegradError, TypeError):
     """A dtype or device the op cannot work with."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import DTypeError, IndexShapeError, ShapeError, TapegradError
+from .errors import DTypeError, IndexShapeError, OpError, ShapeError, TapegradError
 from .tape import describe
 
 if TYPE_CHECKING:
@@ -74,7 +74,17 @@ _SPECIFIC: dict[str, Callable[[str, Named], str | None]] = {
     **dict.fromkeys(("reshape", "view", "expand", "broadcast_to"), _size),
 }
 _SHAPE_WORDS = ("size", "shape", "dimension", "dim ", "broadcast", "must match", "out of bounds", "index", "target")
-_DTYPE_WORDS = ("dtype", "scalar type", "not implemented for", "data type", "Float", "Double", "Long", "Bool")
+_DTYPE_WORDS = (
+    "dtype",
+    "scalar type",
+    "not implemented for",
+    "data type",
+    "Float",
+    "Double",
+    "Long",
+    "Bool",
+    "bool tensor",
+)
 
 
 def from_torch(name: str, error: Exception, actual: str) -> Exception:
@@ -113,9 +123,5 @@ def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
             return DTypeError(general)
         if message is not None or any(word in torch_says for word in _SHAPE_WORDS):
             return ShapeError(message or general)
-        return ShapeError(general) if isinstance(error, ValueError) else _RuntimeFailure(general)
+        return ShapeError(general) if isinstance(error, ValueError) else OpError(general)
     return error
-
-
-class _RuntimeFailure(TapegradError, RuntimeError):
-    """A failure inside torch that is neither about shapes nor dtypes; its own message is kept."""

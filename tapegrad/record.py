@@ -156,8 +156,8 @@ class Op:
                     versions.append((i, [v._version for v in value]))
         except RuntimeError as error:
             raise TapeError(
-                f"{self.name}: cannot record inside torch.inference_mode(), whose tensors count no changes; "
-                "leave it, or use tg.no_grad()"
+                f"{self.name}: cannot record values made inside torch.inference_mode(), which count no changes; "
+                "clone them outside, or use tg.no_grad()"
             ) from error
         entry = _new(Entry)
         entry.op = self

@@ -47,6 +47,16 @@ def raw(value: Any, op_name: str, argument: str) -> Any:
     raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor, an array or a number; got {_kind(value)}")
 
 
+def tensor_argument(value: Any, op_name: str, argument: str) -> Tensor:
+    """`value` as a Tensor, for compositions of ops that look at its shape; TypeError by name for what is none."""
+    if isinstance(value, Tensor):
+        return value
+    value = raw(value, op_name, argument)
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor or an array; got {_kind(value)}")
+    return Tensor._made(value, None)
+
+
 def plain(value: torch.Tensor, what: str) -> torch.Tensor:
     """`value` as a strided CPU tensor that torch's own autograd does not follow; DTypeError for what is not one."""
     if value.dtype not in DTYPE_NAMES:

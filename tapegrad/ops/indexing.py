@@ -11,7 +11,7 @@ import torch
 from ..errors import ArgumentError, IndexShapeError, ShapeError
 from ..op import Array, op
 from ..record import either
-from ..tensor import Tensor, raw
+from ..tensor import Tensor, raw, tensor_argument
 from .shape import as_dims, constant_pad_nd, expand, flatten
 
 __all__ = [
@@ -60,7 +60,8 @@ def gather(input: Array, dim: int, index: Array) -> Any:
 
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     """`gather` with broadcasting of the other dimensions; over the flattened input where ``dim`` is None."""
-    indices = raw(indices, "take_along_dim", "indices")
+    input = tensor_argument(input, "take_along_dim", "input")
+    indices = tensor_argument(indices, "take_along_dim", "indices").data
     if dim is None:
         return gather(flatten(input), 0, indices.reshape(-1))
     if indices.ndim != input.ndim:
@@ -172,6 +173,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     ----------
     mode : "constant" (with ``value``, default 0), "reflect", "replicate" or "circular"
     """
+    input = tensor_argument(input, "pad", "input")
     pad = list(pad)
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError(f"pad: pad must list a pair per dimension, at most {2 * input.ndim} sizes; got {pad}")
@@ -193,4 +195,4 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         else:
             position = (n - 1) - (n - 1 - position.abs()).abs()
         input = index_select(input, dim, position)
-    return input  # type: ignore[no-any-return]
+    return input

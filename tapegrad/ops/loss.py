@@ -9,7 +9,7 @@ import torch
 
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, op
-from ..tensor import FLOATS, Tensor, raw
+from ..tensor import FLOATS, Tensor, raw, tensor_argument
 from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub
 from .indexing import gather
@@ -113,7 +113,11 @@ def _nll(
     """`nll_loss` with label smoothing: (1 - s) times the target's term plus s times the mean over all classes."""
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
-    labels = raw(target, name, "target").long()
+    input = tensor_argument(input, name, "input")
+    labels = tensor_argument(target, name, "target").data
+    if labels.is_floating_point() or labels.dtype is torch.bool:
+        raise DTypeError(f"{name}: target must hold integer class indices; got {labels.dtype}")
+    labels = labels.long()
     dim = 0 if input.ndim == 1 else 1
     expected = [n for i, n in enumerate(input.shape) if i != dim]
     if list(labels.shape) != expected:
@@ -124,7 +128,7 @@ def _nll(
     _check_classes(labels, classes, ignore_index, name)
     counted = labels != ignore_index
     index = torch.where(counted, labels, 0)
-    dtype = raw(input, name, "input").dtype
+    dtype = input.dtype
     scale = counted.to(dtype)
     weight = None if weight is None else raw(weight, name, "weight")
     if weight is not None:
@@ -267,9 +271,8 @@ def _bce_input(g: Any, input: Any, target: Any) -> Any:
 def bce(input: Array, target: Array) -> Any:
     """``-(t ln p + (1 - t) ln(1 - p))``, logarithms kept above -100."""
     if input.numel() and not bool(((input >= 0) & (input <= 1)).all()):
-        raise ShapeError(
-            "binary_cross_entropy: input must hold probabilities in [0, 1]; use the with_logits form for logits"
-        )
+        bad = input[~((input >= 0) & (input <= 1))][0].item()
+        raise ArgumentError(f"binary_cross_entropy: input must hold probabilities in [0, 1]; got {bad}")
     return torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
 
 

@@ -20,7 +20,7 @@ from .._ext import _C
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, op
 from ..record import either
-from ..tensor import FLOATS, Tensor
+from ..tensor import FLOATS, Tensor, tensor_argument
 from .shape import sizes
 
 __all__ = [
@@ -208,7 +208,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Gen
     """
     if not 0 <= p <= 1:
         raise ArgumentError(f"dropout: p must lie in [0, 1]; got {p}")
+    input = tensor_argument(input, "dropout", "input")
     if not training or p == 0:
-        return input if isinstance(input, Tensor) else Tensor(input)
-    n = input.numel() if hasattr(input, "numel") else input.size
-    return dropout_op(input, float(p), *(generator or default_generator).take(n, torch.float32))
+        return input
+    return dropout_op(input, float(p), *(generator or default_generator).take(input.numel(), torch.float32))

@@ -15,7 +15,7 @@ import torch
 
 from ..op import Array, Arrays, op
 from ..record import either
-from ..tensor import Tensor
+from ..tensor import Tensor, tensor_argument
 
 __all__ = [
     "alias",
@@ -166,6 +166,7 @@ def repeat(input: Array, repeats: Sequence[int]) -> Any:
 
 def tile(input: Any, dims: Sequence[int]) -> Tensor:
     """`repeat`, where missing leading counts are 1: ``tile(x, (2,))`` repeats the last dimension twice."""
+    input = tensor_argument(input, "tile", "input")
     return repeat(input, [1] * (input.ndim - len(dims)) + list(dims))
 
 
