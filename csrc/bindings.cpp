@@ -6,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "bindings/elementwise.h"
 #include "dispatch.h"
 #include "ops/border.h"
 #include "ops/conv2d.h"
@@ -196,6 +197,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_linear(m);
   bind_upsample(m);
   bind_random(m);
+  bind_elementwise(m);
   m.def("build_info", &build_info);
   m.def("parallel_threads", &parallel_threads, py::arg("n"));
   m.def(

@@ -54,4 +54,60 @@ struct Upsample {
   int64_t factor_w;  // forward: OW / W where every column is repeated that often, else 0
 };
 
+// --- elementwise, reductions, losses, optimizers ---
+
+// Sums over R of x [A, R, B], in parts of kSumRun elements where B = 1, else of kSumRows rows.
+template <class T>
+struct Sum {
+  int64_t A, R, B;
+  const T* x;  // [A, R, B]
+  T* out;      // [A, parts, B]
+  T divisor;   // every sum is divided by it
+};
+constexpr int64_t kDropoutUnit = 1024;  // elements; a multiple of every vector of words
+constexpr int64_t kSumRun = 4096, kSumRows = 64, kSumColumns = 1024;
+
+// Softmax over R. A unit is a row where B = 1, else kSoftmaxColumns columns of one a.
+constexpr int64_t kSoftmaxColumns = 64;
+template <class T>
+struct Softmax {
+  int64_t A, R, B;
+  const T* g;  // backward: the output's gradient, [A, R, B]
+  const T* x;  // forward: the input, backward: the output, [A, R, B]
+  T* out;      // [A, R, B]
+  bool log;
+};
+
+template <class T>
+struct CrossEntropy {
+  int64_t C;
+  const T* x;             // [N, C]
+  const int64_t* target;  // [N], each in [0, C) or ignore_index
+  const T* weight;        // [C] or null
+  int64_t ignore_index;
+  T smoothing;
+  T* stats;    // [N, 2]: the row's maximum, and ln sum_c e^(x - maximum)
+  T* losses;   // forward: [N]
+  T* weights;  // forward: [N], weight[target], 0 where ignored
+  const T* g;  // backward: [1] or [N]
+  int64_t g_stride;
+  T divisor;     // backward: g is divided by it; 0 where every target is ignored
+  T weight_sum;  // backward: of weight [C], or C
+  T* dx;         // backward: [N, C]
+};
+
+template <class T>
+struct Sgd {
+  T lr, momentum, pull, weight_decay;  // pull: 1 - dampening, 1 on the first step
+  bool nesterov, maximize;
+};
+
+template <class T>
+struct Adam {
+  T weight1, beta2, weight2, eps, weight_decay;  // weight1 = 1 - beta1, weight2 = 1 - beta2
+  T shrink;                                      // 1 - lr * decoupled weight decay
+  T step, root;                                  // lr / (1 - beta1^t), sqrt(1 - beta2^t)
+  bool maximize;
+};
+
 }  // namespace tapegrad

@@ -1,0 +1,84 @@
+#include "ops/elementwise.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/core/grad_mode.h>
+
+#include "dispatch.h"
+
+namespace tapegrad {
+namespace {
+
+constexpr int64_t kGrain = 32768;  // elements worth a thread
+
+// What nearly every argument is: nothing to refuse and nothing to copy.
+bool plain(const at::Tensor& t) {
+  return t.defined() && t.layout() == at::kStrided && t.device().type() == at::kCPU &&
+         (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble) && !t.is_neg() && !t._is_zerotensor() &&
+         t.is_non_overlapping_and_dense() &&
+         t.storage().nbytes() >= static_cast<size_t>(t.storage_offset() + t.numel()) * t.element_size() &&
+         (t.numel() == 0 || t.const_data_ptr() != nullptr);
+}
+
+bool same_layout(const at::Tensor& a, const at::Tensor& b) {
+  return (a.is_contiguous() && b.is_contiguous()) || a.strides() == b.strides();
+}
+
+}  // namespace
+
+at::Tensor dense(const at::Tensor& t, const char* op, const char* name) { return plain(t) ? t : checked(t, op, name); }
+
+at::Tensor laid_out(const at::Tensor& t, const char* op, const char* name, const at::Tensor& like) {
+  if (plain(t) && t.scalar_type() == like.scalar_type() && t.sizes() == like.sizes() && same_layout(t, like)) return t;
+  const at::Tensor c = checked_sizes(t, op, name, like.sizes(), like);
+  if (same_layout(c, like)) return c;
+  const at::NoGradGuard unrecorded;
+  return make_like(like).copy_(c);
+}
+
+at::Tensor make_like(const at::Tensor& t) {
+  if (t.is_contiguous()) return at::detail::empty_cpu(t.sizes(), t.scalar_type());
+  return at::detail::empty_strided_cpu(t.sizes(), t.strides(), t.scalar_type());
+}
+
+at::Tensor activation(Activation f, const char* op, const at::Tensor& input, double a, double b) {
+  const at::Tensor x = dense(input, op, "input"), out = make_like(x);
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    over(x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels_for<T>().activation(f, data<T>(x) + begin, mutable_data<T>(out) + begin, end - begin, static_cast<T>(a),
+                                  static_cast<T>(b));
+    });
+  });
+  return out;
+}
+
+at::Tensor activation_backward(Activation f, const char* op, const at::Tensor& grad, const at::Tensor& saved, double a,
+                               double b) {
+  const at::Tensor s = dense(saved, op, "saved"), g = laid_out(grad, op, "g", s), dx = make_like(s);
+  by_dtype(s, [&](auto zero) {
+    using T = decltype(zero);
+    over(s.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels_for<T>().activation_backward(f, data<T>(g) + begin, data<T>(s) + begin, mutable_data<T>(dx) + begin,
+                                           end - begin, static_cast<T>(a), static_cast<T>(b));
+    });
+  });
+  return dx;
+}
+
+at::Tensor dropout(const at::Tensor& input, double p, uint64_t seed, uint64_t offset) {
+  const char* op = "dropout";
+  if (!(p >= 0 && p <= 1)) throw ShapeError("dropout: p must be from 0 to 1, is " + std::to_string(p));
+  const at::Tensor x = checked(input, op, "input"), out = make(x.sizes(), x.scalar_type(), op);
+  const uint64_t below = static_cast<uint64_t>((1 - p) * 0x1p32);  // as random_bernoulli
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const T scale = below == 0 ? T(0) : static_cast<T>(1 / (1 - p));
+    const uint32_t limit = below == 0 ? 0 : static_cast<uint32_t>(below - 1);
+    over((x.numel() + kDropoutUnit - 1) / kDropoutUnit, 16, [&](int64_t begin, int64_t end) {
+      kernels_for<T>().dropout(data<T>(x), mutable_data<T>(out), x.numel(), limit, scale, seed, offset, begin, end);
+    });
+  });
+  return out;
+}
+
+}  // namespace tapegrad

@@ -1,0 +1,275 @@
+#include "ops/loss.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "dispatch.h"
+#include "ops/elementwise.h"
+
+namespace tapegrad {
+namespace {
+
+constexpr int64_t kGrain = 32768;  // elements worth a thread
+
+int64_t units_of(int64_t elements) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements)); }
+
+// Memory for partial results: the stack's as far as it goes.
+template <class T>
+class Partials {
+ public:
+  explicit Partials(int64_t n) : heap_(n > kFew ? new T[n] : nullptr) {}
+  T* data() { return heap_ ? heap_.get() : few_; }
+
+ private:
+  static constexpr int64_t kFew = 256;
+  T few_[kFew];
+  std::unique_ptr<T[]> heap_;
+};
+
+// out [A, B] = sum over R of x [A, R, B], over divisor
+template <class T>
+void sum_into(const T* x, int64_t A, int64_t R, int64_t B, T divisor, T* out) {
+  const int64_t rows = B == 1 ? kSumRun : kSumRows, parts = R > rows ? (R + rows - 1) / rows : 1;
+  const auto run = [&](T* result, T by) {
+    const Sum<T> a = {A, R, B, x, result, by};
+    over(A * parts * ((B + kSumColumns - 1) / kSumColumns), units_of(std::min(R, rows) * std::min(B, kSumColumns)),
+         [&](int64_t begin, int64_t end) { kernels_for<T>().sum_segments(a, begin, end); });
+  };
+  if (parts == 1) return run(out, divisor);
+  Partials<T> partials(A * parts * B);
+  run(partials.data(), T(1));
+  sum_into<T>(partials.data(), A, parts, B, divisor, out);
+}
+
+int64_t wrapped(int64_t dim, int64_t ndim, const char* op) {
+  const int64_t n = std::max<int64_t>(ndim, 1), d = dim < 0 ? dim + n : dim;
+  if (d < 0 || d >= n)
+    throw ShapeError(std::string(op) + ": dim must be in [" + std::to_string(-n) + ", " + std::to_string(n - 1) +
+                     "], is " + std::to_string(dim));
+  return d;
+}
+
+struct Extents {
+  int64_t A = 1, R = 1, B = 1;
+};
+
+// [A, R, B] of sizes with dimensions [first, last) reduced
+Extents extents(at::IntArrayRef sizes, int64_t first, int64_t last) {
+  Extents e;
+  for (int64_t i = 0; i < static_cast<int64_t>(sizes.size()); ++i)
+    (i < first ? e.A : i < last ? e.R : e.B) *= sizes[i];
+  return e;
+}
+
+template <class T>
+T number(const at::Tensor& t, const char* op, const char* name, const at::Tensor& like) {
+  return *data<T>(checked(t, op, name, 0, like));
+}
+
+}  // namespace
+
+at::Tensor sum(const at::Tensor& input, at::IntArrayRef dims, bool keepdim, bool mean) {
+  const char* op = mean ? "mean" : "sum";
+  at::Tensor x = dense(input, op, "input");
+  const int64_t ndim = x.dim();
+  std::vector<bool> reduced(ndim, dims.empty());
+  for (const int64_t dim : dims) {
+    const int64_t d = wrapped(dim, ndim, op);
+    if (ndim == 0) continue;
+    if (reduced[d]) throw ShapeError(std::string(op) + ": dim " + std::to_string(d) + " is given twice");
+    reduced[d] = true;
+  }
+  // Over everything, the order in memory is as good as any.
+  if (std::find(reduced.begin(), reduced.end(), false) != reduced.end()) x = checked(x, op, "input");
+  if (ndim == 0) return x.clone();
+  at::DimVector sizes(x.sizes()), kept;
+  double divisor = 1;
+  for (int64_t i = 0; i < ndim; ++i) {
+    if (mean && reduced[i]) divisor *= static_cast<double>(sizes[i]);
+    if (!reduced[i] || keepdim) kept.push_back(reduced[i] ? 1 : sizes[i]);
+  }
+  // One pass for each group of neighbouring dimensions, from the last.
+  for (int64_t last = ndim; last > 0; --last) {
+    if (!reduced[last - 1]) continue;
+    int64_t first = last - 1;
+    while (first > 0 && reduced[first - 1]) --first;
+    const Extents e = extents(sizes, first, last);
+    std::fill(sizes.begin() + first, sizes.begin() + last, 1);
+    const bool final = std::find(reduced.begin(), reduced.begin() + first, true) == reduced.begin() + first;
+    const at::Tensor out = make(final ? at::IntArrayRef(kept) : at::IntArrayRef(sizes), x.scalar_type(), op);
+    by_dtype(x, [&](auto zero) {
+      using T = decltype(zero);
+      sum_into<T>(data<T>(x), e.A, e.R, e.B, final ? static_cast<T>(divisor) : T(1), mutable_data<T>(out));
+    });
+    x = out;
+    last = first + 1;
+  }
+  return x;
+}
+
+at::Tensor softmax(const at::Tensor& input, int64_t dim, bool log) {
+  const char* op = log ? "log_softmax" : "softmax";
+  const at::Tensor x = checked(input, op, "input"), out = make(x.sizes(), x.scalar_type(), op);
+  const int64_t d = wrapped(dim, x.dim(), op);
+  const Extents e = extents(x.sizes(), d, d + 1);
+  if (x.numel() == 0) return out;
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Softmax<T> a = {e.A, e.R, e.B, nullptr, data<T>(x), mutable_data<T>(out), log};
+    over(e.A * ((e.B + kSoftmaxColumns - 1) / kSoftmaxColumns), units_of(4 * e.R * std::min(e.B, kSoftmaxColumns)),
+         [&](int64_t begin, int64_t end) { kernels_for<T>().softmax(a, begin, end); });
+  });
+  return out;
+}
+
+at::Tensor softmax_backward(const at::Tensor& grad, const at::Tensor& output, int64_t dim, bool log) {
+  const char* op = log ? "log_softmax_backward" : "softmax_backward";
+  const at::Tensor y = checked(output, op, "out"), g = checked_sizes(grad, op, "g", y.sizes(), y);
+  const at::Tensor dx = make(y.sizes(), y.scalar_type(), op);
+  const int64_t d = wrapped(dim, y.dim(), op);
+  const Extents e = extents(y.sizes(), d, d + 1);
+  if (y.numel() == 0) return dx;
+  by_dtype(y, [&](auto zero) {
+    using T = decltype(zero);
+    const Softmax<T> a = {e.A, e.R, e.B, data<T>(g), data<T>(y), mutable_data<T>(dx), log};
+    over(e.A * ((e.B + kSoftmaxColumns - 1) / kSoftmaxColumns), units_of(2 * e.R * std::min(e.B, kSoftmaxColumns)),
+         [&](int64_t begin, int64_t end) { kernels_for<T>().softmax_backward(a, begin, end); });
+  });
+  return dx;
+}
+
+at::Tensor mse_loss(const at::Tensor& input, const at::Tensor& target, bool mean) {
+  const char* op = "mse_loss";
+  const at::Tensor x = dense(input, op, "input"), y = laid_out(target, op, "target", x), out = make({}, x.scalar_type(), op);
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = x.numel(), parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
+    Partials<T> partials(parts);
+    over(parts, units_of(kSumRun), [&](int64_t begin, int64_t end) {
+      kernels_for<T>().squared_error(data<T>(x), data<T>(y), n, partials.data(), begin, end);
+    });
+    sum_into<T>(partials.data(), 1, parts, 1, mean ? static_cast<T>(n) : T(1), mutable_data<T>(out));
+  });
+  return out;
+}
+
+std::tuple<at::Tensor, at::Tensor> mse_loss_backward(const at::Tensor& g, const at::Tensor& input,
+                                                     const at::Tensor& target, bool mean, bool need_input,
+                                                     bool need_target) {
+  const char* op = "mse_loss_backward";
+  const at::Tensor x = dense(input, op, "input"), y = laid_out(target, op, "target", x);
+  const at::Tensor dx = need_input ? make_like(x) : at::Tensor(), dy = need_target ? make_like(x) : at::Tensor();
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = x.numel();
+    const T scale = number<T>(g, op, "g", x) * static_cast<T>(mean ? 2.0 / static_cast<double>(n) : 2.0);
+    over(n, kGrain, [&](int64_t begin, int64_t end) {
+      kernels_for<T>().mse_backward(data<T>(x) + begin, data<T>(y) + begin, scale,
+                                    need_input ? mutable_data<T>(dx) + begin : nullptr,
+                                    need_target ? mutable_data<T>(dy) + begin : nullptr, end - begin);
+    });
+  });
+  return {dx, dy};
+}
+
+namespace {
+
+// What forward and backward have in common, checked: [N, C] logits, [N] targets that a kernel may index with.
+template <class T>
+struct Classes {
+  at::Tensor x, t, w;
+  CrossEntropy<T> a;
+};
+
+at::Tensor checked_targets(const at::Tensor& target, const at::Tensor& x, int64_t ignore_index) {
+  const char* op = "cross_entropy";
+  if (!target.defined() || target.scalar_type() != at::kLong || target.device().type() != at::kCPU ||
+      target.layout() != at::kStrided)
+    throw DTypeError(std::string(op) + ": target must be a dense int64 CPU tensor of class indices");
+  if (target.dim() != 1 || target.size(0) != x.size(0))
+    throw ShapeError(std::string(op) + ": target.shape must be " + text(x.sizes().slice(0, 1)) + ", is " +
+                     text(target.sizes()));
+  const at::NoGradGuard unrecorded;
+  const at::Tensor t = target.contiguous();
+  const int64_t C = x.size(1), N = t.numel(), *index = static_cast<const int64_t*>(t.const_data_ptr());
+  if (N > 0 && t.storage().nbytes() < static_cast<size_t>(t.storage_offset() + N) * sizeof(int64_t))
+    throw ShapeError(std::string(op) + ": target's storage is smaller than its shape " + text(t.sizes()));
+  for (int64_t n = 0; n < N; ++n)
+    if ((index[n] < 0 || index[n] >= C) && index[n] != ignore_index)
+      throw ShapeError(std::string(op) + ": targets must be class indices in [0, " + std::to_string(C) + "); got " +
+                       std::to_string(index[n]) + " at row " + std::to_string(n));
+  return t;
+}
+
+template <class T>
+Classes<T> classes(const at::Tensor& x, const at::Tensor& target, const std::optional<at::Tensor>& weight,
+                   int64_t ignore_index, double label_smoothing) {
+  Classes<T> c = {x, checked_targets(target, x, ignore_index), {}, {}};
+  if (weight) c.w = checked_sizes(*weight, "cross_entropy", "weight", {x.size(1)}, x);
+  c.a.C = x.size(1);
+  c.a.x = data<T>(x);
+  c.a.target = static_cast<const int64_t*>(c.t.const_data_ptr());
+  c.a.weight = data<T>(c.w);
+  c.a.ignore_index = ignore_index;
+  c.a.smoothing = static_cast<T>(label_smoothing);
+  return c;
+}
+
+}  // namespace
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& input, const at::Tensor& target,
+                                                             const std::optional<at::Tensor>& weight,
+                                                             int64_t ignore_index, Reduction reduction,
+                                                             double label_smoothing) {
+  const char* op = "cross_entropy";
+  const at::Tensor x = checked(input, op, "input", 2);
+  const int64_t N = x.size(0);
+  const at::Tensor stats = make({N, 2}, x.scalar_type(), op), total = make({}, x.scalar_type(), op);
+  at::Tensor loss = reduction == Reduction::none ? make({N}, x.scalar_type(), op) : make({}, x.scalar_type(), op);
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    Classes<T> c = classes<T>(x, target, weight, ignore_index, label_smoothing);
+    Partials<T> rows(2 * N);
+    c.a.stats = mutable_data<T>(stats);
+    c.a.losses = reduction == Reduction::none ? mutable_data<T>(loss) : rows.data();
+    c.a.weights = rows.data() + N;
+    over(N, units_of(4 * c.a.C),
+         [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy(c.a, begin, end); });
+    sum_into<T>(c.a.weights, 1, N, 1, T(1), mutable_data<T>(total));
+    if (reduction == Reduction::none) return;
+    const T divisor = reduction == Reduction::mean ? *data<T>(total) : T(1);
+    sum_into<T>(c.a.losses, 1, N, 1, divisor, mutable_data<T>(loss));
+  });
+  return {loss, stats, total};
+}
+
+at::Tensor cross_entropy_backward(const at::Tensor& grad, const at::Tensor& input, const at::Tensor& target,
+                                  const std::optional<at::Tensor>& weight, const at::Tensor& stats_,
+                                  const at::Tensor& total, int64_t ignore_index, Reduction reduction,
+                                  double label_smoothing) {
+  const char* op = "cross_entropy_backward";
+  const at::Tensor x = checked(input, op, "input", 2), dx = make(x.sizes(), x.scalar_type(), op);
+  const int64_t N = x.size(0);
+  const at::Tensor g = reduction == Reduction::none ? checked_sizes(grad, op, "g", {N}, x)
+                                                    : checked_sizes(grad, op, "g", {}, x);
+  const at::Tensor stats = checked_sizes(stats_, op, "stats", {N, 2}, x);
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    Classes<T> c = classes<T>(x, target, weight, ignore_index, label_smoothing);
+    c.a.stats = const_cast<T*>(data<T>(stats));  // read only
+    c.a.g = data<T>(g);
+    c.a.g_stride = reduction == Reduction::none ? 1 : 0;
+    c.a.divisor = reduction == Reduction::mean ? number<T>(total, op, "total", x) : T(1);
+    c.a.weight_sum = static_cast<T>(c.a.C);
+    if (c.a.weight) sum_into<T>(c.a.weight, 1, c.a.C, 1, T(1), &c.a.weight_sum);
+    c.a.dx = mutable_data<T>(dx);
+    over(N, units_of(2 * c.a.C),
+         [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy_backward(c.a, begin, end); });
+  });
+  return dx;
+}
+
+}  // namespace tapegrad
