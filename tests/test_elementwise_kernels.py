@@ -1,5 +1,5 @@
-"""The elementwise kernels against plain torch and float64: values, kinks, strides, threads. Runs under every instruction
-set (test_build.py starts it again with TAPEGRAD_ISA)."""
+"""The elementwise kernels against plain torch and float64: values, kinks, strides, threads. Runs under every
+instruction set (test_build.py starts it again with TAPEGRAD_ISA)."""
 
 import math
 
@@ -52,7 +52,7 @@ def ours(name: str, saved: str, x: torch.Tensor, g: torch.Tensor, *parameters) -
 
 
 def assert_close(actual: torch.Tensor, expected: torch.Tensor, ulps: float, scale: torch.Tensor | float = 0.0) -> None:
-    """Within `ulps` of the value, or of `scale` where terms of that size cancel; infinities and NaN in the same places."""
+    """Within `ulps` of the value, or of `scale` where terms of that size cancel; NaN and infinities in their places."""
     assert actual.shape == expected.shape
     bound = torch.maximum(expected.abs(), torch.as_tensor(scale, dtype=torch.float64)) * (2 * ulps * EPS[actual.dtype])
     expected_here = expected.to(actual.dtype)

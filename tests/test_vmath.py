@@ -1,5 +1,5 @@
-"""The kernels' exp, log, tanh, sigmoid and normal distribution function, at most 3 ulp from the true value over the whole
-range. Runs under every instruction set."""
+"""The kernels' exp, log, tanh, sigmoid and normal distribution function, at most 3 ulp from the true value over the
+whole range. Runs under every instruction set."""
 
 import mpmath
 import numpy as np

@@ -65,9 +65,7 @@ void bind_reductions(py::module_& m) {
   for (const bool log : {false, true}) {
     m.def(
         log ? "log_softmax" : "softmax",
-        [log](const at::Tensor& x, int64_t dim) {
-          return unlocked(count(x), [&] { return softmax(x, dim, log); });
-        },
+        [log](const at::Tensor& x, int64_t dim) { return unlocked(count(x), [&] { return softmax(x, dim, log); }); },
         py::arg("input"), py::arg("dim"));
     m.def(
         log ? "log_softmax_backward" : "softmax_backward",
@@ -89,8 +87,8 @@ void bind_losses(py::module_& m) {
       "mse_loss_backward",
       [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& target, bool mean, bool need_input,
          bool need_target) {
-        const auto [dx, dy] = unlocked(
-            count(input), [&] { return mse_loss_backward(g, input, target, mean, need_input, need_target); });
+        const auto [dx, dy] =
+            unlocked(count(input), [&] { return mse_loss_backward(g, input, target, mean, need_input, need_target); });
         return py::make_tuple(need_input ? py::cast(dx) : py::none(), need_target ? py::cast(dy) : py::none());
       },
       py::arg("g"), py::arg("input"), py::arg("target"), py::arg("mean"), py::arg("need_input"),

@@ -77,8 +77,8 @@ void adam(const Adam<T>& h, T* p, const T* g, T* m, T* v, T* v_max, int64_t n) {
   });
 }
 
-#define TG_INSTANTIATE(T)                                            \
-  template void sgd(const Sgd<T>&, T*, const T*, T*, int64_t);       \
+#define TG_INSTANTIATE(T)                                      \
+  template void sgd(const Sgd<T>&, T*, const T*, T*, int64_t); \
   template void adam(const Adam<T>&, T*, const T*, T*, T*, T*, int64_t);
 TG_INSTANTIATE(float)
 TG_INSTANTIATE(double)

@@ -192,10 +192,10 @@ void cross_entropy_backward(const CrossEntropy<T>& a, int64_t begin, int64_t end
   }
 }
 
-#define TG_INSTANTIATE(T)                                                        \
-  template void softmax(const Softmax<T>&, int64_t, int64_t);                    \
-  template void softmax_backward(const Softmax<T>&, int64_t, int64_t);           \
-  template void cross_entropy(const CrossEntropy<T>&, int64_t, int64_t);         \
+#define TG_INSTANTIATE(T)                                                \
+  template void softmax(const Softmax<T>&, int64_t, int64_t);            \
+  template void softmax_backward(const Softmax<T>&, int64_t, int64_t);   \
+  template void cross_entropy(const CrossEntropy<T>&, int64_t, int64_t); \
   template void cross_entropy_backward(const CrossEntropy<T>&, int64_t, int64_t);
 TG_INSTANTIATE(float)
 TG_INSTANTIATE(double)

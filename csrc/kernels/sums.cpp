@@ -82,9 +82,9 @@ void mse_backward(const T* x, const T* y, T scale, T* dx, T* dy, int64_t n) {
   if (dy) map(n, dy, [=](V x, V y) __attribute__((always_inline)) { return s * (y - x); }, x, y);
 }
 
-#define TG_INSTANTIATE(T)                                                            \
-  template void sum_segments(const Sum<T>&, int64_t, int64_t);                       \
-  template void squared_error(const T*, const T*, int64_t, T*, int64_t, int64_t);    \
+#define TG_INSTANTIATE(T)                                                         \
+  template void sum_segments(const Sum<T>&, int64_t, int64_t);                    \
+  template void squared_error(const T*, const T*, int64_t, T*, int64_t, int64_t); \
   template void mse_backward(const T*, const T*, T, T*, T*, int64_t);
 TG_INSTANTIATE(float)
 TG_INSTANTIATE(double)

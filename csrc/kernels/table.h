@@ -26,19 +26,19 @@
   X(random_normal, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))  \
   TG_ELEMENTWISE_KERNELS(X)
 
-#define TG_ELEMENTWISE_KERNELS(X)                                                                                   \
-  X(activation, (Activation f, const T* x, T* out, int64_t n, T a, T b))                                            \
-  X(activation_backward, (Activation f, const T* g, const T* saved, T* dx, int64_t n, T a, T b))                    \
+#define TG_ELEMENTWISE_KERNELS(X)                                                                                    \
+  X(activation, (Activation f, const T* x, T* out, int64_t n, T a, T b))                                             \
+  X(activation_backward, (Activation f, const T* g, const T* saved, T* dx, int64_t n, T a, T b))                     \
   X(dropout, (const T* x, T* out, int64_t n, uint32_t limit, T scale, uint64_t seed, uint64_t offset, int64_t begin, \
-              int64_t end))                                                                                         \
-  X(sum_segments, (const Sum<T>& a, int64_t begin, int64_t end))                                                    \
-  X(squared_error, (const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end))                         \
-  X(mse_backward, (const T* x, const T* y, T scale, T* dx, T* dy, int64_t n))                                       \
-  X(softmax, (const Softmax<T>& a, int64_t begin, int64_t end))                                                     \
-  X(softmax_backward, (const Softmax<T>& a, int64_t begin, int64_t end))                                            \
-  X(cross_entropy, (const CrossEntropy<T>& a, int64_t begin, int64_t end))                                          \
-  X(cross_entropy_backward, (const CrossEntropy<T>& a, int64_t begin, int64_t end))                                 \
-  X(sgd, (const Sgd<T>& h, T* p, const T* g, T* b, int64_t n))                                                      \
+              int64_t end))                                                                                          \
+  X(sum_segments, (const Sum<T>& a, int64_t begin, int64_t end))                                                     \
+  X(squared_error, (const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end))                          \
+  X(mse_backward, (const T* x, const T* y, T scale, T* dx, T* dy, int64_t n))                                        \
+  X(softmax, (const Softmax<T>& a, int64_t begin, int64_t end))                                                      \
+  X(softmax_backward, (const Softmax<T>& a, int64_t begin, int64_t end))                                             \
+  X(cross_entropy, (const CrossEntropy<T>& a, int64_t begin, int64_t end))                                           \
+  X(cross_entropy_backward, (const CrossEntropy<T>& a, int64_t begin, int64_t end))                                  \
+  X(sgd, (const Sgd<T>& h, T* p, const T* g, T* b, int64_t n))                                                       \
   X(adam, (const Adam<T>& h, T* p, const T* g, T* m, T* v, T* v_max, int64_t n))
 
 #define TG_PLAIN_KERNELS(X)                                                                                           \

@@ -1,5 +1,5 @@
-// Elementary functions on Vec<T>, right to 3 ulp over the whole range, for NaN, infinities and denormals included
-// (tests/test_vmath.py). Polynomials are Chebyshev interpolants, computed in 60 digits; float64's logarithm is fdlibm's.
+// Elementary functions on Vec<T>, right to 3 ulp over the whole range, NaN, infinities and denormals included
+// (tests/test_vmath.py). Polynomials are Chebyshev interpolants, computed in 60 digits.
 #pragma once
 #include "kernels/vops.h"
 
@@ -10,25 +10,26 @@ struct Constants;
 template <>
 struct Constants<float> {
   static constexpr float kLog2e = 1.44269504f, kLn2Hi = 0.693359375f, kLn2Lo = -2.12194440e-4f;  // n * kLn2Hi is exact
-  static constexpr float kExpMin = -104.0f, kExpMax = 89.0f;      // e^x is 0 and infinity from there on
-  static constexpr float kExpm1Min = -40.0f;                      // e^x - 1 is -1
-  static constexpr float kExp[] = {0x1p-1f,          0.1666666668f,  0.0416664642f,
-                                   0.008333310845f,  0.001393373072f, 0.0001989108046f};  // (e^r - 1 - r) / r^2
+  static constexpr float kLogHi = 6.9313812256e-01f, kLogLo = 9.0580006145e-06f;  // both positive: see log
+  static constexpr float kExpMin = -104.0f, kExpMax = 89.0f;                      // e^x is 0 and infinity from there on
+  static constexpr float kExpm1Min = -40.0f;                                      // e^x - 1 is -1
+  static constexpr float kExp[] = {0x1p-1f, 0.1666657667f, 0.04166655421f, 0.008363232884f,
+                                   0.001392625083f};  // (e^r - 1 - r) / r^2
   static constexpr float kTiny = 0x1p-126f, kScale = 0x1p25f, kScaleLog = -25.0f;
   static constexpr uint32_t kRootHalf = 0x3F3504F3;
   // (ln(1 + f) - f + f^2 / 2) / f^3
-  static constexpr float kLog[] = {0.3333333118f,  -0.2499999696f, 0.2000071575f,  -0.1666780232f, 0.1424905765f,
-                                   -0.1242568733f, 0.1168541992f,  -0.1147973385f, 0.06971611471f};
-  static constexpr float kPhiPole = 3.0f;
-  static constexpr float kPhi[] = {0.7290836907f,   -0.5093319895f,   0.2300176777f,    -0.04726274528f,
-                                   -0.01046229376f, 0.006969813131f,  0.001024135711f,  -0.001034222059f,
-                                   -0.0002445826664f, 0.0001331259088f, 5.53559663e-5f};
+  static constexpr float kLog[] = {0.3333333265f, -0.2499998969f, 0.2000021905f,  -0.1666812179f, 0.1427568268f,
+                                   -0.124405409f, 0.1122035174f,  -0.1089532361f, 0.09550870471f, -0.0448564323f};
+  static constexpr float kPhiPole = 4.0f;
+  static constexpr float kPhi[] = {0.7552851385f,    -0.6078966061f,   0.3871366798f,    -0.1865230059f,
+                                   0.06040646975f,   -0.007527212912f, -0.003523574056f, 0.001569313645f,
+                                   0.0001948018511f, -0.000122983157f};
   static constexpr uint32_t kUpperHalf = 0xFFFFF000;
 };
 template <>
 struct Constants<double> {
   static constexpr double kLog2e = 1.4426950408889634, kLn2Hi = 6.93147180369123816490e-01,
-                          kLn2Lo = 1.90821492927058770002e-10;
+                          kLn2Lo = 1.90821492927058770002e-10, kLogHi = kLn2Hi, kLogLo = kLn2Lo;
   static constexpr double kExpMin = -746.0, kExpMax = 710.0;
   static constexpr double kExpm1Min = -80.0;
   static constexpr double kExp[] = {0x1p-1,
@@ -44,18 +45,18 @@ struct Constants<double> {
                                     2.09147553258932022e-9};
   static constexpr double kTiny = 0x1p-1022, kScale = 0x1p54, kScaleLog = -54.0;
   static constexpr uint64_t kRootHalf = 0x3FE6A09E667F3BCD;
-  static constexpr double kLog[] = {6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
-                                    2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
-                                    1.479819860511658591e-01};
+  static constexpr double
+      kLog[] = {0.6666666666666666418, 0.4000000000000794104, 0.285714285672759346,
+                0.2222222304835158806, 0.1818173762630293717, 0.1538886780561371663,
+                0.1320970824205946325, 0.1360903026285849872};  // (ln((1 + s) / (1 - s)) / s - 2) / s^2, in s^2
   static constexpr double kPhiPole = 4.0;
-  static constexpr double kPhi[] = {0.7552851304157514799,    -0.6078966419718917589,   0.3871374007422188786,
-                                    -0.1865218579596941633,   0.06039657489069946413,   -0.007540188965593059021,
-                                    -0.003479692362242533344, 0.001630818441890359596,  0.0001333442540190491162,
-                                    -0.0002310948183193762113, -1.907866531661357434e-6, 0.00003514418115776097273,
-                                    7.150055959216098661e-7,  -5.918892731763236447e-6, -6.251321040478680193e-7,
-                                    1.019804851813517266e-6,  2.636824857640762506e-7,  -1.542632053677107395e-7,
-                                    -7.63808205349045035e-8,  1.457859334703645972e-8,  1.39240239935017101e-8,
-                                    7.269545479026689456e-11, -9.653425420228504669e-10};
+  static constexpr double kPhi[] = {
+      0.7552851304157514799,    -0.6078966419718917589,    0.3871374007422188786,    -0.1865218579596941633,
+      0.06039657489069946413,   -0.007540188965593059021,  -0.003479692362242533344, 0.001630818441890359596,
+      0.0001333442540190491162, -0.0002310948183193762113, -1.907866531661357434e-6, 0.00003514418115776097273,
+      7.150055959216098661e-7,  -5.918892731763236447e-6,  -6.251321040478680193e-7, 1.019804851813517266e-6,
+      2.636824857640762506e-7,  -1.542632053677107395e-7,  -7.63808205349045035e-8,  1.457859334703645972e-8,
+      1.39240239935017101e-8,   7.269545479026689456e-11,  -9.653425420228504669e-10};
   static constexpr uint64_t kUpperHalf = 0xFFFFFFFFF8000000;
 };
 
@@ -102,14 +103,37 @@ TG_INLINE Vec<T> expm1_negative(Vec<T> x) {
   return fma(power, e.expm1_r, power - V::set1(1));
 }
 
-// ln(1 + f) - f + f^2 / 2, f from sqrt(1/2) - 1 to sqrt(2) - 1: in float32 a polynomial, in float64 fdlibm's e_log.c
+// ln(1 + f) - f + f^2 / 2, f from sqrt(1/2) - 1 to 1/2: in float32 a polynomial, in float64 as
+// fdlibm's e_log.c, through s = f / (2 + f)
 TG_INLINE Vec<float> log_rest(Vec<float> f, Vec<float>) { return f * f * f * polynomial(f, Constants<float>::kLog); }
 TG_INLINE Vec<double> log_rest(Vec<double> f, Vec<double> half_square) {
   const Vec<double> s = f / (Vec<double>::set1(2) + f), z = s * s;
   return s * fma(z, polynomial(z, Constants<double>::kLog), half_square);
 }
 
-// ln x = k ln 2 + ln(1 + f), x = 2^k (1 + f)
+// k ln 2 + ln(1 + f). Both parts of ln 2 are positive, so that an infinite k stays one.
+template <class T>
+TG_INLINE Vec<T> log_sum(Vec<T> k, Vec<T> f) {
+  using V = Vec<T>;
+  const V half_square = V::set1(T(0.5)) * f * f;
+  const V rest = fma(k, V::set1(Constants<T>::kLogLo), log_rest(f, half_square));
+  return fma(k, V::set1(Constants<T>::kLogHi), f - (half_square - rest));
+}
+
+// ln x, x = 2^k (1 + f)
+#if defined(__AVX512F__)
+// The mantissa from 3/4 to 3/2, NaN for x < 0; the exponent of 0 is -infinity.
+TG_INLINE Vec<float> log(Vec<float> x) {
+  const Vec<float> m = {_mm512_maskz_getmant_ps(0xFFFF, x.v, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_nan)};
+  const Vec<float> k = {_mm512_maskz_getexp_ps(0xFFFF, x.v)}, own = {_mm512_maskz_getexp_ps(0xFFFF, m.v)};
+  return log_sum(k - own, m - Vec<float>::set1(1));
+}
+TG_INLINE Vec<double> log(Vec<double> x) {
+  const Vec<double> m = {_mm512_maskz_getmant_pd(0xFF, x.v, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_nan)};
+  const Vec<double> k = {_mm512_maskz_getexp_pd(0xFF, x.v)}, own = {_mm512_maskz_getexp_pd(0xFF, m.v)};
+  return log_sum(k - own, m - Vec<double>::set1(1));
+}
+#else
 template <class T>
 TG_INLINE Vec<T> log(Vec<T> x) {
   using V = Vec<T>;
@@ -124,13 +148,11 @@ TG_INLINE Vec<T> log(Vec<T> x) {
   const V base = V::set1(T(typename F::Word(1) << F::kMantissa)), bias = V::set1(T(F::kOne >> F::kMantissa));
   const V biased = from_bits<T>((shifted >> F::kMantissa) | bits(base)) - base;
   const V k = biased - bias + select(tiny, V::set1(C::kScaleLog), zero);
-  const V f = from_bits<T>((shifted & kMantissaBits) + C::kRootHalf) - V::set1(1);
-  const V half_square = V::set1(T(0.5)) * f * f;
-  const V rest = fma(k, V::set1(C::kLn2Lo), log_rest(f, half_square));
-  const V result = fma(k, V::set1(C::kLn2Hi), f - (half_square - rest));
+  const V result = log_sum(k, from_bits<T>((shifted & kMantissaBits) + C::kRootHalf) - V::set1(1));
   const V outside = select(x == zero, zero - infinity, V::set1(T(__builtin_nan(""))));
   return select(zero < x, select(x < infinity, result, x), outside);
 }
+#endif
 
 // ln(1 + e) for e from 0 to 1: what 1 + e rounds away is put back to first order.
 template <class T>
@@ -161,17 +183,27 @@ struct Normal {
   Vec<T> phi, bell;
 };
 
-// Phi(-t) = e^(-t^2 / 2) f(q) / (t + k), q = (t - k) / (t + k), t = |x|. The square is split, so that the tail keeps its
-// relative accuracy: t^2 = h^2 + (t - h)(t + h), h the upper half of t's bits.
+// e^(-t^2 / 2) with what the rounding of t^2 leaves out, so that the tail keeps its relative accuracy.
+template <class T>
+TG_INLINE Vec<T> bell_curve(Vec<T> t) {
+  using V = Vec<T>;
+#if defined(__AVX2__)
+  const V half = V::set1(T(-0.5)) * t, square = half * t;
+  return exp(square, fma(half, t, V{-square.v}));
+#else
+  // Without a fused product: t^2 = h^2 + (t - h)(t + h), h the upper half of t's bits, whose square is exact.
+  const V h = from_bits<T>(bits(t) & Constants<T>::kUpperHalf), minus_half = V::set1(T(-0.5));
+  return exp(minus_half * h * h, minus_half * (t - h) * (t + h));
+#endif
+}
+
+// Phi(-t) = e^(-t^2 / 2) f(q) / (t + k), q = (t - k) / (t + k), t = |x|
 template <class T>
 TG_INLINE Normal<T> normal(Vec<T> x) {
   using V = Vec<T>;
-  using C = Constants<T>;
-  const V t = at_most(abs(x), V::set1(T(64))), k = V::set1(C::kPhiPole), half = V::set1(T(-0.5));
-  const V h = from_bits<T>(bits(t) & C::kUpperHalf);
-  const V bell = exp(half * h * h, half * (t - h) * (t + h));
-  const V inverse = V::set1(1) / (t + k);
-  const V tail = bell * (polynomial((t - k) * inverse, C::kPhi) * inverse);
+  const V t = at_most(abs(x), V::set1(T(64))), k = V::set1(Constants<T>::kPhiPole);
+  const V bell = bell_curve(t), inverse = V::set1(1) / (t + k);
+  const V tail = bell * (polynomial((t - k) * inverse, Constants<T>::kPhi) * inverse);
   return {select(x < V::set1(0), tail, V::set1(1) - tail), bell};
 }
 

@@ -59,8 +59,7 @@ struct Extents {
 // [A, R, B] of sizes with dimensions [first, last) reduced
 Extents extents(at::IntArrayRef sizes, int64_t first, int64_t last) {
   Extents e;
-  for (int64_t i = 0; i < static_cast<int64_t>(sizes.size()); ++i)
-    (i < first ? e.A : i < last ? e.R : e.B) *= sizes[i];
+  for (int64_t i = 0; i < static_cast<int64_t>(sizes.size()); ++i) (i < first ? e.A : i < last ? e.R : e.B) *= sizes[i];
   return e;
 }
 
@@ -143,7 +142,8 @@ at::Tensor softmax_backward(const at::Tensor& grad, const at::Tensor& output, in
 
 at::Tensor mse_loss(const at::Tensor& input, const at::Tensor& target, bool mean) {
   const char* op = "mse_loss";
-  const at::Tensor x = dense(input, op, "input"), y = laid_out(target, op, "target", x), out = make({}, x.scalar_type(), op);
+  const at::Tensor x = dense(input, op, "input"), y = laid_out(target, op, "target", x),
+                   out = make({}, x.scalar_type(), op);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = x.numel(), parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
@@ -236,8 +236,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& i
     c.a.stats = mutable_data<T>(stats);
     c.a.losses = reduction == Reduction::none ? mutable_data<T>(loss) : rows.data();
     c.a.weights = rows.data() + N;
-    over(N, units_of(4 * c.a.C),
-         [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy(c.a, begin, end); });
+    over(N, units_of(4 * c.a.C), [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy(c.a, begin, end); });
     sum_into<T>(c.a.weights, 1, N, 1, T(1), mutable_data<T>(total));
     if (reduction == Reduction::none) return;
     const T divisor = reduction == Reduction::mean ? *data<T>(total) : T(1);
@@ -253,8 +252,8 @@ at::Tensor cross_entropy_backward(const at::Tensor& grad, const at::Tensor& inpu
   const char* op = "cross_entropy_backward";
   const at::Tensor x = checked(input, op, "input", 2), dx = make(x.sizes(), x.scalar_type(), op);
   const int64_t N = x.size(0);
-  const at::Tensor g = reduction == Reduction::none ? checked_sizes(grad, op, "g", {N}, x)
-                                                    : checked_sizes(grad, op, "g", {}, x);
+  const at::Tensor g =
+      reduction == Reduction::none ? checked_sizes(grad, op, "g", {N}, x) : checked_sizes(grad, op, "g", {}, x);
   const at::Tensor stats = checked_sizes(stats_, op, "stats", {N, 2}, x);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);

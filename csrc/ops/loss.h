@@ -23,9 +23,9 @@ std::tuple<at::Tensor, at::Tensor> mse_loss_backward(const at::Tensor& g, const 
 
 enum class Reduction { none, mean, sum };
 
-// Cross-entropy of logits input [N, C] and class indices target [N] (int64): (loss, stats, total). loss is [N] or 0-dim;
-// stats [N, 2] and total (0-dim, the weights of the targets) are what backward needs. ShapeError for a target outside
-// [0, C) that is not ignore_index.
+// Cross-entropy of logits input [N, C] and class indices target [N] (int64): (loss, stats, total). loss is [N] or
+// 0-dim; stats [N, 2] and total (0-dim, the weights of the targets) are what backward needs. ShapeError for a target
+// outside [0, C) that is not ignore_index.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& input, const at::Tensor& target,
                                                              const std::optional<at::Tensor>& weight,
                                                              int64_t ignore_index, Reduction reduction,

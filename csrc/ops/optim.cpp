@@ -173,8 +173,7 @@ void adam_(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
   check_length("adam_", "exp_avg_sqs", exp_avg_sqs, params.size());
   check_length("adam_", "max_exp_avg_sqs", max_exp_avg_sqs, o.amsgrad ? params.size() : 0);
   check_length("adam_", "steps", steps, params.size());
-  const States states = {
-      {"exp_avgs", &exp_avgs}, {"exp_avg_sqs", &exp_avg_sqs}, {"max_exp_avg_sqs", &max_exp_avg_sqs}};
+  const States states = {{"exp_avgs", &exp_avgs}, {"exp_avg_sqs", &exp_avg_sqs}, {"max_exp_avg_sqs", &max_exp_avg_sqs}};
   by_dtypes(checked_lists("adam_", params, grads, states, steps), [&](auto zero, const std::vector<Parameter>& all) {
     using T = decltype(zero);
     const auto hyper = [&](const Parameter&, double before) {

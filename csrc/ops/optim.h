@@ -1,6 +1,6 @@
 // Optimizer updates, one call for a list of parameters, in place: torch's formulas (torch.optim's single-tensor path).
-// Everything is checked before the first write. A parameter and its state may have any strides that do not overlap; where
-// they differ from one another the update works on contiguous copies and writes those back.
+// Everything is checked before the first write. A parameter and its state may have any strides that do not overlap;
+// where they differ from one another the update works on contiguous copies and writes those back.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -14,8 +14,8 @@ struct SgdOptions {
   double lr, momentum, dampening, weight_decay;
   bool nesterov, maximize;
 };
-// buffers and steps have one entry per parameter where momentum != 0, else none. A step is a 0-dim float32 that counts up;
-// where it is 0, dampening does not apply.
+// buffers and steps have one entry per parameter where momentum != 0, else none. A step is a 0-dim float32 that counts
+// up; where it is 0, dampening does not apply.
 void sgd_(const Tensors& params, const Tensors& grads, const Tensors& buffers, const Tensors& steps,
           const SgdOptions& options);
 
