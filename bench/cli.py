@@ -13,6 +13,8 @@ from pathlib import Path
 # Each suite is a module of this package with a function run(options).
 SUITES = {
     "train": "three networks trained beside PyTorch: disk, handwritten digits, denoising autoencoder",
+    "kernels": "every kernel, whole eager steps and their peak memory beside PyTorch",
+    "ops_page": "the table of all ops, written from the registry",
 }
 PIP_NAMES = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="suites: " + "; ".join(f"{name}: {text}" for name, text in SUITES.items()),
     )
     parser.add_argument("suite", nargs="?", default="train", choices=[*SUITES, "all"], help="default: train")
-    parser.add_argument("--quick", action="store_true", help="fewer steps: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer steps and sizes: under two minutes a suite")
     default_out = Path(__file__).resolve().parent / "out"
     parser.add_argument("--out", type=Path, default=default_out, metavar="DIR", help="results (default: bench/out)")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="for both sides (default: torch's)")

@@ -1,0 +1,206 @@
+"""What suite `kernels` measures: the same call on both sides, its inputs, and the work it cannot avoid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import tapegrad as tg
+
+Tensors = tuple[torch.Tensor, ...]
+FLOPS, BYTES = "GFLOP/s", "GB/s"
+F32 = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op at one shape, float32. `work` is FLOP or bytes (by `unit`) of the forward and of forward + backward."""
+
+    op: str
+    shape: str
+    ours: Callable[..., Any]
+    theirs: Callable[..., Any]
+    make: Callable[[], Tensors]
+    work: tuple[float, float] = (0, 0)
+    unit: str = ""
+    constants: int = 0  # inputs without a gradient, at the end
+    elements: int = 0  # of the largest array
+    images: bool = False  # PyTorch may prefer channels_last
+
+    @property
+    def name(self) -> str:
+        return f"{self.op} {self.shape}"
+
+
+def all_cases(quick: bool) -> Iterator[Case]:
+    """Every case; `quick` leaves out the largest arrays and half of the sizes."""
+    yield from products()
+    yield from linears(quick)
+    yield from convolutions()
+    yield from upsamplings()
+    yield from elementwise((1000, 30_000, 1_000_000) if quick else (100, 1000, 10_000, 30_000, 10**5, 10**6, 10**7))
+    yield from losses(quick)
+    yield from views()
+
+
+def randn(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+def products() -> Iterator[Case]:
+    for m, k, n in ((25,) * 3, (64,) * 3, (128,) * 3, (256,) * 3, (128, 784, 128), (1024,) * 3):
+        yield Case(
+            "matmul",
+            f"{m}x{k}x{n}",
+            tg.matmul,
+            torch.matmul,
+            lambda m=m, k=k, n=n: (randn(m, k), randn(k, n)),
+            work=(2 * m * k * n, 6 * m * k * n),
+            unit=FLOPS,
+            elements=max(m * k, k * n, m * n),
+        )
+
+
+def linears(quick: bool) -> Iterator[Case]:
+    for batch in (25, 128):
+        for k, n in ((25, 25), (64, 64), (784, 128), (1024, 1024)):
+            if quick and batch == 25 and k > 64:
+                continue
+            yield Case(
+                "linear",
+                f"{k}->{n} batch {batch}",
+                tg.linear,
+                F.linear,
+                lambda b=batch, k=k, n=n: (randn(b, k), randn(n, k), randn(n)),
+                work=(2 * batch * k * n, 6 * batch * k * n),
+                unit=FLOPS,
+                elements=max(batch * k, k * n, batch * n),
+            )
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------
+
+# name: N, C, H (= W), OC, K, stride, padding
+CONVOLUTIONS = {
+    "reports": (100, 3, 10, 3, 3, 1, 0),
+    "autoencoder 1": (100, 3, 32, 32, 3, 2, 1),
+    "autoencoder 2": (100, 32, 16, 32, 3, 2, 1),
+    "autoencoder 3": (100, 32, 16, 32, 3, 1, 1),
+    "autoencoder 4": (100, 32, 32, 3, 3, 1, 1),
+    "LeNet-5 1": (64, 1, 28, 6, 5, 1, 2),
+    "LeNet-5 2": (64, 6, 14, 16, 5, 1, 0),
+}
+
+
+def convolutions() -> Iterator[Case]:
+    for name, (n, c, h, oc, k, stride, padding) in CONVOLUTIONS.items():
+        out = (h + 2 * padding - k) // stride + 1
+        flops = 2 * n * oc * out * out * c * k * k
+        yield Case(
+            "conv2d",
+            f"({n},{c},{h},{h}) {c}->{oc} {k}x{k}/{stride}, {name}",
+            lambda x, w, b, s=stride, p=padding: tg.conv2d(x, w, b, s, p),
+            lambda x, w, b, s=stride, p=padding: F.conv2d(x, w, b, s, p),
+            lambda n=n, c=c, h=h, oc=oc, k=k: (randn(n, c, h, h), randn(oc, c, k, k), randn(oc)),
+            work=(flops, 3 * flops),
+            unit=FLOPS,
+            elements=max(n * c * h * h, n * oc * out * out),
+            images=True,
+        )
+
+
+def upsamplings() -> Iterator[Case]:
+    for n, c, h in ((100, 3, 10), (100, 32, 16)):
+        size = n * c * h * h
+        yield Case(
+            "upsample x2",
+            f"({n},{c},{h},{h})",
+            lambda x: tg.upsample_nearest2d(x, scale_factor=2),
+            lambda x: F.interpolate(x, scale_factor=2, mode="nearest"),
+            lambda n=n, c=c, h=h: (randn(n, c, h, h),),
+            work=(5 * F32 * size, 10 * F32 * size),
+            unit=BYTES,
+            elements=4 * size,
+        )
+
+
+# --- elementwise, rows, losses, views ----------------------------------------------------------------------------
+
+ELEMENTWISE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "leaky_relu": F.leaky_relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "exp": torch.exp,
+    "log": torch.log,
+}
+
+
+def elementwise(sizes: tuple[int, ...]) -> Iterator[Case]:
+    """Forward: x read, y written. Backward: g and one saved array read, dx written."""
+    for name, theirs in ELEMENTWISE.items():
+        for n in sizes:
+            yield Case(
+                name,
+                f"{n:.0e}".replace("e+0", "e"),
+                getattr(tg, name),
+                theirs,
+                lambda n=n, positive=name == "log": (randn(n).abs() + 0.1 if positive else randn(n),),
+                work=(2 * F32 * n, 5 * F32 * n),
+                unit=BYTES,
+                elements=n,
+            )
+
+
+def losses(quick: bool) -> Iterator[Case]:
+    for rows, classes in ((128, 10),) if quick else ((128, 10), (1000, 1000)):
+        n, shape = rows * classes, f"({rows},{classes})"
+
+        def logits(rows: int = rows, classes: int = classes) -> Tensors:
+            return (randn(rows, classes),)
+
+        def labeled(rows: int = rows, classes: int = classes) -> Tensors:
+            return randn(rows, classes), torch.arange(rows) % classes
+
+        by_row = {"work": (2 * F32 * n, 5 * F32 * n), "unit": BYTES, "elements": n}
+        yield Case("softmax", shape, lambda x: tg.softmax(x, 1), lambda x: torch.softmax(x, 1), logits, **by_row)
+        yield Case(
+            "log_softmax", shape, lambda x: tg.log_softmax(x, 1), lambda x: torch.log_softmax(x, 1), logits, **by_row
+        )
+        work = (F32 * n, 3 * F32 * n)  # the logits read; read again, and their gradient written
+        yield Case("cross_entropy", shape, tg.cross_entropy, F.cross_entropy, labeled, work, BYTES, 1, n)
+    for shape in ((25, 2), (100, 3, 10, 10), (1000, 1000)):
+        n = math.prod(shape)
+        yield Case(
+            "mse",
+            str(shape).replace(" ", ""),
+            tg.mse_loss,
+            F.mse_loss,
+            lambda shape=shape: (randn(*shape), randn(*shape).flip(0)),
+            work=(2 * F32 * n, 5 * F32 * n),
+            unit=BYTES,
+            constants=1,
+            elements=n,
+        )
+
+
+def views() -> Iterator[Case]:
+    """No work at all: what recording and backward cost."""
+    calls: dict[str, Callable[[Any], Any]] = {
+        "reshape": lambda x: x.reshape(5, 125),
+        "transpose": lambda x: x.transpose(0, 1),
+        "getitem": lambda x: x[3:7],
+    }
+    for name, call in calls.items():
+        yield Case(name, "(25,25)", call, call, lambda: (randn(25, 25),), elements=625)
