@@ -32,14 +32,14 @@ def run(options: Options) -> None:
     """Measure the peaks, then every case and step with one thread and with all; print, write JSON, PNG and ops.md."""
     machine = environment(options.threads)
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(EXPLANATION)
+    print(EXPLANATION, flush=True)
     rows: list[Result] = []
     measured = []
     for threads in sorted({1, options.threads}):
         torch.set_num_threads(threads)
         peak = peaks.measure(threads, 0.2 if options.quick else 1.0)
         measured.append(peak)
-        print(f"\npeak with {peak}\n")
+        print(f"\npeak with {peak}\n", flush=True)
         rows += [row for case in progress(list(all_cases(options.quick))) for row in measure(case, peak, options.quick)]
         if threads == 1 or not options.quick:
             rows += [row for step in progress(steps.all_steps()) for row in step.measure(threads, options.quick)]
@@ -225,7 +225,12 @@ def below(rows: list[Result]) -> str:
     """How many rows meet their goals, and the names of the others."""
     judged = [row for row in rows if row["goal"] is not None]
     missed = [row for row in judged if not row["goal"].met]
-    lines = [f"  {r['name']}, {r['what']}: {r['ratio']:.2f}, wanted {r['goal'].text}" for r in missed]
-    return "\n".join(
-        [f"{len(judged) - len(missed)} of {len(judged)} goals met; below:" if missed else "goals met", *lines]
-    )
+    lines = [f"  {r['name']}, {r['what']}, {r['threads']} thread(s): {got(r)}, wanted {r['goal'].text}" for r in missed]
+    return "\n".join([f"{len(judged) - len(missed)} of {len(judged)} goals met{'; below:' if missed else ''}", *lines])
+
+
+def got(row: Result) -> str:
+    """What a row reached, in the terms of its goal."""
+    if row["goal"].text.endswith("x"):
+        return f"{row['ratio']:.2f}x"
+    return f"{(row['tapegrad'].median - row['torch'].median) * 1e6:+.2f} us"
