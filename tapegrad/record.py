@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ._ext import _C
 from .backward import check_finite
 from .errors import MutationError, ShapeError, TapeError
 from .mode import mode
@@ -324,6 +325,18 @@ def check_outputs(op_name: str, out: Any) -> None:
 
 
 # --- for rules ---------------------------------------------------------------------------------------------------
+
+
+def kernel(name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """The C++ kernel `name` for float tensors; torch's function for what the kernels do not take (integers, bools)."""
+    ours = getattr(_C, name)
+
+    def forward(input: Any, *params: Any) -> Any:
+        if isinstance(input, torch.Tensor) and input.is_floating_point():
+            return ours(input, *params)
+        return otherwise(input, *params)
+
+    return forward
 
 
 def unread(x: torch.Tensor | None, shape: torch.Size, like: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,15 @@ cannot overflow, so that a masked branch never turns into 0 * inf in a second de
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 
+from .._ext import _C
+from ..errors import ArgumentError
 from ..op import Array, op
+from ..record import kernel
 from ..tensor import known_dtype
 
 __all__ = [
@@ -33,31 +37,52 @@ __all__ = [
 ]
 
 
-@op(input=lambda g, out: torch.where(out <= 0, 0, g))
+_relu = kernel("relu", torch.relu)
+_leaky_relu = kernel("leaky_relu", torch.nn.functional.leaky_relu)
+_gelu = kernel("gelu", torch.nn.functional.gelu)
+_gelu_tanh = kernel("gelu_tanh", partial(torch.nn.functional.gelu, approximate="tanh"))
+_silu = kernel("silu", torch.nn.functional.silu)
+_softplus = kernel("softplus", torch.nn.functional.softplus)
+
+
+@op(
+    input=lambda g, out: torch.where(out <= 0, 0, g),
+    backward=lambda g, out: (_C.relu_backward(g, out),),
+)
 def relu(input: Array) -> Any:
     """``y = max(0, x)``; slope 0 at 0."""
-    return torch.relu(input)
+    return _relu(input)
 
 
-@op(input=lambda g, input, negative_slope: torch.where(input > 0, g, g * negative_slope))
+@op(
+    input=lambda g, input, negative_slope: torch.where(input > 0, g, g * negative_slope),
+    backward=lambda g, input, negative_slope: (_C.leaky_relu_backward(g, input, negative_slope),),
+)
 def leaky_relu(input: Array, negative_slope: float = 0.01) -> Any:
     """``y = x for x > 0, negative_slope * x otherwise`` (report 3)."""
-    return torch.nn.functional.leaky_relu(input, negative_slope)
+    return _leaky_relu(input, negative_slope)
 
 
 def _softmax_rule(g: Any, out: Any, dim: int) -> Any:
     return out * (g - (g * out).sum(dim, True))
 
 
-@op(input=_softmax_rule)
+@op(input=_softmax_rule, backward=lambda g, out, dim: (_C.softmax_backward(g, out, dim),))
 def softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
     """``y_i = e**x_i / sum_j e**x_j`` along ``dim``, with the maximum subtracted first."""
+    if dtype is None and input.is_floating_point():
+        return _C.softmax(input, dim)
     return torch.softmax(input, dim, known_dtype(dtype, "softmax"))
 
 
-@op(input=lambda g, out, dim: g - torch.exp(out) * g.sum(dim, True))
+@op(
+    input=lambda g, out, dim: g - torch.exp(out) * g.sum(dim, True),
+    backward=lambda g, out, dim: (_C.log_softmax_backward(g, out, dim),),
+)
 def log_softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
     """``y_i = x_i - log sum_j e**x_j`` along ``dim``, in log-sum-exp form."""
+    if dtype is None and input.is_floating_point():
+        return _C.log_softmax(input, dim)
     return torch.log_softmax(input, dim, known_dtype(dtype, "log_softmax"))
 
 
@@ -105,13 +130,20 @@ def _gelu_rule(g: Any, input: Any, approximate: str) -> Any:
 _INV_SQRT_2, _INV_SQRT_2PI, _SQRT_2_OVER_PI = 2**-0.5, (2 * math.pi) ** -0.5, (2 / math.pi) ** 0.5
 
 
-@op(input=_gelu_rule)
+@op(
+    input=_gelu_rule,
+    backward=lambda g, input, approximate: (
+        (_C.gelu_backward if approximate == "none" else _C.gelu_tanh_backward)(g, input),
+    ),
+)
 def gelu(input: Array, approximate: str = "none") -> Any:
     """``y = x Phi(x)``, Phi the normal distribution function; ``approximate="tanh"`` for its tanh form.
 
     Source: Hendrycks and Gimpel, Gaussian Error Linear Units (2016).
     """
-    return torch.nn.functional.gelu(input, approximate=approximate)
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f'gelu: approximate must be "none" or "tanh"; got {approximate!r}')
+    return _gelu(input) if approximate == "none" else _gelu_tanh(input)
 
 
 def _silu_rule(g: Any, input: Any) -> Any:
@@ -119,10 +151,10 @@ def _silu_rule(g: Any, input: Any) -> Any:
     return g * s * (1 + input * (1 - s))
 
 
-@op(input=_silu_rule)
+@op(input=_silu_rule, backward=lambda g, input: (_C.silu_backward(g, input),))
 def silu(input: Array) -> Any:
     """``y = x sigmoid(x)`` (Elfwing et al., 2017)."""
-    return torch.nn.functional.silu(input)
+    return _silu(input)
 
 
 def _mish_rule(g: Any, input: Any) -> Any:
@@ -139,11 +171,12 @@ def mish(input: Array) -> Any:
 @op(
     input=lambda g, input, beta, threshold: torch.where(
         input * beta > threshold, g, g * torch.sigmoid(_below(input * beta, threshold))
-    )
+    ),
+    backward=lambda g, input, beta, threshold: (_C.softplus_backward(g, input, beta, threshold),),
 )
 def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """``y = ln(1 + e**(beta x)) / beta``, and x itself where ``beta x > threshold``."""
-    return torch.nn.functional.softplus(input, beta, threshold)
+    return _softplus(input, beta, threshold)
 
 
 @op(input=lambda g, input: g / torch.square(1 + torch.abs(input)))

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from .._ext import _C
 from ..op import Array, caller, op
-from ..record import Op
+from ..record import Op, kernel
 from ..tensor import Tensor
 
 __all__ = [
@@ -86,8 +87,11 @@ __all__ = [
 Rule = Callable[..., Any]
 
 
-def unary(name: str, formula: str, rule: Rule | None) -> Callable[[Any], Tensor]:
-    """The op ``y = torch.name(input)``; `rule` gives the input's gradient, None for an op with boolean output."""
+def unary(name: str, formula: str, rule: Rule | None, backward: Rule | None = None) -> Callable[[Any], Tensor]:
+    """The op ``y = torch.name(input)``; `rule` gives the input's gradient, None for an op with boolean output.
+
+    With ``backward``, the gradient in one pass on raw tensors, the forward function is a C++ kernel too.
+    """
 
     def forward(input: Array) -> Any: ...
 
@@ -100,9 +104,14 @@ def unary(name: str, formula: str, rule: Rule | None) -> Callable[[Any], Tensor]
 
     Returns a tensor of the input's shape. Source: ``torch.{name}``.
     """
-    made: Callable[[Any], Tensor] = caller(
-        Op(forward, {} if rule is None else {"input": rule}, direct=getattr(torch, name)), __name__
+    torchs = getattr(torch, name)
+    op = Op(
+        forward,
+        {} if rule is None else {"input": rule},
+        backward,
+        direct=torchs if backward is None else kernel(name, torchs),
     )
+    made: Callable[[Any], Tensor] = caller(op, __name__)
     return made
 
 
@@ -143,9 +152,9 @@ sign = unary("sign", "x / |x|, 0 at 0", zero)
 floor = unary("floor", "the largest integer <= x", zero)
 ceil = unary("ceil", "the smallest integer >= x", zero)
 trunc = unary("trunc", "x without its fraction", zero)
-exp = unary("exp", "e**x", lambda g, out: g * out)
+exp = unary("exp", "e**x", lambda g, out: g * out, lambda g, out: (_C.exp_backward(g, out),))
 expm1 = unary("expm1", "e**x - 1", lambda g, out: g * (out + 1))
-log = unary("log", "ln x", lambda g, input: g / input)
+log = unary("log", "ln x", lambda g, input: g / input, lambda g, input: (_C.log_backward(g, input),))
 log1p = unary("log1p", "ln(1 + x)", lambda g, input: g / (input + 1))
 log2 = unary("log2", "ln x / ln 2", lambda g, input: g / (input * math.log(2)))
 log10 = unary("log10", "ln x / ln 10", lambda g, input: g / (input * math.log(10)))
@@ -161,8 +170,12 @@ acos = unary("acos", "arccos x", lambda g, input: -g * torch.rsqrt(1 - input * i
 atan = unary("atan", "arctan x", lambda g, input: g / (1 + input * input))
 sinh = unary("sinh", "(e**x - e**-x) / 2", lambda g, input: g * torch.cosh(input))
 cosh = unary("cosh", "(e**x + e**-x) / 2", lambda g, input: g * torch.sinh(input))
-tanh = unary("tanh", "(e**2x - 1) / (e**2x + 1)", lambda g, out: g * (1 - out * out))
-sigmoid = unary("sigmoid", "1 / (1 + e**-x)", lambda g, out: g * out * (1 - out))
+tanh = unary(
+    "tanh", "(e**2x - 1) / (e**2x + 1)", lambda g, out: g * (1 - out * out), lambda g, out: (_C.tanh_backward(g, out),)
+)
+sigmoid = unary(
+    "sigmoid", "1 / (1 + e**-x)", lambda g, out: g * out * (1 - out), lambda g, out: (_C.sigmoid_backward(g, out),)
+)
 erf = unary("erf", "2 / sqrt(pi) int_0^x e**-t**2 dt", lambda g, input: g * torch.exp(-input * input) * _ERF_SLOPE)
 isnan = unary("isnan", "x is NaN", None)
 isfinite = unary("isfinite", "x is neither infinite nor NaN", None)

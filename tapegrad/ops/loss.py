@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .._ext import _C
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, op
 from ..tensor import FLOATS, Tensor, raw, tensor_argument
@@ -14,7 +15,7 @@ from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub
 from .indexing import gather
 from .reduce import mean, sum
-from .shape import expand
+from .shape import expand, movedim, reshape
 
 __all__ = [
     "binary_cross_entropy",
@@ -48,10 +49,13 @@ def _mse_scale(input_shape: torch.Size, reduction: str) -> float:
     name="mse_loss",
     input=lambda g, input, target, reduction: g * ((input - target) * _mse_scale(input.shape, reduction)),
     target=lambda g, input, target, reduction: g * ((target - input) * _mse_scale(input.shape, reduction)),
+    backward=lambda g, input, target, reduction, needs: _C.mse_loss_backward(
+        g, input, target, reduction == "mean", *needs
+    ),
 )
 def mse_loss_op(input: Array, target: Array, reduction: str) -> Any:
-    """`mse_loss` of tensors of one shape."""
-    return torch.nn.functional.mse_loss(input, target, reduction=reduction)
+    """`mse_loss` summed or averaged, of tensors of one shape and dtype."""
+    return _C.mse_loss(input, target, reduction == "mean")
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
@@ -73,6 +77,8 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
         raise ArgumentError(f'mse_loss: reduction must be "mean", "sum" or "none"; got {reduction!r}')
     if weight is not None:
         return _weighted(square(sub(input, target)), weight, reduction, "mse_loss")
+    if reduction == "none" or a.dtype != b.dtype or not a.is_floating_point():
+        return reduced(square(sub(input, target)), reduction, "mse_loss")
     return mse_loss_op(input, target, reduction)
 
 
@@ -104,13 +110,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     weight : [C] or None, weight of each class; "mean" divides by the sum of the targets' weights
     ignore_index : targets with this value count nothing
     """
-    return _nll(input, target, weight, ignore_index, reduction, 0.0, "nll_loss")
-
-
-def _nll(
-    input: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float, name: str
-) -> Tensor:
-    """`nll_loss` with label smoothing: (1 - s) times the target's term plus s times the mean over all classes."""
+    name = "nll_loss"
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
     input = tensor_argument(input, name, "input")
@@ -130,21 +130,90 @@ def _nll(
     index = torch.where(counted, labels, 0)
     dtype = input.dtype
     scale = counted.to(dtype)
-    weight = None if weight is None else raw(weight, name, "weight")
     if weight is not None:
-        if list(weight.shape) != [classes]:
-            raise ShapeError(f"{name}: weight must have shape [{classes}], one per class; got {list(weight.shape)}")
-        scale = scale * weight[index]
+        _check_weight(weight, input.data, dim, name)
+        scale = scale * raw(weight, name, "weight")[index]
     loss = mul(gather(input, dim, index.unsqueeze(dim)).squeeze(dim), -scale)
-    if smoothing:
-        shape = [classes if i == dim else 1 for i in range(input.ndim)]
-        spread = input if weight is None else mul(input, weight.reshape(shape))
-        smooth = mul(sum(spread, dim), -counted.to(dtype) * (smoothing / classes))
-        loss = add(mul(loss, 1 - smoothing), smooth)
     if reduction == "mean":
         total = scale.sum()  # 0 where every target is ignored: the value is NaN then, the gradient 0, as torch's
         return add(div(sum(loss), torch.where(total == 0, 1, total)), torch.where(total == 0, math.nan, 0))
     return reduced(loss, reduction, name)
+
+
+def _cross_entropy_rule(
+    g: Any,
+    input: Any,
+    target: Any,
+    weight: Any,
+    total: Any,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Any:
+    """g (p sum_c q_c - q), p the softmax and q each row's target weights; rows that are ignored have q = 0."""
+    target, weight, total = (v.data if isinstance(v, Tensor) else v for v in (target, weight, total))
+    classes = input.shape[1]
+    counted = (target != ignore_index).unsqueeze(1)
+    index = torch.where(counted, target.unsqueeze(1), 0)
+    q = torch.full(input.shape, label_smoothing / max(classes, 1), dtype=input.dtype)
+    q.scatter_add_(1, index, torch.full(index.shape, 1 - label_smoothing, dtype=input.dtype))
+    q = torch.where(counted, q if weight is None else q * weight, 0)
+    g = g.unsqueeze(1) if reduction == "none" else g
+    scale = torch.where(total == 0, 0, 1 / total) if reduction == "mean" else 1
+    return g * ((torch.softmax(input, 1) * q.sum(1, keepdim=True) - q) * scale)
+
+
+@op(
+    name="cross_entropy",
+    residuals=("stats", "total"),
+    input=_cross_entropy_rule,
+    backward=lambda g, input, target, weight, stats, total, ignore_index, reduction, label_smoothing: (
+        _C.cross_entropy_backward(g, input, target, weight, stats, total, ignore_index, reduction, label_smoothing),
+        None,
+        None,
+    ),
+)
+def cross_entropy_op(
+    input: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Any:
+    """`cross_entropy` of logits [N, C] and class indices [N], in one pass forward and one backward."""
+    return _C.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+def _cross_entropy(
+    input: Any,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    dim: int,
+    weight: Any,
+    ignore_index: int,
+    reduction: str,
+    smoothing: float,
+) -> Tensor:
+    """`cross_entropy` with class indices: other dimensions become rows of [N, C] and come back for "none"."""
+    name = "cross_entropy"
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
+    expected = [n for i, n in enumerate(logits.shape) if i != dim]
+    if list(labels.shape) != expected:
+        raise ShapeError(
+            f"{name}: target must have shape {expected} for input {list(logits.shape)}; got {list(labels.shape)}"
+        )
+    if labels.dtype is torch.bool:
+        raise DTypeError(f"{name}: target must hold integer class indices; got {labels.dtype}")
+    _check_weight(weight, logits, dim, name)
+    rows = input
+    if logits.ndim != 2:
+        rows = reshape(movedim(tensor_argument(input, name, "input"), dim, -1), (labels.numel(), logits.shape[dim]))
+    loss = cross_entropy_op(rows, labels.reshape(-1).long(), weight, ignore_index, reduction, smoothing)
+    return reshape(loss, labels.shape) if reduction == "none" and labels.ndim != 1 else loss
+
+
+def _check_weight(weight: Any, logits: torch.Tensor, dim: int, name: str) -> None:
+    classes = logits.shape[dim]
+    value = None if weight is None else raw(weight, name, "weight")
+    if value is not None and list(value.shape) != [classes]:
+        raise ShapeError(f"{name}: weight must have shape [{classes}], one per class; got {list(value.shape)}")
 
 
 def cross_entropy(
@@ -180,7 +249,7 @@ def cross_entropy(
         raise TypeError(f"{name}: target must be a tensor of class indices or probabilities; got {labels!r}")
     dim = 0 if logits.ndim == 1 else 1
     if not labels.is_floating_point():
-        return _nll(log_softmax(input, dim), target, weight, ignore_index, reduction, label_smoothing, name)
+        return _cross_entropy(input, logits, labels, dim, weight, ignore_index, reduction, label_smoothing)
     if labels.shape != logits.shape:
         raise ShapeError(
             f"{name}: a float target holds class probabilities and must have input's shape {list(logits.shape)}; "
@@ -190,9 +259,8 @@ def cross_entropy(
     p = target if not label_smoothing else target * (1 - label_smoothing) + label_smoothing / classes
     terms = mul(log_softmax(input, dim), p)
     if weight is not None:
+        _check_weight(weight, logits, dim, name)
         w = raw(weight, name, "weight")
-        if list(w.shape) != [classes]:
-            raise ShapeError(f"{name}: weight must have shape [{classes}], one per class; got {list(w.shape)}")
         terms = mul(terms, w.reshape([classes if i == dim else 1 for i in range(logits.ndim)]))
     loss = neg(sum(terms, dim))
     if reduction == "mean":

@@ -197,8 +197,7 @@ def randn_like(input: Any, *, generator: Generator | None = None, dtype: torch.d
 @op(name="dropout", input=lambda g, p, seed, offset: either("dropout", g, p, seed, offset))
 def dropout_op(input: Array, p: float, seed: int, offset: int) -> Any:
     """`dropout` at a place of the random stream; its gradient is itself, at the same place."""
-    keep = _C.random_bernoulli(1 - p, list(input.shape), seed, offset)
-    return input * keep.to(input.dtype).mul_(0.0 if p == 1 else 1 / (1 - p))
+    return _C.dropout(input, p, seed, offset)
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:

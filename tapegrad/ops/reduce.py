@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from .._ext import _C
 from ..errors import ArgumentError, IndexShapeError, ShapeError
 from ..op import Array, op
 from ..record import either
@@ -48,6 +49,11 @@ __all__ = [
 Dim: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
 
+def _listed(dim: Dim) -> list[int]:
+    """`dim` as the kernels take it: a list, empty for all dimensions."""
+    return [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+
+
 def _count(shape: Any, dim: Dim) -> int:
     """How many elements each result of a reduction over `dim` is made of."""
     count = 1
@@ -68,6 +74,8 @@ def _keepdim(x: Any, dim: Dim, keepdim: bool, ndim: int) -> Any:
 @op(input=lambda g, input_shape, dim, keepdim: expand_as_reduced(g, input_shape, dim, keepdim))
 def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i`` over ``dim``. Integers and bools sum in int64; an empty sum is 0."""
+    if dtype is None and input.is_floating_point():
+        return _C.sum(input, _listed(dim), keepdim)
     return torch.sum(input, dim, keepdim, dtype=known_dtype(dtype, "sum"))
 
 
@@ -78,6 +86,8 @@ def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dt
 )
 def mean(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i / n`` over ``dim``. An empty mean is NaN, as torch's."""
+    if dtype is None and input.is_floating_point():
+        return _C.mean(input, _listed(dim), keepdim)
     return torch.mean(input, dim, keepdim, dtype=known_dtype(dtype, "mean"))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .._ext import _C
 from ..nn.checks import require
 from .optimizer import Columns, Optimizer, number
 
@@ -45,18 +46,8 @@ def sgd(
     maximize: bool,
 ) -> None:
     """``b <- momentum b + (1 - dampening) g`` (``b <- g`` on the first step); ``p <- p - lr b``."""
-    grads = _prepared(params, grads, maximize, weight_decay)
-    if momentum != 0:
-        buffers, steps = state["momentum_buffer"], state["step"]
-        torch._foreach_mul_(buffers, momentum)
-        if dampening == 0:  # the buffer starts at 0, so the first step is like the others
-            torch._foreach_add_(buffers, grads)
-        else:
-            for buffer, g, step in zip(buffers, grads, steps, strict=True):
-                buffer.add_(g, alpha=1 if step == 0 else 1 - dampening)
-        torch._foreach_add_(steps, 1)
-        grads = list(torch._foreach_add(grads, buffers, alpha=momentum)) if nesterov else buffers
-    torch._foreach_add_(params, grads, alpha=-lr)
+    buffers, steps = (state["momentum_buffer"], state["step"]) if momentum != 0 else ([], [])
+    _C.sgd_(params, grads, buffers, steps, lr, momentum, dampening, weight_decay, nesterov, maximize)
 
 
 class SGD(Optimizer):
@@ -137,23 +128,9 @@ def adam(
     decoupled_weight_decay: bool,
 ) -> None:
     """``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g**2``, ``p <- p - lr m^ / (sqrt(v^) + eps)``."""
-    beta1, beta2 = betas
-    steps, means, squares = state["step"], state["exp_avg"], state["exp_avg_sq"]
-    torch._foreach_add_(steps, 1)
-    counts = [step.item() for step in steps]
-    grads = _prepared(params, grads, maximize, 0 if decoupled_weight_decay else weight_decay)
-    if decoupled_weight_decay and weight_decay != 0:
-        torch._foreach_mul_(params, 1 - lr * weight_decay)
-    torch._foreach_lerp_(means, grads, 1 - beta1)
-    torch._foreach_mul_(squares, beta2)
-    torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-    if amsgrad:
-        torch._foreach_maximum_(state["max_exp_avg_sq"], squares)
-        squares = state["max_exp_avg_sq"]
-    denominators = torch._foreach_sqrt(squares)
-    torch._foreach_div_(denominators, [(1 - beta2**t) ** 0.5 for t in counts])
-    torch._foreach_add_(denominators, eps)
-    torch._foreach_addcdiv_(params, means, denominators, [-lr / (1 - beta1**t) for t in counts])
+    largest = state["max_exp_avg_sq"] if amsgrad else []
+    moments = state["exp_avg"], state["exp_avg_sq"], largest, state["step"]
+    _C.adam_(params, grads, *moments, lr, *betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay)
 
 
 class Adam(Optimizer):
