@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "dispatch.h"
+#include "ops/blocks.h"
 #include "ops/border.h"
 #include "ops/conv2d.h"
 #include "ops/linear.h"
@@ -196,6 +197,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_linear(m);
   bind_upsample(m);
   bind_random(m);
+  m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());
   m.def("build_info", &build_info);
   m.def("parallel_threads", &parallel_threads, py::arg("n"));
   m.def(

@@ -7,6 +7,8 @@
 #include <memory>
 #include <new>
 
+#include "ops/blocks.h"
+
 namespace tapegrad {
 
 std::string text(at::IntArrayRef sizes) {
@@ -65,7 +67,11 @@ void check_sizes(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {
 
 at::Tensor make(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {
   check_sizes(sizes, dtype, op);
-  return at::detail::empty_cpu(sizes, dtype);
+  // the memory of what is small comes from torch, whose path for it is shorter
+  if (c10::multiply_integers(sizes) * static_cast<int64_t>(c10::elementSize(dtype)) < kBlockBytes)
+    return at::detail::empty_cpu(sizes, dtype);
+  constexpr c10::DispatchKeySet cpu(c10::DispatchKey::CPU);
+  return at::detail::empty_generic(sizes, block_allocator(), cpu, dtype, std::nullopt);
 }
 
 void* scratch() {
