@@ -101,7 +101,7 @@ struct Upsample {
   // backward: [H + 1] and [W + 1], source i feeds destinations [rows[i], rows[i + 1])
   const int64_t* rows;
   const int64_t* columns;
-  int64_t factor_w;  // forward: OW / W where every column is repeated that often, else 0
+  int64_t factor_w;  // OW / W where every column is repeated that often, else 0
 };
 
 }  // namespace tapegrad

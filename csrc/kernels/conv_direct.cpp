@@ -121,11 +121,18 @@ void drop_columns(const T* flat, int64_t pitch, int64_t R, int64_t W, T* out) {
 // flat[e][jh * pitch + jw] -> out[jh * SDH * W + jw * SDW + e]
 template <class T>
 void interleave(const T* flat, int64_t flat_e, int64_t pitch, int64_t R, int64_t W, int64_t SDH, int64_t SDW, T* out) {
+  using V = Vec<T>;
   for (int64_t h = 0; h < R; ++h, flat += pitch, out += SDH * W) {
     if (SDW == 2) {
       const T *a = flat, *b = flat + flat_e;
       const int64_t pairs = W / 2;
-      for (int64_t j = 0; j < pairs; ++j) {
+      int64_t j = 0;
+      for (; j + V::N <= pairs; j += V::N) {
+        const V x = V::load(a + j), y = V::load(b + j);
+        low(x, y).store(out + 2 * j);
+        high(x, y).store(out + 2 * j + V::N);
+      }
+      for (; j < pairs; ++j) {
         out[2 * j] = a[j];
         out[2 * j + 1] = b[j];
       }
@@ -188,7 +195,7 @@ void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch)
   T* flat = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t image = unit / bands, q0 = unit % bands * a.map.band;  // image = (n, group)
-    form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch);
+    form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch, flat);
     for (int64_t m = 0; m < a.M; m += rows)
       for (int64_t e = 0; e < a.SDH; ++e) {
         const int64_t R = smaller(a.map.band, cut(a.H - e, a.SDH) - q0);

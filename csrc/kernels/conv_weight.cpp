@@ -41,19 +41,26 @@ void tile(const Band<T>& a, const int64_t* offset, int64_t m, T* sums) {
     for (int j = 0; j < NV; ++j) acc[i][j] = V::load(sums + i * a.padded + j * V::N);
   }
   const T* v = a.v + m;
-  for (int64_t h = 0; h < a.R; ++h)
-    for (int64_t w = 0; w < a.C; ++w, v += a.padded) {
-      const int64_t p = h * a.pitch + w;
-      V b[NV];
+  const auto add = [&](int64_t p, const T* at) __attribute__((always_inline)) {
+    V b[NV];
 #pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) b[j] = V::load(v + j * V::N);
+    for (int j = 0; j < NV; ++j) b[j] = V::load(at + j * V::N);
 #pragma GCC unroll 12
-      for (int i = 0; i < MR; ++i) {
-        const V x = V::set1(row[i][p]);
+    for (int i = 0; i < MR; ++i) {
+      const V x = V::set1(row[i][p]);
 #pragma GCC unroll 2
-        for (int j = 0; j < NV; ++j) acc[i][j] = fma(x, b[j], acc[i][j]);
-      }
+      for (int j = 0; j < NV; ++j) acc[i][j] = fma(x, b[j], acc[i][j]);
     }
+  };
+  for (int64_t h = 0; h < a.R; ++h) {
+    int64_t p = h * a.pitch;
+    const int64_t end = p + a.C;
+    for (; p + 2 <= end; p += 2, v += 2 * a.padded) {  // two, because there are more rows than pointer registers
+      add(p, v);
+      add(p + 1, v + a.padded);
+    }
+    if (p < end) add(p, v), v += a.padded;
+  }
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 2
@@ -108,7 +115,7 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
       const int64_t image = n * a.G + group;
       for (int64_t q0 = 0; q0 < a.H; q0 += a.map.band) {
         const Band<T> band = {smaller(a.map.band, a.H - q0), a.W, a.map.pitch, a.padded, scratch, v};
-        form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch);
+        form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch, v);
         transpose<T>(a.v + image * a.M * P + q0 * a.W, P, a.M, band.R * a.W, v, a.padded);
         add_band(band, a.M, a.taps, sums);
       }

@@ -29,6 +29,8 @@ struct Vec<float> {
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
   friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)}; }
   friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)}; }
+  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)}; }
+  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)}; }
 };
 
 template <>
@@ -45,6 +47,8 @@ struct Vec<double> {
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
   friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11)}; }
   friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15)}; }
+  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14)}; }
+  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15)}; }
 };
 
 #elif defined(__AVX2__)
@@ -65,6 +69,8 @@ struct Vec<float> {
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11)}; }
   friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15)}; }
+  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14)}; }
+  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15)}; }
 };
 
 template <>
@@ -83,6 +89,8 @@ struct Vec<double> {
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
   friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)}; }
   friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)}; }
+  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)}; }
+  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)}; }
 };
 
 #else
@@ -120,6 +128,18 @@ struct Vec {
   friend TG_INLINE Vec high(Vec a, Vec b) {
     if constexpr (N == 4)
       return {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)};
+    else
+      return {__builtin_shufflevector(a.v, b.v, 1, 3)};
+  }
+  friend TG_INLINE Vec even(Vec a, Vec b) {
+    if constexpr (N == 4)
+      return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)};
+    else
+      return {__builtin_shufflevector(a.v, b.v, 0, 2)};
+  }
+  friend TG_INLINE Vec odd(Vec a, Vec b) {
+    if constexpr (N == 4)
+      return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)};
     else
       return {__builtin_shufflevector(a.v, b.v, 1, 3)};
   }

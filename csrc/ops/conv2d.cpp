@@ -117,12 +117,12 @@ at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b
 }
 
 template <class T>
-at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a) {
+at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a, const at::Tensor& bias = {}) {
   at::Tensor dx = make({a.N, a.C, a.H, a.W}, g.scalar_type(), "conv2d_input_grad");
   if (dx.numel() == 0) return dx;
   const ConvPlan plan = input_grad_plan(a);
   if (plan.fits) {
-    direct(plan, a, data<T>(g), data<T>(w), static_cast<const T*>(nullptr), mutable_data<T>(dx));
+    direct(plan, a, data<T>(g), data<T>(w), data<T>(bias), mutable_data<T>(dx));
     return dx;
   }
   const at::NoGradGuard unrecorded;
@@ -134,6 +134,7 @@ at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a) {
   over_units<T>(units, flops, [&](int64_t begin, int64_t end, T* scratch) {
     kernels_for<T>().conv2d_input_grad(a, begin, end, scratch);
   });
+  if (bias.defined()) dx.add_(bias.view({-1, 1, 1}));
   return dx;
 }
 
@@ -201,12 +202,12 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
   return true;
 }
 
-// g: [N, OC, OH, OW] -> [OC]
+// g: [N, C, H, W] -> out [C]
 template <class T>
-void bias_grad(const at::Tensor& g, const Conv2d<T>& a, const at::Tensor& db) {
-  const int64_t P = a.OH * a.OW;
-  at::parallel_for(0, a.OC, grain(static_cast<double>(a.N) * static_cast<double>(P)), [&](int64_t begin, int64_t end) {
-    kernels_for<T>().plane_sums(data<T>(g), a.N, a.OC, P, begin, end, mutable_data<T>(db));
+void sum_channels(const at::Tensor& g, const at::Tensor& out) {
+  const int64_t N = g.size(0), C = g.size(1), P = g.size(2) * g.size(3);
+  at::parallel_for(0, C, grain(static_cast<double>(N) * static_cast<double>(P)), [&](int64_t begin, int64_t end) {
+    kernels_for<T>().plane_sums(data<T>(g), N, C, P, begin, end, mutable_data<T>(out));
   });
 }
 
@@ -228,7 +229,7 @@ std::pair<at::Tensor, at::Tensor> weight_grad(const at::Tensor& g, const at::Ten
         weight_grad_by_columns(g, x, dw, a);
     }
   }
-  if (!have_bias) bias_grad(g, a, db);
+  if (!have_bias) sum_channels<T>(g, db);
   return {dw, db};
 }
 
@@ -280,6 +281,20 @@ Gradients conv2d_backward(const at::Tensor& grad, const at::Tensor& input, const
     const auto [dw, db] = weight_grad(g, x, a, need_weight, need_bias);
     return Gradients{dx, dw, db};
   });
+}
+
+at::Tensor conv_transpose2d(const at::Tensor& g, const at::Tensor& weight, const at::Tensor& bias,
+                            at::IntArrayRef output_size, const ConvParams& params) {
+  return by_dtype(weight, [&](auto zero) {
+    return input_grad(g, weight, geometry<decltype(zero)>("conv_transpose2d", output_size, weight.sizes(), params),
+                      bias);
+  });
+}
+
+at::Tensor channel_sums(const at::Tensor& g) {
+  const at::Tensor out = make({g.size(1)}, g.scalar_type(), "channel_sums");
+  by_dtype(g, [&](auto zero) { sum_channels<decltype(zero)>(g, out); });
+  return out;
 }
 
 }  // namespace tapegrad
