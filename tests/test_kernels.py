@@ -241,6 +241,26 @@ def test_matmul_agrees_with_torch_for_views_too(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_product_is_the_same_for_any_number_of_threads(dtype):
+    for M, N, K in [(601, 400, 500), (80, 1300, 1030)]:
+        x, w, b = rand(M, K, dtype=dtype), rand(N, K, dtype=dtype, seed=1), rand(N, dtype=dtype, seed=2)
+        g = rand(M, N, dtype=dtype, seed=3)
+        X, W, B, G = (t.double() for t in (x, w, b, g))
+        assert_close(_C.matmul(x, w.T), (X @ W.T).to(dtype))
+        assert_close(_C.linear(x, w, b), (X @ W.T + B).to(dtype))
+        dx, dw, _ = _C.linear_backward(g, x, w, True, True, True)
+        assert_close(dx, (G @ W).to(dtype))
+        assert_close(dw, (G.T @ X).to(dtype))
+        assert_same_for_all_threads(
+            lambda t=(x, w, b, g): (
+                _C.matmul(t[0], t[1].T),
+                _C.linear(*t[:3]),
+                *_C.linear_backward(t[3], *t[:2], True, True, True),
+            )
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_matmul_of_batches(dtype):
     for B, M, N, K in [(1, 2, 3, 4), (5, 17, 33, 7), (3, 64, 65, 16), (0, 2, 2, 2), (2, 0, 3, 4), (2, 3, 4, 0)]:
         for x in views(B, M, K, dtype=dtype, seed=1):
@@ -420,7 +440,11 @@ BAD = [
         ShapeError,
         r"linear_backward: g.shape must be \[2, 4\], is \[2, 3\]",
     ),
-    (lambda: _C.matmul(W[0, 0], X[0, 0]), ShapeError, r"matmul: other.shape\[-2\] = 5 must equal input.shape\[-1\] = 3"),
+    (
+        lambda: _C.matmul(W[0, 0], X[0, 0]),
+        ShapeError,
+        r"matmul: other.shape\[-2\] = 5 must equal input.shape\[-1\] = 3",
+    ),
     (lambda: _C.matmul(W[0, 0], W[0]), ShapeError, "matmul: other must have input's 2 dimensions"),
     (lambda: _C.matmul(W, W), ShapeError, "matmul: input must have 2 or 3 dimensions"),
     (lambda: _C.matmul(W[0], W[0, :2]), ShapeError, r"matmul: other.shape\[0\] = 2 must equal input.shape\[0\] = 3"),

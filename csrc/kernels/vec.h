@@ -27,10 +27,18 @@ struct Vec<float> {
   static TG_INLINE __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
-  friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)}; }
-  friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)}; }
-  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)}; }
-  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)}; }
+  friend TG_INLINE Vec low(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
+  }
+  friend TG_INLINE Vec high(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+  }
+  friend TG_INLINE Vec even(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)};
+  }
+  friend TG_INLINE Vec odd(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)};
+  }
 };
 
 template <>

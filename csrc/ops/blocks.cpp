@@ -9,8 +9,8 @@
 namespace tapegrad {
 namespace {
 
-constexpr size_t kHeader = 64;           // in front of the data: its size; keeps the data 64-byte aligned
-constexpr size_t kMost = 256ull << 20;   // bytes kept at most
+constexpr size_t kHeader = 64;          // in front of the data: its size; keeps the data 64-byte aligned
+constexpr size_t kMost = 256ull << 20;  // bytes kept at most
 
 size_t& size_of(void* data) { return *reinterpret_cast<size_t*>(static_cast<char*>(data) - kHeader); }
 
@@ -48,7 +48,8 @@ class Blocks final : public c10::Allocator {
     if (!guard) return nullptr;
     auto best = free_.end();
     for (auto i = free_.begin(); i != free_.end(); ++i)
-      if (size_of(*i) >= size && size_of(*i) <= size + size / 8 && (best == free_.end() || size_of(*i) < size_of(*best)))
+      if (size_of(*i) >= size && size_of(*i) <= size + size / 8 &&
+          (best == free_.end() || size_of(*i) < size_of(*best)))
         best = i;
     if (best == free_.end()) return nullptr;
     void* data = *best;

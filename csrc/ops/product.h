@@ -10,8 +10,8 @@
 namespace tapegrad {
 
 // Shares the product's rows or columns out to threads, whichever there are more of. An element's chain runs over all
-// of K in one thread, so the cut is free. Ours at every size: at 1024 cubed it is level with MKL's, whose result
-// depends on the number of threads.
+// of K in one thread, so the cut is free. Ours at every size: torch's is up to 1.3 times faster where operands are far
+// beyond the cache, but did not give the same bits with 1, 2 and 3 threads, not as panels in a parallel region either.
 template <class T>
 void product(const Gemm<T>& a) {
   constexpr int64_t block = 48;  // rows or columns in a unit
