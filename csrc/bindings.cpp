@@ -8,11 +8,14 @@
 
 #include "bindings/elementwise.h"
 #include "dispatch.h"
+#include "ops/blocks.h"
 #include "ops/border.h"
 #include "ops/conv2d.h"
 #include "ops/linear.h"
+#include "ops/matmul.h"
 #include "ops/random.h"
 #include "ops/upsample.h"
+#include "ops/upsample_conv2d.h"
 
 namespace tapegrad {
 namespace {
@@ -137,6 +140,34 @@ void bind_linear(py::module_& m) {
       py::arg("need_bias"));
 }
 
+void bind_matmul(py::module_& m) {
+  m.def(
+      "matmul",
+      [](const at::Tensor& input, const at::Tensor& other) {
+        return unlocked(count(input) + count(other), [&] { return matmul(input, other); });
+      },
+      py::arg("input"), py::arg("other"));
+}
+
+void bind_upsample_conv2d(py::module_& m) {
+  m.def(
+      "upsample_conv2d",
+      [](const at::Tensor& input, const at::Tensor& weight, const Optional& bias, int64_t padding) {
+        return unlocked(count(input) + count(weight), [&] { return upsample_conv2d(input, weight, bias, padding); });
+      },
+      py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("padding"));
+  m.def(
+      "upsample_conv2d_backward",
+      [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight, int64_t padding, bool need_input,
+         bool need_weight, bool need_bias) {
+        return gradients(unlocked(count(g) + count(input) + count(weight), [&] {
+          return upsample_conv2d_backward(g, input, weight, padding, need_input, need_weight, need_bias);
+        }));
+      },
+      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("padding"), py::arg("need_input"),
+      py::arg("need_weight"), py::arg("need_bias"));
+}
+
 void bind_upsample(py::module_& m) {
   m.def(
       "upsample_nearest2d",
@@ -195,9 +226,12 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   py::register_local_exception_translator(translate);
   bind_conv2d(m);
   bind_linear(m);
+  bind_matmul(m);
+  bind_upsample_conv2d(m);
   bind_upsample(m);
   bind_random(m);
   bind_elementwise(m);
+  m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());
   m.def("build_info", &build_info);
   m.def("parallel_threads", &parallel_threads, py::arg("n"));
   m.def(

@@ -59,6 +59,14 @@ FIXED = [
     (2, 3, 4, 4, 2, 4, 4, (3, 3), (5, 5), (1, 1), 1),  # padding beyond the kernel
     (1, 2, 2, 2, 2, 2, 2, (7, 7), (4, 4), (3, 3), 1),  # most taps in the padding
     (16, 3, 15, 17, 4, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # the weight gradient sums in parts
+    (2, 32, 9, 9, 3, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # few outputs: the weight gradient swaps roles
+    (2, 20, 9, 9, 5, 3, 3, (1, 1), (0, 3), (2, 2), 1),
+    (1, 64, 40, 64, 9, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # several bands
+    (1, 64, 65, 40, 9, 3, 3, (2, 2), (1, 1), (1, 1), 1),
+    (1, 300, 5, 300, 2, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # a row of all channels is beyond the scratch
+    (2, 16, 16, 16, 24, 1, 1, (1, 1), (0, 0), (1, 1), 1),
+    (2, 16, 17, 17, 24, 1, 1, (2, 2), (0, 0), (1, 1), 2),
+    (2, 4, 16, 16, 4, 3, 3, (5, 5), (2, 2), (1, 1), 1),  # more phases than the direct kernel takes
 ]
 
 
@@ -210,6 +218,128 @@ def test_an_element_of_a_product_does_not_depend_on_where_it_stands():
         assert _C.linear(x[m : m + 1], w[n : n + 1], None).item() == whole[m, n].item()
 
 
+# matmul
+
+ODD = (1, 2, 3, 5, 15, 16, 17, 33, 64, 65)
+
+
+def views(*size: int, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
+    """The same values, contiguous and as a transposed view."""
+    x = rand(*size, dtype=dtype, seed=seed)
+    return [x, x.mT.contiguous().mT]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matmul_agrees_with_torch_for_views_too(dtype):
+    rows = [*itertools.product(ODD, (1, 17, 65), (1, 3, 16, 49)), (7, 3, 2500), (40, 1024, 300), (300, 70, 1024)]
+    for M, N, K in rows:
+        xs, ys = views(M, K, dtype=dtype, seed=1), views(K, N, dtype=dtype, seed=2)
+        expected = xs[0].double() @ ys[0].double()
+        results = [_C.matmul(x, y) for x in xs for y in ys]
+        assert_close(results[0], expected.to(dtype))
+        assert all(torch.equal(r, results[0]) for r in results)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_product_is_the_same_for_any_number_of_threads(dtype):
+    for M, N, K in [(601, 400, 500), (80, 1300, 1030)]:
+        x, w, b = rand(M, K, dtype=dtype), rand(N, K, dtype=dtype, seed=1), rand(N, dtype=dtype, seed=2)
+        g = rand(M, N, dtype=dtype, seed=3)
+        X, W, B, G = (t.double() for t in (x, w, b, g))
+        assert_close(_C.matmul(x, w.T), (X @ W.T).to(dtype))
+        assert_close(_C.linear(x, w, b), (X @ W.T + B).to(dtype))
+        dx, dw, _ = _C.linear_backward(g, x, w, True, True, True)
+        assert_close(dx, (G @ W).to(dtype))
+        assert_close(dw, (G.T @ X).to(dtype))
+        assert_same_for_all_threads(
+            lambda t=(x, w, b, g): (
+                _C.matmul(t[0], t[1].T),
+                _C.linear(*t[:3]),
+                *_C.linear_backward(t[3], *t[:2], True, True, True),
+            )
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matmul_of_batches(dtype):
+    for B, M, N, K in [(1, 2, 3, 4), (5, 17, 33, 7), (3, 64, 65, 16), (0, 2, 2, 2), (2, 0, 3, 4), (2, 3, 4, 0)]:
+        for x in views(B, M, K, dtype=dtype, seed=1):
+            for y in views(B, K, N, dtype=dtype, seed=2):
+                assert_close(_C.matmul(x, y), (x.double() @ y.double()).to(dtype))
+        y = rand(K, N, dtype=dtype).expand(B, K, N)
+        assert_close(_C.matmul(x, y), (x.double() @ y.double()).to(dtype))
+    x = rand(40, 60, dtype=dtype)
+    assert_close(_C.matmul(x[::2, ::3], x[5:25]), (x[::2, ::3].double() @ x[5:25].double()).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matmul_is_the_same_for_any_number_of_threads(dtype):
+    x, y, z = rand(300, 257, dtype=dtype), rand(257, 97, dtype=dtype), rand(9, 33, 65, dtype=dtype)
+    assert_same_for_all_threads(lambda: (_C.matmul(x, y), _C.matmul(y.T, x.T), _C.matmul(z, z.mT)))
+
+
+# upsample_conv2d: against the two steps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [(1, 1, 1, 1, 1), (2, 3, 5, 7, 4), (3, 17, 8, 8, 3), (2, 32, 16, 15, 32)])
+def test_upsample_conv2d_agrees_with_the_two_steps(row, dtype):
+    N, C, H, W, OC = row
+    x, w, b = rand(N, C, H, W, seed=1), rand(OC, C, 3, 3, seed=2), rand(OC, seed=3)
+    g = rand(N, OC, 2 * H, 2 * W, seed=4)
+    leaves = [t.clone().requires_grad_() for t in (x, w, b)]
+    expected = F.conv2d(F.interpolate(leaves[0], scale_factor=2), leaves[1], leaves[2], padding=1)
+    x, w, b, g = (t.to(dtype) for t in (x, w, b, g))
+    assert_close(_C.upsample_conv2d(x, w, b, 1), expected.detach().to(dtype))
+    assert_close(_C.upsample_conv2d(x, w, None, 1), (expected.detach() - b.double().view(-1, 1, 1)).to(dtype))
+    actual = _C.upsample_conv2d_backward(g, x, w, 1, True, True, True)
+    for a, e in zip(actual, torch.autograd.grad(expected, leaves, g.double()), strict=True):
+        assert_close(a, e.to(dtype))
+    assert _C.upsample_conv2d_backward(g, x, w, 1, False, True, False)[0::2] == (None, None)
+    assert_same_for_all_threads(
+        lambda: (_C.upsample_conv2d(x, w, b, 1), *_C.upsample_conv2d_backward(g, x, w, 1, True, True, True))
+    )
+
+
+# large results
+
+
+def test_a_large_result_may_reuse_memory_but_never_a_living_one():
+    _C.empty_cache()
+    x, w = torch.ones(400, 400), torch.eye(800, 400)
+    first = _C.linear(x, w, None)
+    second = _C.linear(2 * x, w, None)
+    assert first.data_ptr() != second.data_ptr()
+    assert first.max().item() == 1
+    kept = first[3]
+    del first
+    assert _C.empty_cache() == 0  # a view holds it
+    assert kept.max().item() == 1
+    del kept
+    third = _C.linear(3 * x, w, None)
+    assert (second.max().item(), third.max().item()) == (2, 3)
+    del second, third
+    assert _C.empty_cache() == 2 * 400 * 800 * 4
+    assert _C.empty_cache() == 0
+
+
+def test_results_are_made_and_dropped_by_many_threads():
+    x, w = torch.ones(400, 400), torch.eye(800, 400)
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            if not torch.equal(_C.linear(i * x, w, None)[:, :400], i * x):
+                wrong.append(i)
+
+    wrong: list[int] = []
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(1, 5)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
 # upsample_nearest2d
 
 
@@ -257,8 +387,8 @@ def conv(x=X, w=W, b=None, stride=ONE, padding=ZERO, dilation=ONE, groups=2):
     return _C.conv2d(x, w, b, stride, padding, dilation, groups)
 
 
-def hollow() -> torch.Tensor:
-    t = torch.ones(2, 6, 5, 5)
+def hollow(*size: int) -> torch.Tensor:
+    t = torch.ones(size or (2, 6, 5, 5))
     t.untyped_storage().resize_(0)
     return t
 
@@ -309,6 +439,23 @@ BAD = [
         lambda: _C.linear_backward(torch.ones(2, 3), torch.ones(2, 3), torch.ones(4, 3), True, True, True),
         ShapeError,
         r"linear_backward: g.shape must be \[2, 4\], is \[2, 3\]",
+    ),
+    (
+        lambda: _C.matmul(W[0, 0], X[0, 0]),
+        ShapeError,
+        r"matmul: other.shape\[-2\] = 5 must equal input.shape\[-1\] = 3",
+    ),
+    (lambda: _C.matmul(W[0, 0], W[0]), ShapeError, "matmul: other must have input's 2 dimensions"),
+    (lambda: _C.matmul(W, W), ShapeError, "matmul: input must have 2 or 3 dimensions"),
+    (lambda: _C.matmul(W[0], W[0, :2]), ShapeError, r"matmul: other.shape\[0\] = 2 must equal input.shape\[0\] = 3"),
+    (lambda: _C.matmul(W[0], W[0].double()), DTypeError, "matmul: other.dtype must be Float as the other"),
+    (lambda: _C.matmul(hollow(3, 3), W[0, 0]), ShapeError, "matmul: input of shape .* bytes of storage, has 0"),
+    (lambda: _C.upsample_conv2d(X[:, :3], W, None, 0), ShapeError, "upsample_conv2d: padding must be 1, is 0"),
+    (lambda: _C.upsample_conv2d(X, W, None, 1), ShapeError, r"weight.shape\[1\] = 3 must equal input.shape\[1\] = 6"),
+    (
+        lambda: _C.upsample_conv2d_backward(X, X[:, :3], W, 1, True, True, True),
+        ShapeError,
+        r"upsample_conv2d_backward: g.shape must be \[2, 4, 10, 10\], is \[2, 6, 5, 5\]",
     ),
     (lambda: _C.upsample_nearest2d(X, (0, 4), None), ShapeError, r"output height and width .*, are \[0, 4\]"),
     (lambda: _C.upsample_nearest2d(X, (HUGE, HUGE), None), ShapeError, "too many elements"),

@@ -41,6 +41,56 @@ constexpr int64_t kConvPixels = 768 / static_cast<int64_t>(sizeof(T));  // pixel
 constexpr int64_t kConvDepth = 256;                                     // rows (c, kh, kw) of a tile
 constexpr int64_t kConvColumns = 96;                                    // columns of the weight gradient in a unit
 
+// How a band of an image becomes a map: padded, and split into planes_h x planes_w planes by the stride, so that a tap
+// of any stride and dilation reads consecutive map elements. Row i, column j of plane (r, s) of channel c is source row
+// (q0 + i) SH + r - top, column j SW + s - left, else 0. Stored [C][planes_h][planes_w][rows][pitch].
+struct ConvMap {
+  int64_t C, H, W;  // of the source: a group's channels, rows, columns
+  int64_t SH, SW, planes_h, planes_w, top, left;
+  int64_t band, halo, pitch;  // band result rows need rows = band + halo map rows
+};
+
+// The terms k of a sum over taps: w[m * m_step + weight[k]] (+ group's offset) * map[offset[k] + pixel].
+template <class T>
+struct ConvTaps {
+  int64_t K;
+  const int64_t* offset;
+  const int64_t* weight;
+  T* packed;  // [G][tile of M][K][rows of the tile]
+};
+
+// A direct convolution: result element (m, e_h + SDH jh, e_w + SDW jw) = sum over the taps of phase (e_h, e_w) at pixel
+// (jh, jw). SDH = SDW = 1 unless it is the input gradient of a strided convolution.
+template <class T>
+struct ConvDirect {
+  ConvMap map;
+  int64_t N, G, M, H, W, SDH, SDW;  // of the result; M channels a group
+  int64_t m_step, group_step;       // of the weight
+  const ConvTaps<T>* taps;          // [SDH][SDW]
+  const T* w;
+  const T* x;     // the map's source [N, G, C, H, W]
+  const T* bias;  // [G, M] or null
+  T* out;         // [N, G, M, H, W]
+};
+
+// The weight gradient: out[part][group][k][m] = sum over the part's images and pixels of
+// map[offset[k] + pixel] * v[m][pixel].
+template <class T>
+struct ConvWeight {
+  ConvMap map;
+  int64_t N, G, M, H, W;  // of v; M channels a group
+  int64_t m_step, group_step, parts;
+  int64_t padded;  // M rounded up to whole vectors of any instruction set
+  ConvTaps<T> taps;
+  const T* x;  // the map's source
+  const T* v;  // [N, G, M, H, W]
+  T* sums;     // [parts][G][K + 1][padded]; row K is the sum of v alone
+  T* dw;
+  T* db;  // [G, M] or null
+};
+constexpr int64_t kConvMapBytes = 384 << 10;  // what a band's map may take of the scratch
+constexpr int64_t kConvLanes = 16;            // M is padded to a multiple of it; slack behind a map
+
 // Nearest-neighbour resampling of `planes` planes. A unit is a plane.
 template <class T>
 struct Upsample {
@@ -51,7 +101,7 @@ struct Upsample {
   // backward: [H + 1] and [W + 1], source i feeds destinations [rows[i], rows[i + 1])
   const int64_t* rows;
   const int64_t* columns;
-  int64_t factor_w;  // forward: OW / W where every column is repeated that often, else 0
+  int64_t factor_w;  // OW / W where every column is repeated that often, else 0
 };
 
 // --- elementwise, reductions, losses, optimizers ---

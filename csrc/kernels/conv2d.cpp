@@ -76,6 +76,7 @@ template <class T>
 void conv2d_forward(const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch) {
   const int64_t P = a.OH * a.OW, tiles = (P + kConvPixels<T> - 1) / kConvPixels<T>;
   const int64_t C = a.C / a.G, OC = a.OC / a.G, K = C * a.KH * a.KW;
+  T* pack = scratch + kScratchBytes / 2 / static_cast<int64_t>(sizeof(T));
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t p0 = unit % tiles * kConvPixels<T>, p1 = smaller(p0 + kConvPixels<T>, P);
     const int64_t group = unit / tiles % a.G, n = unit / tiles / a.G;
@@ -100,7 +101,7 @@ void conv2d_forward(const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch) 
           .bias_m = k1 == K ? bias : nullptr,
           .carry = k0 > 0,
       };
-      gemm(product, static_cast<T*>(nullptr));
+      gemm(product, pack);
       k0 = k1;
     } while (k0 < K);
   }
@@ -111,6 +112,7 @@ template <class T>
 void conv2d_input_grad(const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch) {
   const int64_t P = a.H * a.W, tiles = (P + kConvPixels<T> - 1) / kConvPixels<T>;
   const int64_t C = a.C / a.G, OC = a.OC / a.G, K = OC * a.KH * a.KW;
+  T* pack = scratch + kScratchBytes / 2 / static_cast<int64_t>(sizeof(T));
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t p0 = unit % tiles * kConvPixels<T>, p1 = smaller(p0 + kConvPixels<T>, P);
     const int64_t group = unit / tiles % a.G, n = unit / tiles / a.G;
@@ -133,7 +135,7 @@ void conv2d_input_grad(const Conv2d<T>& a, int64_t begin, int64_t end, T* scratc
           .c_m = P,
           .carry = k0 > 0,
       };
-      gemm(product, static_cast<T*>(nullptr));
+      gemm(product, pack);
       k0 = k1;
     } while (k0 < K);
   }

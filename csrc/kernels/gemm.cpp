@@ -13,87 +13,177 @@ constexpr int ROWS = 4, VECS = 3;
 constexpr int ROWS = 4, VECS = 2;
 #endif
 
-constexpr int64_t DEPTH = 1024;  // rows of B packed at a time
-static_assert(DEPTH * VECS * Vec<double>::N * 8 <= kScratchBytes / 2, "conv2d keeps its tile in the other half");
+// Blocks: DEPTH of K at a time, so that a panel of B stays near the core; what is packed of A and B at a time.
+constexpr int64_t DEPTH = 256;
+constexpr int64_t A_BYTES = 176 << 10, B_BYTES = 320 << 10;
+constexpr int64_t SKEW = 16;          // rows of packed A lie this much further apart, off powers of two
+constexpr int64_t FAR_BYTES = 2048;   // strides from here on cost a page or a cache set each
+static_assert(A_BYTES + B_BYTES <= kScratchBytes / 2, "conv2d keeps its tile in the other half");
 
-// C[0..MR)[0..columns) (+)= A @ B over K rows of B. `tail` columns of the last vector are real.
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }  // into so many pieces
+inline int64_t share(int64_t n, int64_t most) { return cut(n, cut(n, most)); }  // of nearly equal size
+
+// One block of the product, operands where they are or packed.
+template <class T>
+struct Block {
+  int64_t M, K;
+  const T* A;
+  int64_t a_m, a_k;
+  const T* B;
+  int64_t b_k;
+  T* C;
+  int64_t c_m;
+  const T *bias_m, *bias_n;
+  bool carry;
+  int columns;  // of the last vector that are real
+};
+
+// C[0..MR)[0..NV vectors) (+)= A @ B; rows from m on
 template <class T, int MR, int NV, bool TAIL>
-void tile(const Gemm<T>& a, const T* A, const T* B, int64_t b_k, T* C, int64_t K, bool carry, int tail, const T* bias_m,
-          const T* bias_n) {
+void tile(const Block<T>& a, int64_t m) {
   using V = Vec<T>;
+  const T *A = a.A + m * a.a_m, *B = a.B;
+  T* C = a.C + m * a.c_m;
   V acc[MR][NV];
+#pragma GCC unroll 8
   for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) {
       const T* c = C + i * a.c_m + j * V::N;
-      acc[i][j] = !carry ? V::set1(0) : TAIL && j == NV - 1 ? V::load(c, tail) : V::load(c);
+      acc[i][j] = !a.carry ? V::set1(0) : TAIL && j == NV - 1 ? V::load(c, a.columns) : V::load(c);
     }
-  for (int64_t k = 0; k < K; ++k, A += a.a_k, B += b_k) {
+  const int64_t a_m = a.a_m, a_k = a.a_k, b_k = a.b_k;
+  for (int64_t k = a.K; k > 0; --k, A += a_k, B += b_k) {
     V b[NV];
-    for (int j = 0; j < NV; ++j) b[j] = TAIL && j == NV - 1 ? V::load(B + j * V::N, tail) : V::load(B + j * V::N);
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j)
+      b[j] = TAIL && j == NV - 1 ? V::load(B + j * V::N, a.columns) : V::load(B + j * V::N);
+#pragma GCC unroll 8
     for (int i = 0; i < MR; ++i) {
-      const V x = V::set1(A[i * a.a_m]);
+      const V x = V::set1(A[i * a_m]);
+#pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) acc[i][j] = fma(x, b[j], acc[i][j]);
     }
   }
+#pragma GCC unroll 8
   for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) {
       const bool part = TAIL && j == NV - 1;
       V r = acc[i][j];
-      if (bias_m) r = r + V::set1(bias_m[i]);
-      if (bias_n) r = r + (part ? V::load(bias_n + j * V::N, tail) : V::load(bias_n + j * V::N));
+      if (a.bias_m) r = r + V::set1(a.bias_m[m + i]);
+      if (a.bias_n) r = r + (part ? V::load(a.bias_n + j * V::N, a.columns) : V::load(a.bias_n + j * V::N));
       T* c = C + i * a.c_m + j * V::N;
-      part ? r.store(c, tail) : r.store(c);
+      part ? r.store(c, a.columns) : r.store(c);
     }
 }
 
-// All M rows of one panel of NV vectors, ROWS at a time; MR counts down to the rows that are left at the end.
 template <class T, int MR, int NV, bool TAIL>
-void rows(const Gemm<T>& a, int64_t m, const T* A, const T* B, int64_t b_k, T* C, int64_t K, bool carry, int tail,
-          const T* bias_m, const T* bias_n) {
-  for (; a.M - m >= MR; m += MR)
-    tile<T, MR, NV, TAIL>(a, A + m * a.a_m, B, b_k, C + m * a.c_m, K, carry, tail, bias_m ? bias_m + m : nullptr,
-                          bias_n);
+void tile_of(int64_t mr, const Block<T>& a, int64_t m) {
   if constexpr (MR > 1)
-    if (m < a.M) rows<T, MR - 1, NV, TAIL>(a, m, A, B, b_k, C, K, carry, tail, bias_m, bias_n);
+    if (mr < MR) return tile_of<T, MR - 1, NV, TAIL>(mr, a, m);
+  tile<T, MR, NV, TAIL>(a, m);
 }
 
+// All rows of a block of NV vectors, in tiles of nearly equal height
 template <class T, int NV>
-void panel(const Gemm<T>& a, int64_t columns, const T* A, const T* B, int64_t b_k, T* C, int64_t K, bool carry,
-           const T* bias_m, const T* bias_n) {
+void panel(int64_t nv, const Block<T>& a) {
   if constexpr (NV > 1)
-    if (columns <= (NV - 1) * Vec<T>::N) return panel<T, NV - 1>(a, columns, A, B, b_k, C, K, carry, bias_m, bias_n);
-  const int tail = static_cast<int>(columns - (NV - 1) * Vec<T>::N);
-  if (tail == Vec<T>::N)
-    rows<T, ROWS, NV, false>(a, 0, A, B, b_k, C, K, carry, tail, bias_m, bias_n);
+    if (nv < NV) return panel<T, NV - 1>(nv, a);
+  const int64_t rows = share(a.M, ROWS);
+  for (int64_t m = 0; m < a.M; m += rows)
+    if (a.columns == Vec<T>::N)
+      tile_of<T, ROWS, NV, false>(smaller(rows, a.M - m), a, m);
+    else
+      tile_of<T, ROWS, NV, true>(smaller(rows, a.M - m), a, m);
+}
+
+// B[K][columns] -> to[K][width], zeros behind its columns
+template <class T>
+void pack_b(const Gemm<T>& a, int64_t k, int64_t K, int64_t n, int64_t columns, T* to, int64_t width) {
+  using V = Vec<T>;
+  const T* B = a.B + k * a.b_k + n * a.b_n;
+  if (a.b_k == 1) return transpose(B, a.b_n, columns, K, to, width);
+  for (int64_t i = 0; i < K; ++i, B += a.b_k, to += width) {
+    if (a.b_n != 1) {
+      for (int64_t j = 0; j < width; ++j) to[j] = j < columns ? B[j * a.b_n] : 0;
+      continue;
+    }
+    for (int64_t j = 0; j < columns; j += V::N)
+      columns - j >= V::N ? V::load(B + j).store(to + j) : V::load(B + j, static_cast<int>(columns - j)).store(to + j);
+  }
+}
+
+// A[M][K] -> to: row by row where a row is contiguous, else column by column. The block then reads `to`.
+template <class T>
+void pack_a(const Gemm<T>& a, int64_t m, int64_t k, Block<T>& block, T* to) {
+  const T* A = a.A + m * a.a_m + k * a.a_k;
+  const bool by_rows = a.a_k == 1;
+  block.a_m = by_rows ? block.K + SKEW : 1;
+  block.a_k = by_rows ? 1 : block.M;
+  block.A = to;
+  if (by_rows)
+    for (int64_t i = 0; i < block.M; ++i)
+      for (int64_t j = 0; j < block.K; ++j) to[i * block.a_m + j] = A[i * a.a_m + j];
   else
-    rows<T, ROWS, NV, true>(a, 0, A, B, b_k, C, K, carry, tail, bias_m, bias_n);
+    for (int64_t j = 0; j < block.K; ++j)
+      for (int64_t i = 0; i < block.M; ++i) to[j * block.M + i] = A[i * a.a_m + j * a.a_k];
+}
+
+template <class T>
+bool is_far(int64_t step) {
+  return step * static_cast<int64_t>(sizeof(T)) >= FAR_BYTES;
 }
 
 }  // namespace
 
-// scratch: up to DEPTH x VECS vectors, used where B's columns are not adjacent.
+// scratch: half of kScratchBytes
 template <class T>
 void gemm(const Gemm<T>& a, T* scratch) {
-  constexpr int64_t WIDTH = VECS * Vec<T>::N;
-  for (int64_t n = 0; n < a.N; n += WIDTH) {
-    const int64_t columns = a.N - n < WIDTH ? a.N - n : WIDTH;
-    int64_t k = 0;
-    do {  // once even where K = 0: the result is then the bias
-      const int64_t depth = a.b_n == 1 ? a.K : a.K - k < DEPTH ? a.K - k : DEPTH;
-      const T* B = a.B + k * a.b_k + n * a.b_n;
-      int64_t b_k = a.b_k;
-      if (a.b_n != 1) {
-        // B[depth][columns] -> scratch[depth][columns], read along the longer runs of B
-        for (int64_t j = 0; j < columns; ++j)
-          for (int64_t i = 0; i < depth; ++i) scratch[i * columns + j] = B[i * a.b_k + j * a.b_n];
-        B = scratch;
-        b_k = columns;
+  if (a.M <= 0 || a.N <= 0) return;
+  constexpr int64_t V = Vec<T>::N, element = sizeof(T);
+  const int64_t vectors = share(cut(a.N, V), VECS), width = vectors * V;
+  const int64_t depth = a.K > 0 ? share(a.K, DEPTH) : 1;
+  // Packing costs one pass over an operand and pays where many tiles read it.
+  const bool packs_b = a.b_n != 1 || (a.M > 4 * ROWS && is_far<T>(a.b_k));
+  const bool packs_a = a.N > 2 * width && (is_far<T>(a.a_m) || is_far<T>(a.a_k));
+  T* const packed_a = scratch + B_BYTES / element;
+  const int64_t NB = packs_b ? B_BYTES / element / (depth * width) * width : a.N;
+  const int64_t MB = packs_a ? A_BYTES / element / (depth + SKEW) / ROWS * ROWS : a.M;
+  for (int64_t k = 0; k == 0 || k < a.K; k += depth) {  // once even where K = 0: the result is then the bias
+    const int64_t K = smaller(depth, a.K - k);
+    const bool last = k + K >= a.K;
+    for (int64_t n0 = 0; n0 < a.N; n0 += NB) {
+      const int64_t n1 = smaller(n0 + NB, a.N);
+      if (packs_b)
+        for (int64_t n = n0; n < n1; n += width)
+          pack_b(a, k, K, n, smaller(width, n1 - n), scratch + (n - n0) * depth, width);
+      for (int64_t m = 0; m < a.M; m += MB) {
+        Block<T> block = {.M = smaller(MB, a.M - m),
+                          .K = K,
+                          .A = a.A + m * a.a_m + k * a.a_k,
+                          .a_m = a.a_m,
+                          .a_k = a.a_k,
+                          .B = nullptr,
+                          .b_k = packs_b ? width : a.b_k,
+                          .C = nullptr,
+                          .c_m = a.c_m,
+                          .bias_m = last && a.bias_m ? a.bias_m + m : nullptr,
+                          .bias_n = nullptr,
+                          .carry = a.carry || k > 0,
+                          .columns = 0};
+        if (packs_a) pack_a(a, m, k, block, packed_a);
+        for (int64_t n = n0; n < n1; n += width) {
+          const int64_t columns = smaller(width, n1 - n), nv = cut(columns, V);
+          block.B = packs_b ? scratch + (n - n0) * depth : a.B + k * a.b_k + n;
+          block.C = a.C + m * a.c_m + n;
+          block.bias_n = last && a.bias_n ? a.bias_n + n : nullptr;
+          block.columns = static_cast<int>(columns - (nv - 1) * V);
+          panel<T, VECS>(nv, block);
+        }
       }
-      const bool last = k + depth == a.K;
-      panel<T, VECS>(a, columns, a.A + k * a.a_k, B, b_k, a.C + n, depth, a.carry || k > 0, last ? a.bias_m : nullptr,
-                     last && a.bias_n ? a.bias_n + n : nullptr);
-      k += depth;
-    } while (k < a.K);
+    }
   }
 }
 

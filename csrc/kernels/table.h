@@ -20,6 +20,10 @@
   X(conv2d_forward, (const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch))                     \
   X(conv2d_input_grad, (const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch))                  \
   X(conv2d_weight_grad, (const Conv2d<T>& a, int64_t begin, int64_t end, T* scratch))                 \
+  X(conv_pack, (const ConvDirect<T>& a))                                                              \
+  X(conv_direct, (const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch))                    \
+  X(conv_weight, (const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch))                    \
+  X(conv_weight_fold, (const ConvWeight<T>& a))                                                       \
   X(upsample_nearest2d, (const Upsample<T>& a, int64_t begin, int64_t end))                           \
   X(upsample_nearest2d_backward, (const Upsample<T>& a, int64_t begin, int64_t end))                  \
   X(random_uniform, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end)) \

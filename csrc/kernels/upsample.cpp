@@ -1,4 +1,5 @@
 #include "kernels/table.h"
+#include "kernels/vec.h"
 
 namespace tapegrad::TG_ISA {
 namespace {
@@ -10,13 +11,59 @@ void repeat(const T* x, int64_t W, T* out) {
     for (int f = 0; f < FACTOR; ++f) out[w * FACTOR + f] = x[w];
 }
 
+// Every value twice, by whole vectors as long as they end before `end`
+template <class T>
+void repeat_twice(const T* x, int64_t W, T* out, const T* end) {
+  using V = Vec<T>;
+  for (int64_t w = 0; w < W; w += V::N, out += 2 * V::N) {
+    const V v = W - w >= V::N ? V::load(x + w) : V::load(x + w, static_cast<int>(W - w));
+    const int64_t left = end - out;
+    if (left >= 2 * V::N) {
+      low(v, v).store(out);
+      high(v, v).store(out + V::N);
+    } else if (left <= V::N) {
+      low(v, v).store(out, static_cast<int>(left));
+    } else {
+      low(v, v).store(out);
+      high(v, v).store(out + V::N, static_cast<int>(left - V::N));
+    }
+  }
+}
+
+// Each pair of columns of each of `rows` rows summed, in order: out[w] = 0 + g[0][2w] + g[0][2w + 1] + g[1][2w] ...
+template <class T>
+void sum_pairs(const T* g, int64_t rows, int64_t W, T* out) {
+  using V = Vec<T>;
+  for (int64_t w = 0; w < W; w += V::N) {
+    const int64_t left = 2 * (W - w);
+    V sum = V::set1(0);
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* p = g + r * 2 * W + 2 * w;
+      V x, y;
+      if (left >= 2 * V::N) {
+        x = V::load(p), y = V::load(p + V::N);
+      } else {
+        x = left >= V::N ? V::load(p) : V::load(p, static_cast<int>(left));
+        y = left > V::N ? V::load(p + V::N, static_cast<int>(left - V::N)) : V::set1(0);
+      }
+      sum = sum + even(x, y) + odd(x, y);
+    }
+    left >= 2 * V::N ? sum.store(out + w) : sum.store(out + w, static_cast<int>(W - w));
+  }
+}
+
+// [H, W] -> [OH, 2 W]: rows run over their end into the next, which comes later
+template <class T>
+void double_plane(const Upsample<T>& a, const T* x, T* out) {
+  const T* end = out + a.OH * a.OW;
+  for (int64_t oh = 0; oh < a.OH; ++oh, out += a.OW) repeat_twice(x + a.rows[oh] * a.W, a.W, out, end);
+}
+
 template <class T>
 void resample_row(const Upsample<T>& a, const T* x, T* out) {
   switch (a.factor_w) {
     case 1:
       return repeat<T, 1>(x, a.W, out);
-    case 2:
-      return repeat<T, 2>(x, a.W, out);
     case 3:
       return repeat<T, 3>(x, a.W, out);
     case 4:
@@ -33,6 +80,10 @@ void upsample_nearest2d(const Upsample<T>& a, int64_t begin, int64_t end) {
   for (int64_t plane = begin; plane < end; ++plane) {
     const T* x = a.x + plane * a.H * a.W;
     T* out = a.out + plane * a.OH * a.OW;
+    if (a.factor_w == 2) {
+      double_plane(a, x, out);
+      continue;
+    }
     for (int64_t oh = 0; oh < a.OH; ++oh, out += a.OW) {
       if (oh > 0 && a.rows[oh] == a.rows[oh - 1])
         for (int64_t ow = 0; ow < a.OW; ++ow) out[ow] = out[ow - a.OW];  // the row above, still in cache
@@ -48,6 +99,11 @@ void upsample_nearest2d_backward(const Upsample<T>& a, int64_t begin, int64_t en
   for (int64_t plane = begin; plane < end; ++plane) {
     const T* g = a.x + plane * a.OH * a.OW;
     T* out = a.out + plane * a.H * a.W;
+    if (a.factor_w == 2) {
+      for (int64_t h = 0; h < a.H; ++h)
+        sum_pairs(g + a.rows[h] * a.OW, a.rows[h + 1] - a.rows[h], a.W, out + h * a.W);
+      continue;
+    }
     for (int64_t h = 0; h < a.H; ++h)
       for (int64_t w = 0; w < a.W; ++w) {
         T sum = 0;

@@ -27,6 +27,18 @@ struct Vec<float> {
   static TG_INLINE __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
+  friend TG_INLINE Vec low(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
+  }
+  friend TG_INLINE Vec high(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+  }
+  friend TG_INLINE Vec even(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)};
+  }
+  friend TG_INLINE Vec odd(Vec a, Vec b) {
+    return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)};
+  }
 };
 
 template <>
@@ -41,6 +53,10 @@ struct Vec<double> {
   static TG_INLINE __mmask8 mask(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
   friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+  friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11)}; }
+  friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15)}; }
+  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14)}; }
+  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15)}; }
 };
 
 #elif defined(__AVX2__)
@@ -59,6 +75,10 @@ struct Vec<float> {
   }
   friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11)}; }
+  friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15)}; }
+  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6, 8, 10, 12, 14)}; }
+  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7, 9, 11, 13, 15)}; }
 };
 
 template <>
@@ -75,6 +95,10 @@ struct Vec<double> {
   }
   friend TG_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+  friend TG_INLINE Vec low(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)}; }
+  friend TG_INLINE Vec high(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)}; }
+  friend TG_INLINE Vec even(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)}; }
+  friend TG_INLINE Vec odd(Vec a, Vec b) { return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)}; }
 };
 
 #else
@@ -103,8 +127,70 @@ struct Vec {
   }
   friend TG_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+  friend TG_INLINE Vec low(Vec a, Vec b) {
+    if constexpr (N == 4)
+      return {__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)};
+    else
+      return {__builtin_shufflevector(a.v, b.v, 0, 2)};
+  }
+  friend TG_INLINE Vec high(Vec a, Vec b) {
+    if constexpr (N == 4)
+      return {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)};
+    else
+      return {__builtin_shufflevector(a.v, b.v, 1, 3)};
+  }
+  friend TG_INLINE Vec even(Vec a, Vec b) {
+    if constexpr (N == 4)
+      return {__builtin_shufflevector(a.v, b.v, 0, 2, 4, 6)};
+    else
+      return {__builtin_shufflevector(a.v, b.v, 0, 2)};
+  }
+  friend TG_INLINE Vec odd(Vec a, Vec b) {
+    if constexpr (N == 4)
+      return {__builtin_shufflevector(a.v, b.v, 1, 3, 5, 7)};
+    else
+      return {__builtin_shufflevector(a.v, b.v, 1, 3)};
+  }
 };
 
 #endif
+
+// N rows of N lanes become their transpose: log2 N perfect shuffles.
+template <class T>
+TG_INLINE void transpose(Vec<T> (&a)[Vec<T>::N]) {
+  constexpr int N = Vec<T>::N;
+  Vec<T> b[N];
+  for (int step = 1; step < N; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < N / 2; ++i) {
+      b[2 * i] = low(a[i], a[i + N / 2]);
+      b[2 * i + 1] = high(a[i], a[i + N / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i) a[i] = b[i];
+  }
+}
+
+// to[c][r] = from[r][c] for R rows and C columns; a row of `to` has whole vectors, zeros behind R.
+template <class T>
+inline void transpose(const T* from, int64_t from_step, int64_t R, int64_t C, T* to, int64_t to_step) {
+  using V = Vec<T>;
+  for (int64_t r = 0; r < R; r += V::N)
+    for (int64_t c = 0; c < C; c += V::N) {
+      const int rows = R - r < V::N ? static_cast<int>(R - r) : V::N;
+      const int columns = C - c < V::N ? static_cast<int>(C - c) : V::N;
+      V block[V::N];
+      const T* source = from + r * from_step + c;
+#pragma GCC unroll 16
+      for (int i = 0; i < V::N; ++i)
+        block[i] = i >= rows            ? V::set1(0)
+                   : columns == V::N ? V::load(source + i * from_step)
+                                     : V::load(source + i * from_step, columns);
+      transpose<T>(block);
+#pragma GCC unroll 16
+      for (int i = 0; i < V::N; ++i)
+        if (i < columns) block[i].store(to + (c + i) * to_step + r);
+    }
+}
 
 }  // namespace tapegrad::TG_ISA

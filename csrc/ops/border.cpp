@@ -7,6 +7,8 @@
 #include <memory>
 #include <new>
 
+#include "ops/blocks.h"
+
 namespace tapegrad {
 
 std::string text(at::IntArrayRef sizes) {
@@ -15,26 +17,47 @@ std::string text(at::IntArrayRef sizes) {
   return s + "]";
 }
 
-at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim) {
+// Refuses what no kernel reads.
+static void check_kind(const at::Tensor& t, const char* op, const char* name) {
+  if (t.defined() && t.layout() == at::kStrided && t.device().type() == at::kCPU &&
+      (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble))
+    return;
   const std::string who = std::string(op) + ": " + name;
   if (!t.defined()) throw DTypeError(who + " must be a tensor, is None");
   if (t.layout() != at::kStrided || t.device().type() != at::kCPU)
     throw DTypeError(who + " must be a dense CPU tensor, is " + c10::toString(t.options().computeDispatchKey()));
-  if (t.scalar_type() != at::kFloat && t.scalar_type() != at::kDouble)
-    throw DTypeError(who + ".dtype must be float32 or float64, is " + c10::toString(t.scalar_type()));
+  throw DTypeError(who + ".dtype must be float32 or float64, is " + c10::toString(t.scalar_type()));
+}
+
+// A storage can be resized behind its tensor's back. `end`: one beyond the last element that t names in it.
+static void check_storage(const at::Tensor& t, int64_t end, const char* op, const char* name) {
+  const size_t needed = static_cast<size_t>(end) * t.element_size();
+  if (t.numel() > 0 && (t.storage().nbytes() < needed || t.const_data_ptr() == nullptr))
+    throw ShapeError(std::string(op) + ": " + name + " of shape " + text(t.sizes()) + " needs " +
+                     std::to_string(needed) + " bytes of storage, has " + std::to_string(t.storage().nbytes()));
+}
+
+at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim) {
+  check_kind(t, op, name);
   if (ndim >= 0 && t.dim() != ndim)
-    throw ShapeError(who + " must have " + std::to_string(ndim) + " dimensions, has shape " + text(t.sizes()));
+    throw ShapeError(std::string(op) + ": " + name + " must have " + std::to_string(ndim) + " dimensions, has shape " +
+                     text(t.sizes()));
   at::Tensor c = t;
   if (!t.is_contiguous() || t.is_neg() || t._is_zerotensor()) {
     const at::NoGradGuard unrecorded;
     c = t._is_zerotensor() ? make(t.sizes(), t.scalar_type(), op).zero_() : t.resolve_neg().contiguous();
   }
-  // A storage can be resized behind its tensor's back.
-  const size_t needed = static_cast<size_t>(c.storage_offset() + c.numel()) * c.element_size();
-  if (c.numel() > 0 && (c.storage().nbytes() < needed || c.const_data_ptr() == nullptr))
-    throw ShapeError(who + " of shape " + text(t.sizes()) + " needs " + std::to_string(needed) +
-                     " bytes of storage, has " + std::to_string(c.storage().nbytes()));
+  check_storage(c, c.storage_offset() + c.numel(), op, name);
   return c;
+}
+
+at::Tensor checked_view(const at::Tensor& t, const char* op, const char* name) {
+  check_kind(t, op, name);
+  if (t.is_neg() || t._is_zerotensor()) return checked(t, op, name);
+  int64_t end = t.storage_offset() + 1;
+  for (int64_t i = 0; i < t.dim(); ++i) end += (t.size(i) - 1) * t.stride(i);
+  check_storage(t, end, op, name);
+  return t;
 }
 
 at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim, const at::Tensor& like) {
@@ -65,7 +88,11 @@ void check_sizes(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {
 
 at::Tensor make(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {
   check_sizes(sizes, dtype, op);
-  return at::detail::empty_cpu(sizes, dtype);
+  // the memory of what is small comes from torch, whose path for it is shorter
+  if (c10::multiply_integers(sizes) * static_cast<int64_t>(c10::elementSize(dtype)) < kBlockBytes)
+    return at::detail::empty_cpu(sizes, dtype);
+  constexpr c10::DispatchKeySet cpu(c10::DispatchKey::CPU);
+  return at::detail::empty_generic(sizes, block_allocator(), cpu, dtype, std::nullopt);
 }
 
 void* scratch() {

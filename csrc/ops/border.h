@@ -25,7 +25,10 @@ std::string text(at::IntArrayRef sizes);  // "[2, 3]"
 // DTypeError for other dtypes than float32 and float64, other devices and layouts; ShapeError for another ndim.
 at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim = -1);
 
-// The same, of `like`'s dtype.
+// t as it lies, with its strides.
+at::Tensor checked_view(const at::Tensor& t, const char* op, const char* name);
+
+// As `checked`, of `like`'s dtype.
 at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim, const at::Tensor& like);
 
 // The same, of exactly these sizes.

@@ -8,6 +8,7 @@
 
 #include "dispatch.h"
 #include "ops/border.h"
+#include "ops/conv_plan.h"
 
 namespace tapegrad {
 namespace {
@@ -72,10 +73,41 @@ void over_units(int64_t units, double flops, const F& f) {
 }
 
 template <class T>
+at::Tensor weights_for(int64_t count, const char* op) {
+  return make({count}, c10::CppTypeToScalarType<T>::value, op);
+}
+
+// Runs a plan that fits: source and weight -> out
+template <class T>
+void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* w, const T* bias, T* out) {
+  size_t terms = 0;
+  for (const PhaseTaps& phase : plan.phases) terms += phase.offset.size();
+  const at::Tensor packed = weights_for<T>(a.G * plan.M * static_cast<int64_t>(terms), "conv2d");
+  T* to = mutable_data<T>(packed);
+  c10::SmallVector<ConvTaps<T>, 4> taps;
+  for (const PhaseTaps& phase : plan.phases) {
+    taps.push_back({static_cast<int64_t>(phase.offset.size()), phase.offset.data(), phase.weight.data(), to});
+    to += a.G * plan.M * taps.back().K;
+  }
+  const ConvDirect<T> d = {plan.map, a.N,    a.G,  plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
+                           plan.group_step, taps.data(), w,      source, bias,   out};
+  kernels_for<T>().conv_pack(d);
+  const int64_t units = a.N * a.G * tiles(tiles(plan.H, plan.SDH), plan.map.band);
+  const double flops = 2.0 * static_cast<double>(terms) * static_cast<double>(plan.M * plan.map.band * plan.map.pitch);
+  over_units<T>(units, flops,
+                [&](int64_t begin, int64_t end, T* scratch) { kernels_for<T>().conv_direct(d, begin, end, scratch); });
+}
+
+template <class T>
 at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias, Conv2d<T> a) {
   at::Tensor out = make({a.N, a.OC, a.OH, a.OW}, x.scalar_type(), "conv2d");
   if (out.numel() == 0) return out;
   a.x = data<T>(x), a.w = data<T>(w), a.bias = data<T>(bias), a.out = mutable_data<T>(out);
+  const ConvPlan plan = forward_plan(a);
+  if (plan.fits) {
+    direct(plan, a, a.x, a.w, a.bias, a.out);
+    return out;
+  }
   const int64_t units = a.N * a.G * tiles(a.OH * a.OW, kConvPixels<T>);
   const double flops = 2.0 * static_cast<double>(out.numel()) * (static_cast<double>(w.numel()) / a.OC) / units;
   over_units<T>(units, flops, [&](int64_t begin, int64_t end, T* scratch) {
@@ -85,9 +117,14 @@ at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b
 }
 
 template <class T>
-at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a) {
+at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a, const at::Tensor& bias = {}) {
   at::Tensor dx = make({a.N, a.C, a.H, a.W}, g.scalar_type(), "conv2d_input_grad");
   if (dx.numel() == 0) return dx;
+  const ConvPlan plan = input_grad_plan(a);
+  if (plan.fits) {
+    direct(plan, a, data<T>(g), data<T>(w), data<T>(bias), mutable_data<T>(dx));
+    return dx;
+  }
   const at::NoGradGuard unrecorded;
   // [G, OC/G, C/G, KH, KW] -> [G, C/G, OC/G, KH, KW]: one copy of the weight, so that a product's row is contiguous
   const at::Tensor transposed = w.view({a.G, a.OC / a.G, a.C / a.G, a.KH, a.KW}).transpose(1, 2).contiguous();
@@ -97,15 +134,13 @@ at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a) {
   over_units<T>(units, flops, [&](int64_t begin, int64_t end, T* scratch) {
     kernels_for<T>().conv2d_input_grad(a, begin, end, scratch);
   });
+  if (bias.defined()) dx.add_(bias.view({-1, 1, 1}));
   return dx;
 }
 
 template <class T>
-at::Tensor weight_grad(const at::Tensor& g, const at::Tensor& x, Conv2d<T> a) {
+void weight_grad_by_columns(const at::Tensor& g, const at::Tensor& x, const at::Tensor& dw, Conv2d<T> a) {
   const int64_t C = a.C / a.G;
-  at::Tensor dw = make({a.OC, C, a.KH, a.KW}, g.scalar_type(), "conv2d_weight_grad");
-  if (dw.numel() == 0) return dw;
-  if (g.numel() == 0 || x.numel() == 0) return dw.zero_();
   // Few columns give too few units to share out, so the batch is cut too: into a number of parts that only the shape
   // decides, each summed in order, the parts added in order.
   const int64_t columns = a.G * tiles(C * a.KH * a.KW, kConvColumns);
@@ -117,22 +152,85 @@ at::Tensor weight_grad(const at::Tensor& g, const at::Tensor& x, Conv2d<T> a) {
   over_units<T>(units, total / static_cast<double>(units), [&](int64_t begin, int64_t end, T* scratch) {
     kernels_for<T>().conv2d_weight_grad(a, begin, end, scratch);
   });
-  if (a.parts == 1) return dw;
+  if (a.parts == 1) return;
   at::parallel_for(0, dw.numel(), grain(static_cast<double>(a.parts)), [&](int64_t begin, int64_t end) {
     kernels_for<T>().sum_parts(a.out, a.parts, dw.numel(), begin, end);
   });
-  return dw.copy_(parts[0].view_as(dw));
+  dw.copy_(parts[0].view_as(dw));
 }
 
-// g: [N, OC, OH, OW] -> [OC]
+// sum over images and pixels of g and x, both as they are; swapped: vectors run along x's channels, which pays where g
+// has few and the convolution is dense.
 template <class T>
-at::Tensor bias_grad(const at::Tensor& g, const Conv2d<T>& a) {
-  at::Tensor db = make({a.OC}, g.scalar_type(), "conv2d_backward");
-  const int64_t P = a.OH * a.OW;
-  at::parallel_for(0, a.OC, grain(static_cast<double>(a.N) * static_cast<double>(P)), [&](int64_t begin, int64_t end) {
-    kernels_for<T>().plane_sums(data<T>(g), a.N, a.OC, P, begin, end, mutable_data<T>(db));
+bool swapped(const Conv2d<T>& a) {
+  return a.SH == 1 && a.SW == 1 && a.OC / a.G < kConvLanes / 2 && a.C / a.G > a.OC / a.G;
+}
+
+// dw, and db where its memory is given and roles are not swapped: false where the shape needs columns.
+template <class T>
+bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, const Conv2d<T>& a) {
+  const bool swap = swapped(a);
+  const ConvPlan plan = swap ? input_grad_plan(a) : forward_plan(a);
+  if (!plan.fits) return false;
+  const PhaseTaps& taps = plan.phases[0];
+  const int64_t K = static_cast<int64_t>(taps.offset.size());
+  const int64_t padded = tiles(plan.M, kConvLanes) * kConvLanes;
+  const double flops = 2.0 * static_cast<double>(a.N * K * plan.H * plan.W) * static_cast<double>(padded);
+  // The batch is summed in parts, which only the shape decides, so that threads can share it.
+  const int64_t parts = flops * static_cast<double>(a.G) < 1e6 ? 1 : std::clamp<int64_t>(8 / a.G, 1, a.N);
+  const at::Tensor sums = weights_for<T>(parts * a.G * (K + 1) * padded, "conv2d_weight_grad");
+  const T *gs = data<T>(g), *xs = data<T>(x);
+  const ConvWeight<T> c = {plan.map,
+                           a.N,
+                           a.G,
+                           plan.M,
+                           plan.H,
+                           plan.W,
+                           plan.m_step,
+                           plan.group_step,
+                           parts,
+                           padded,
+                           {K, taps.offset.data(), taps.weight.data(), nullptr},
+                           swap ? gs : xs,
+                           swap ? xs : gs,
+                           mutable_data<T>(sums),
+                           dw,
+                           swap ? nullptr : db};
+  over_units<T>(parts * a.G, flops / static_cast<double>(parts),
+                [&](int64_t begin, int64_t end, T* scratch) { kernels_for<T>().conv_weight(c, begin, end, scratch); });
+  kernels_for<T>().conv_weight_fold(c);
+  return true;
+}
+
+// g: [N, C, H, W] -> out [C]
+template <class T>
+void sum_channels(const at::Tensor& g, const at::Tensor& out) {
+  const int64_t N = g.size(0), C = g.size(1), P = g.size(2) * g.size(3);
+  at::parallel_for(0, C, grain(static_cast<double>(N) * static_cast<double>(P)), [&](int64_t begin, int64_t end) {
+    kernels_for<T>().plane_sums(data<T>(g), N, C, P, begin, end, mutable_data<T>(out));
   });
-  return db;
+}
+
+// dw and db, each where needed, else undefined
+template <class T>
+std::pair<at::Tensor, at::Tensor> weight_grad(const at::Tensor& g, const at::Tensor& x, const Conv2d<T>& a,
+                                              bool need_weight, bool need_bias) {
+  at::Tensor dw, db;
+  if (need_bias) db = make({a.OC}, g.scalar_type(), "conv2d_backward");
+  bool have_bias = !need_bias;
+  if (need_weight) {
+    dw = make({a.OC, a.C / a.G, a.KH, a.KW}, g.scalar_type(), "conv2d_weight_grad");
+    if (g.numel() == 0 || x.numel() == 0)
+      dw.zero_();
+    else if (dw.numel() > 0) {
+      if (weight_grad_direct(g, x, mutable_data<T>(dw), need_bias ? mutable_data<T>(db) : nullptr, a))
+        have_bias = have_bias || !swapped(a);
+      else
+        weight_grad_by_columns(g, x, dw, a);
+    }
+  }
+  if (!have_bias) sum_channels<T>(g, db);
+  return {dw, db};
 }
 
 template <class T>
@@ -168,7 +266,7 @@ at::Tensor conv2d_weight_grad(const at::Tensor& grad, const at::Tensor& input, a
   const at::Tensor x = checked(input, op, "input", 4);
   return by_dtype(x, [&](auto zero) {
     const auto a = geometry<decltype(zero)>(op, x.sizes(), weight_size, params);
-    return weight_grad(checked_sizes(grad, op, "g", output_size(a), x), x, a);
+    return weight_grad(checked_sizes(grad, op, "g", output_size(a), x), x, a, true, false).first;
   });
 }
 
@@ -179,9 +277,24 @@ Gradients conv2d_backward(const at::Tensor& grad, const at::Tensor& input, const
   return by_dtype(x, [&](auto zero) {
     const auto a = geometry<decltype(zero)>(op, x.sizes(), w.sizes(), params);
     const at::Tensor g = checked_sizes(grad, op, "g", output_size(a), x);
-    return Gradients{need_input ? input_grad(g, w, a) : at::Tensor(), need_weight ? weight_grad(g, x, a) : at::Tensor(),
-                     need_bias ? bias_grad(g, a) : at::Tensor()};
+    const at::Tensor dx = need_input ? input_grad(g, w, a) : at::Tensor();
+    const auto [dw, db] = weight_grad(g, x, a, need_weight, need_bias);
+    return Gradients{dx, dw, db};
   });
+}
+
+at::Tensor conv_transpose2d(const at::Tensor& g, const at::Tensor& weight, const at::Tensor& bias,
+                            at::IntArrayRef output_size, const ConvParams& params) {
+  return by_dtype(weight, [&](auto zero) {
+    return input_grad(g, weight, geometry<decltype(zero)>("conv_transpose2d", output_size, weight.sizes(), params),
+                      bias);
+  });
+}
+
+at::Tensor channel_sums(const at::Tensor& g) {
+  const at::Tensor out = make({g.size(1)}, g.scalar_type(), "channel_sums");
+  by_dtype(g, [&](auto zero) { sum_channels<decltype(zero)>(g, out); });
+  return out;
 }
 
 }  // namespace tapegrad

@@ -25,6 +25,13 @@ at::Tensor conv2d_input_grad(const at::Tensor& g, const at::Tensor& weight, at::
 at::Tensor conv2d_weight_grad(const at::Tensor& g, const at::Tensor& input, at::IntArrayRef weight_size,
                               const ConvParams& params);
 
+// The input gradient with a bias [C] (or undefined) added: g [N, OC, OH, OW], weight [OC, C, KH, KW] -> output_size.
+at::Tensor conv_transpose2d(const at::Tensor& g, const at::Tensor& weight, const at::Tensor& bias,
+                            at::IntArrayRef output_size, const ConvParams& params);
+
+// g [N, C, H, W], contiguous -> [C], the sum over all else
+at::Tensor channel_sums(const at::Tensor& g);
+
 // dx, dw, db, each where needed, else undefined.
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 Gradients conv2d_backward(const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight,

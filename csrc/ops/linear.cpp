@@ -1,38 +1,9 @@
 #include "ops/linear.h"
 
-#include <ATen/Parallel.h>
-
-#include "dispatch.h"
-#include "ops/border.h"
+#include "ops/product.h"
 
 namespace tapegrad {
 namespace {
-
-// Shares the product's rows or columns out to threads, whichever there are more of. An element's chain runs over all
-// of K in one thread, so the cut is free.
-template <class T>
-void gemm(const Gemm<T>& a) {
-  constexpr int64_t block = 16;  // rows or columns in a unit
-  const bool by_rows = a.M >= a.N;
-  const int64_t extent = by_rows ? a.M : a.N;
-  const double flops = 2.0 * static_cast<double>(by_rows ? a.N : a.M) * static_cast<double>(a.K) * block;
-  at::parallel_for(0, (extent + block - 1) / block, grain(flops), [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * block, count = std::min(end * block, extent) - first;
-    Gemm<T> part = a;
-    if (by_rows) {
-      part.M = count;
-      part.A += first * a.a_m;
-      part.C += first * a.c_m;
-      if (a.bias_m) part.bias_m += first;
-    } else {
-      part.N = count;
-      part.B += first * a.b_n;
-      part.C += first;
-      if (a.bias_n) part.bias_n += first;
-    }
-    kernels_for<T>().gemm(part, static_cast<T*>(scratch()));
-  });
-}
 
 struct Sizes {
   int64_t M = 1, N, K;
@@ -60,7 +31,7 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const std::
   const at::Tensor out = make(s.out, x.scalar_type(), op);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    gemm<T>({
+    product<T>({
         .M = s.M,
         .N = s.N,
         .K = s.K,
@@ -90,7 +61,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_backward(const at::Tensor&
     using T = decltype(zero);
     if (need_input) {  // [M, K] = g [M, N] @ weight [N, K]
       dx = make(x.sizes(), x.scalar_type(), op);
-      gemm<T>({
+      product<T>({
           .M = s.M,
           .N = s.K,
           .K = s.N,
@@ -106,7 +77,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_backward(const at::Tensor&
     }
     if (need_weight) {  // [N, K] = g^T [N, M] @ input [M, K]
       dw = make(w.sizes(), x.scalar_type(), op);
-      gemm<T>({
+      product<T>({
           .M = s.N,
           .N = s.K,
           .K = s.M,

@@ -90,10 +90,11 @@ at::Tensor upsample_nearest2d_backward(const at::Tensor& grad, at::IntArrayRef i
   const at::Tensor dx = make(input_size, g.scalar_type(), op);
   if (dx.numel() == 0) return dx;
   const auto rows = destinations(sources(op, H, OH, along(scales, 0)), H);
-  const auto columns = destinations(sources(op, W, OW, along(scales, 1)), W);
+  const auto column_sources = sources(op, W, OW, along(scales, 1)), columns = destinations(column_sources, W);
   by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
-    const Upsample<T> a = {H, W, OH, OW, data<T>(g), mutable_data<T>(dx), rows.data(), columns.data(), 0};
+    const Upsample<T> a = {H, W, OH, OW, data<T>(g), mutable_data<T>(dx), rows.data(), columns.data(),
+                           whole_factor(column_sources, W)};
     at::parallel_for(0, g.size(0) * g.size(1), grain(static_cast<double>(OH) * OW),
                      [&](int64_t begin, int64_t end) { kernels_for<T>().upsample_nearest2d_backward(a, begin, end); });
   });

@@ -1,0 +1,214 @@
+// Convolution without columns: a register tile of channels x pixels reads its pixels from a padded map through a table
+// of offsets, one per (channel, tap).
+#include "kernels/conv_map.h"
+#include "kernels/table.h"
+#include "kernels/vec.h"
+
+namespace tapegrad::TG_ISA {
+namespace {
+
+// The register tile: up to ROWS channels x vectors(channels) vectors of pixels. Fewer channels take more vectors, so
+// that there are always enough chains to hide the latency of an fma.
+#if defined(__AVX512F__)
+constexpr int ROWS = 8;
+constexpr int vectors(int rows) { return rows <= 3 ? 8 : rows == 4 ? 6 : rows <= 6 ? 4 : 3; }
+#elif defined(__AVX2__)
+constexpr int ROWS = 4;
+constexpr int vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 5 : rows == 3 ? 4 : 3; }
+#else
+constexpr int ROWS = 4;
+constexpr int vectors(int rows) { return rows == 1 ? 6 : rows == 2 ? 4 : rows == 3 ? 3 : 2; }
+#endif
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }  // into so many pieces
+inline int64_t share(int64_t n, int64_t most) { return n > 0 ? cut(n, cut(n, most)) : 1; }  // of nearly equal size
+
+// Where a tile's vectors lie: vector j reads pixels at x + j * step, and goes to out + j * out_step.
+template <class T>
+struct Place {
+  const T* x;
+  int64_t step;
+  T* out;
+  int64_t out_m, out_step;
+  int lanes;  // of every vector that are written
+};
+
+template <class T, int MR, int NV>
+void tile(const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at) {
+  using V = Vec<T>;
+  V acc[MR][NV];
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) acc[i][j] = V::set1(0);
+  const int64_t* offset = taps.offset;
+  for (int64_t k = 0; k < taps.K; ++k, w += MR) {
+    const T* x = at.x + offset[k];
+    V b[NV];
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) b[j] = V::load(x + j * at.step);
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i) {
+      const V a = V::set1(w[i]);
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) acc[i][j] = fma(a, b[j], acc[i][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) {
+      const V r = bias ? acc[i][j] + V::set1(bias[i]) : acc[i][j];
+      T* out = at.out + i * at.out_m + j * at.out_step;
+      at.lanes == V::N ? r.store(out) : r.store(out, at.lanes);
+    }
+}
+
+template <class T, int MR, int NV>
+void tile_of(int64_t nv, const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at) {
+  if constexpr (NV > 1)
+    if (nv < NV) return tile_of<T, MR, NV - 1>(nv, taps, w, bias, at);
+  tile<T, MR, NV>(taps, w, bias, at);
+}
+
+// `count` vectors of pixels for MR channels
+template <class T, int MR>
+void strip_of(int64_t mr, int64_t count, const ConvTaps<T>& taps, const T* w, const T* bias, Place<T> at) {
+  if constexpr (MR > 1)
+    if (mr < MR) return strip_of<T, MR - 1>(mr, count, taps, w, bias, at);
+  const int64_t most = share(count, vectors(MR));
+  for (int64_t done = 0; done < count; done += most) {
+    const int64_t nv = smaller(most, count - done);
+    tile_of<T, MR, vectors(MR)>(nv, taps, w, bias, at);
+    at.x += nv * at.step;
+    at.out += nv * at.out_step;
+  }
+}
+
+// R x C pixels of a plane of the map for `mr` channels -> out[m][jh * pitch + jw], where rows of `out` have whole
+// vectors. Either flat, over the columns between two rows too, or row by row, whichever takes fewer vectors.
+template <class T>
+void strip(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const ConvTaps<T>& taps, const T* w, const T* bias,
+           const T* x, T* out, int64_t out_m) {
+  constexpr int N = Vec<T>::N;
+  const int64_t flat = cut((R - 1) * map.pitch + C, N);
+  strip_of<T, ROWS>(mr, flat, taps, w, bias, {x, N, out, out_m, N, N});
+}
+
+// The same, written where it belongs: out[m][jh * W + jw]
+template <class T>
+void strip_in_place(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const ConvTaps<T>& taps, const T* w,
+                    const T* bias, const T* x, T* out, int64_t out_m, int64_t W) {
+  constexpr int N = Vec<T>::N;
+  for (int64_t c = 0; c < C; c += N)
+    strip_of<T, ROWS>(mr, R, taps, w, bias, {x + c, map.pitch, out + c, out_m, W, static_cast<int>(smaller(N, C - c))});
+}
+
+// flat[jh * pitch + jw] -> out[jh * W + jw]. A whole vector may run into the next row, which comes later.
+template <class T>
+void drop_columns(const T* flat, int64_t pitch, int64_t R, int64_t W, T* out) {
+  using V = Vec<T>;
+  const T* end = out + R * W;
+  for (int64_t h = 0; h < R; ++h, flat += pitch, out += W)
+    for (int64_t j = 0; j < W; j += V::N) {
+      const int64_t left = end - (out + j);
+      left >= V::N ? V::load(flat + j).store(out + j)
+                   : V::load(flat + j, static_cast<int>(left)).store(out + j, static_cast<int>(left));
+    }
+}
+
+// flat[e][jh * pitch + jw] -> out[jh * SDH * W + jw * SDW + e]
+template <class T>
+void interleave(const T* flat, int64_t flat_e, int64_t pitch, int64_t R, int64_t W, int64_t SDH, int64_t SDW, T* out) {
+  using V = Vec<T>;
+  for (int64_t h = 0; h < R; ++h, flat += pitch, out += SDH * W) {
+    if (SDW == 2) {
+      const T *a = flat, *b = flat + flat_e;
+      const int64_t pairs = W / 2;
+      int64_t j = 0;
+      for (; j + V::N <= pairs; j += V::N) {
+        const V x = V::load(a + j), y = V::load(b + j);
+        low(x, y).store(out + 2 * j);
+        high(x, y).store(out + 2 * j + V::N);
+      }
+      for (; j < pairs; ++j) {
+        out[2 * j] = a[j];
+        out[2 * j + 1] = b[j];
+      }
+      if (W % 2 != 0) out[W - 1] = a[pairs];
+      continue;
+    }
+    for (int64_t e = 0; e < SDW; ++e)
+      for (int64_t j = 0; e + j * SDW < W; ++j) out[e + j * SDW] = flat[e * flat_e + j];
+  }
+}
+
+// Rows [q0, q0 + R) of the row phase e, all column phases, channels [m, m + mr)
+template <class T>
+void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int64_t m, int64_t mr, const T* map,
+                T* flat, T* out) {
+  constexpr int64_t N = Vec<T>::N;
+  const int64_t P = a.H * a.W, pitch = a.map.pitch;
+  const T* bias = a.bias ? a.bias + group * a.M + m : nullptr;
+  const int64_t flat_m = cut(a.map.band * pitch, kConvLanes) * kConvLanes, flat_e = ROWS * flat_m;
+  const bool plain = a.SDH * a.SDW == 1;
+  for (int64_t f = 0; f < a.SDW; ++f) {
+    const ConvTaps<T>& taps = a.taps[e * a.SDW + f];
+    const T* w = taps.packed + (group * a.M + m) * taps.K;
+    const int64_t C = cut(a.W - f, a.SDW);
+    if (C <= 0) continue;
+    if (plain && R * cut(C, N) <= cut((R - 1) * pitch + C, N) + 1)
+      return strip_in_place(a.map, R, C, mr, taps, w, bias, map, out, P, a.W);
+    strip(a.map, R, C, mr, taps, w, bias, map, flat + f * flat_e, flat_m);
+  }
+  for (int64_t i = 0; i < mr; ++i)
+    if (plain)
+      drop_columns(flat + i * flat_m, pitch, R, a.W, out + i * P);
+    else
+      interleave(flat + i * flat_m, flat_e, pitch, R, a.W, a.SDH, a.SDW, out + i * P);
+}
+
+}  // namespace
+
+// w -> taps.packed: the weights in the order in which tiles read them.
+template <class T>
+void conv_pack(const ConvDirect<T>& a) {
+  const int64_t rows = share(a.M, ROWS);
+  for (int64_t phase = 0; phase < a.SDH * a.SDW; ++phase) {
+    const ConvTaps<T>& taps = a.taps[phase];
+    T* to = taps.packed;
+    for (int64_t group = 0; group < a.G; ++group)
+      for (int64_t m = 0; m < a.M; m += rows) {
+        const int64_t mr = smaller(rows, a.M - m);
+        const T* w = a.w + group * a.group_step + m * a.m_step;
+        for (int64_t k = 0; k < taps.K; ++k)
+          for (int64_t i = 0; i < mr; ++i) *to++ = w[i * a.m_step + taps.weight[k]];
+      }
+  }
+}
+
+// A unit is (n, group, band).
+template <class T>
+void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch) {
+  const int64_t P = a.H * a.W, rows = share(a.M, ROWS), bands = cut(cut(a.H, a.SDH), a.map.band);
+  T* flat = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t image = unit / bands, q0 = unit % bands * a.map.band;  // image = (n, group)
+    form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch, flat);
+    for (int64_t m = 0; m < a.M; m += rows)
+      for (int64_t e = 0; e < a.SDH; ++e) {
+        const int64_t R = smaller(a.map.band, cut(a.H - e, a.SDH) - q0);
+        if (R > 0)
+          phase_rows(a, image % a.G, e, R, m, smaller(rows, a.M - m), scratch, flat,
+                     a.out + (image * a.M + m) * P + (q0 * a.SDH + e) * a.W);
+      }
+  }
+}
+
+template void conv_pack(const ConvDirect<float>&);
+template void conv_pack(const ConvDirect<double>&);
+template void conv_direct(const ConvDirect<float>&, int64_t, int64_t, float*);
+template void conv_direct(const ConvDirect<double>&, int64_t, int64_t, double*);
+
+}  // namespace tapegrad::TG_ISA
