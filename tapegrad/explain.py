@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import DTypeError, IndexShapeError, OpError, ShapeError, TapegradError
+from .errors import ArgumentError, DTypeError, IndexShapeError, OpError, ShapeError, TapegradError
 from .tape import describe
 
 if TYPE_CHECKING:
@@ -73,7 +73,20 @@ _SPECIFIC: dict[str, Callable[[str, Named], str | None]] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _matmul),
     **dict.fromkeys(("reshape", "view", "expand", "broadcast_to"), _size),
 }
-_SHAPE_WORDS = ("size", "shape", "dimension", "dim ", "broadcast", "must match", "out of bounds", "index", "target")
+_SHAPE_WORDS = (
+    "duplicate dims",
+    "chunks",
+    "3D",
+    "size",
+    "shape",
+    "dimension",
+    "dim ",
+    "broadcast",
+    "must match",
+    "out of bounds",
+    "index",
+    "target",
+)
 _DTYPE_WORDS = (
     "dtype",
     "scalar type",
@@ -98,27 +111,33 @@ def from_torch(name: str, error: Exception, actual: str) -> Exception:
 
 def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
     """The exception to raise from `error`, which ``op.forward(*values)`` raised."""
-    if isinstance(error, TapegradError | MemoryError):
+    if isinstance(error, MemoryError):
         return error
     named = dict(zip(op.arguments, values, strict=True))
+    dim = _dim(op.name, named)
+    if dim is not None:
+        return IndexShapeError(dim)
+    if isinstance(error, TapegradError):
+        return error
     torch_says = str(error).strip().split("\n")[0]
     for name, value in named.items():
         if value is None and name in op.arrays and op.signature.parameters[name].default is not None:
             return TypeError(f"{op.name}: {name} must be a Tensor, a torch tensor, an array or a number; got None")
     actual = ", ".join(f"{key} = {describe(value)}" for key, value in named.items() if value is not None)
     general = f"{op.name}: {torch_says} (got {actual})"
-    dim = _dim(op.name, named)
-    if dim is not None:
-        return IndexShapeError(dim)
     if isinstance(error, IndexError):
         return IndexShapeError(general)
+    if isinstance(error, OverflowError):
+        return ArgumentError(general)
     if "allocate memory" in torch_says or "alloc_cpu" in torch_says:
         return from_torch(op.name, error, f"got {actual}")
     if isinstance(error, TypeError):
         return TypeError((_SPECIFIC[op.name](op.name, named) if op.name in _SPECIFIC else None) or general)
     dtypes = {value.dtype for value in named.values() if isinstance(value, torch.Tensor)}
     if isinstance(error, RuntimeError | ValueError | NotImplementedError):
-        message = _SPECIFIC.get(op.name, _broadcast)(op.name, named)
+        broadcasts = op.call.__module__.endswith(".elementwise")
+        why = _SPECIFIC.get(op.name, _broadcast if broadcasts else None)
+        message = why(op.name, named) if why else None
         if any(word in torch_says for word in _DTYPE_WORDS) and (message is None or len(dtypes) > 1):
             return DTypeError(general)
         if message is not None or any(word in torch_says for word in _SHAPE_WORDS):

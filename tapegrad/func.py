@@ -60,9 +60,11 @@ class _Call:
         self.aux: Any
         self.output, self.aux = out if aux else (out, None)
         leaves, self.structure = pytree.tree_flatten(self.output)
+        leaves = [Tensor(y) if isinstance(y, torch.Tensor) else y for y in leaves]  # a constant of torch's
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
                 raise TypeError(f"{name}: f must return Tensors; got {type(leaf).__name__}")
+        self.output = pytree.tree_unflatten(leaves, self.structure)
         self.outputs: list[Tensor] = leaves
         self.nodes: list[Node] = [x._node for x in self.variables if x._node is not None]
         own = set(self.nodes)
@@ -208,7 +210,7 @@ def _basis(like: list[Tensor]) -> list[list[Tensor]]:
     vectors = []
     for k, x in enumerate(like):
         for i in range(x.numel()):
-            unit = [torch.zeros_like(y.data) for y in like]
+            unit = [torch.zeros(y.shape, dtype=y.dtype) for y in like]
             unit[k].view(-1)[i] = 1
             vectors.append([Tensor._made(u, None) for u in unit])
     return vectors
@@ -279,7 +281,7 @@ def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:
 
     A tuple of one primal (or a bare Tensor) gives one value, several give a tuple.
     """
-    if isinstance(primals, Tensor):
+    if isinstance(primals, Tensor | torch.Tensor):
         primals, tangents = (primals,), (tangents,)
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
     return jvp(grad(f, argnums), tuple(primals), tuple(tangents))[1]

@@ -45,7 +45,10 @@ class Rule:
     __slots__ = ("fetch", "function", "reads")
 
     def __init__(self, function: Callable[..., Any], environment: list[str], op_name: str) -> None:
-        reads = [p.name for p in list(inspect.signature(function).parameters.values())[1:]]
+        parameters = list(inspect.signature(function).parameters.values())
+        if not parameters:
+            raise TypeError(f"{op_name}: a gradient rule's first parameter is the gradient of the output; it has none")
+        reads = [p.name for p in parameters[1:]]
         unknown = [name for name in reads if name not in environment]
         if unknown:
             known = ", ".join(environment)
@@ -98,7 +101,9 @@ class Op:
         self.residuals = list(residuals)
         shapes = [f"{name}_shape" for name in self.arrays]
         self.environment = [*self.arguments, "out", *self.residuals, *shapes]
-        for name in rules:
+        for name, rule in rules.items():
+            if not callable(rule):
+                raise TypeError(f"{self.name}: the gradient rule of '{name}' must be a function of g; got {rule!r}")
             if name not in self.arrays:
                 raise TypeError(f"{self.name}: a gradient rule is given for '{name}', which is not an array argument")
         self.rules = {name: Rule(rule, self.environment, self.name) for name, rule in rules.items()}
@@ -227,7 +232,13 @@ class Op:
         elif self.backward is not None and not recorded:
             missing = len(self.environment) - len(env)
             full = [*env, *[None] * missing, [p is not None for p in parents]]
-            return self.backward.function(g, *self.backward.fetch(full))  # type: ignore[no-any-return]
+            grads = self.backward.function(g, *self.backward.fetch(full))
+            if len(grads) != len(parents):
+                raise TypeError(
+                    f"{self.name}: backward must return a gradient or None for each of the {len(parents)} array "
+                    f"arguments; got {len(grads)}"
+                )
+            return grads  # type: ignore[no-any-return]
         else:
             grads = [
                 None if node is None or rule is None else rule.function(g, *rule.fetch(env))

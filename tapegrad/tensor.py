@@ -43,8 +43,19 @@ def raw(value: Any, op_name: str, argument: str) -> Any:
     if numpy is not None and isinstance(value, numpy.generic):
         return value.item()
     if numpy is not None and isinstance(value, numpy.ndarray):
-        return plain(torch.as_tensor(value), f"{op_name}: {argument}")
+        return from_array(value, f"{op_name}: {argument}")
     raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor, an array or a number; got {_kind(value)}")
+
+
+def from_array(array: Any, what: str) -> torch.Tensor:
+    """A NumPy array as a torch tensor, sharing memory unless torch cannot (negative strides, read-only)."""
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    try:
+        value = torch.as_tensor(array)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{what} has NumPy dtype {array.dtype}, which torch cannot take") from error
+    return plain(value, what)
 
 
 def tensor_argument(value: Any, op_name: str, argument: str) -> Tensor:
@@ -62,6 +73,8 @@ def plain(value: torch.Tensor, what: str) -> torch.Tensor:
     if value.dtype not in DTYPE_NAMES:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPE_NAMES)
         raise DTypeError(f"{what} has dtype {value.dtype}; expected one of {known}")
+    if value.is_nested:
+        raise DTypeError(f"{what} is a nested tensor; expected a dense tensor on the CPU")
     if value.device.type != "cpu" or value.layout is not torch.strided:
         where = f"device '{value.device}'" if value.device.type != "cpu" else f"layout {value.layout}"
         raise DTypeError(f"{what} has {where}; expected a dense tensor on the CPU")
@@ -460,6 +473,10 @@ def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:
         return value if dtype is None else value.to(dtype)
     if isinstance(data, list | tuple) and any(isinstance(item, Tensor) for item in data):
         data = [item.tolist() if isinstance(item, Tensor) else item for item in data]
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(data, numpy.ndarray):
+        value = from_array(data, f"{what}: data").clone()
+        return value if dtype is None else value.to(dtype)
     try:
         value = torch.tensor(data, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:

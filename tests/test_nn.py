@@ -15,8 +15,8 @@ import torch
 
 import tapegrad as tg
 from tapegrad import interchange, nn, ops
-from tapegrad.nn import functional as F
 from tapegrad.errors import ArgumentError, StateError
+from tapegrad.nn import functional as F
 from tapegrad.ops.random import default_generator
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}  # float64; sums are taken in another order than torch's

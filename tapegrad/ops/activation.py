@@ -16,7 +16,7 @@ from .._ext import _C
 from ..errors import ArgumentError
 from ..op import Array, op
 from ..record import kernel
-from ..tensor import known_dtype
+from ..tensor import Tensor, known_dtype, tensor_argument
 
 __all__ = [
     "celu",
@@ -43,6 +43,8 @@ _gelu = kernel("gelu", torch.nn.functional.gelu)
 _gelu_tanh = kernel("gelu_tanh", partial(torch.nn.functional.gelu, approximate="tanh"))
 _silu = kernel("silu", torch.nn.functional.silu)
 _softplus = kernel("softplus", torch.nn.functional.softplus)
+_softmax = kernel("softmax", torch.softmax)
+_log_softmax = kernel("log_softmax", torch.log_softmax)
 
 
 @op(
@@ -67,23 +69,38 @@ def _softmax_rule(g: Any, out: Any, dim: int) -> Any:
     return out * (g - (g * out).sum(dim, True))
 
 
-@op(input=_softmax_rule, backward=lambda g, out, dim: (_C.softmax_backward(g, out, dim),))
-def softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
-    """``y_i = e**x_i / sum_j e**x_j`` along ``dim``, with the maximum subtracted first."""
-    if dtype is None and input.is_floating_point():
-        return _C.softmax(input, dim)
-    return torch.softmax(input, dim, known_dtype(dtype, "softmax"))
+@op(name="softmax", input=_softmax_rule, backward=lambda g, out, dim: (_C.softmax_backward(g, out, dim),))
+def softmax_op(input: Array, dim: int) -> Any:
+    """`softmax` in the input's own dtype."""
+    return _softmax(input, dim)
+
+
+def softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """``y_i = e**x_i / sum_j e**x_j`` along ``dim``, with the maximum subtracted first; in ``dtype`` if given."""
+    return softmax_op(_as_dtype(input, dtype, "softmax"), dim)
 
 
 @op(
+    name="log_softmax",
     input=lambda g, out, dim: g - torch.exp(out) * g.sum(dim, True),
     backward=lambda g, out, dim: (_C.log_softmax_backward(g, out, dim),),
 )
-def log_softmax(input: Array, dim: int, dtype: torch.dtype | None = None) -> Any:
-    """``y_i = x_i - log sum_j e**x_j`` along ``dim``, in log-sum-exp form."""
-    if dtype is None and input.is_floating_point():
-        return _C.log_softmax(input, dim)
-    return torch.log_softmax(input, dim, known_dtype(dtype, "log_softmax"))
+def log_softmax_op(input: Array, dim: int) -> Any:
+    """`log_softmax` in the input's own dtype."""
+    return _log_softmax(input, dim)
+
+
+def log_softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """``y_i = x_i - log sum_j e**x_j`` along ``dim``, in log-sum-exp form; in ``dtype`` if given."""
+    return log_softmax_op(_as_dtype(input, dtype, "log_softmax"), dim)
+
+
+def _as_dtype(input: Any, dtype: torch.dtype | None, name: str) -> Any:
+    """The input cast, where a dtype is asked for."""
+    if dtype is None:
+        return input
+    x = tensor_argument(input, name, "input")
+    return x.to(known_dtype(dtype, name))
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

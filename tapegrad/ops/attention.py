@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ..errors import ArgumentError, DTypeError, IndexShapeError
+from ..errors import ArgumentError, DTypeError, IndexShapeError, ShapeError
 from ..op import Array, op
-from ..tensor import Tensor, raw
+from ..tensor import Tensor, raw, tensor_argument
 from .activation import softmax
 from .elementwise import where
 from .linalg import matmul
@@ -115,6 +115,16 @@ def scaled_dot_product_attention(
 
     Returns [..., L, Ev]. Source: Vaswani et al., Attention Is All You Need (2017), equation 1.
     """
+    name = "scaled_dot_product_attention"
+    query, key = tensor_argument(query, name, "query"), tensor_argument(key, name, "key")
+    value = tensor_argument(value, name, "value")
+    for argument, x in (("query", query), ("key", key), ("value", value)):
+        if x.ndim < 2:
+            raise ShapeError(f"{name}: {argument} must have at least 2 dimensions; got shape {list(x.shape)}")
+    if key.shape[-1] != query.shape[-1]:
+        raise ShapeError(f"{name}: key.shape[-1] = {key.shape[-1]} must equal query.shape[-1] = {query.shape[-1]}")
+    if value.shape[-2] != key.shape[-2]:
+        raise ShapeError(f"{name}: value.shape[-2] = {value.shape[-2]} must equal key.shape[-2] = {key.shape[-2]}")
     if is_causal and attn_mask is not None:
         raise ArgumentError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
     scores = matmul(query, key.mT) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)

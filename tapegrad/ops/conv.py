@@ -227,6 +227,11 @@ def conv1d(
     """`conv2d` of one row: input [N, C, L] or [C, L], weight [OC, C / groups, K], result [N, OC, OL] or [OC, OL]."""
     batched = _ndim(input, "conv1d", "input", (3, 2), "[N, C, L]") == 3
     _ndim(weight, "conv1d", "weight", (3,), "[OC, C / groups, K]")
+    channels = input.shape[-2]
+    if weight.shape[1] * groups != channels:
+        raise ShapeError(
+            f"conv1d: weight.shape[1] = {weight.shape[1]} must equal input.shape[-2] / groups = {channels // groups}"
+        )
     stride, dilation = _single(stride, "conv1d", "stride"), _single(dilation, "conv1d", "dilation")
     if not isinstance(padding, str):
         padding = (0, _single(padding, "conv1d", "padding"))

@@ -45,7 +45,9 @@ def as_tensor(data: Any, *, dtype: torch.dtype | None = None) -> Tensor:
     if isinstance(data, Tensor):
         return data if dtype is None or data.dtype is dtype else data.to(dtype)
     if isinstance(data, torch.Tensor) or hasattr(data, "__array__"):
-        return Tensor(plain(torch.as_tensor(data, dtype=dtype), "as_tensor: data"))
+        value = raw(data, "as_tensor", "data")
+        if isinstance(value, torch.Tensor):
+            return Tensor(value if dtype is None else value.to(known_dtype(dtype, "as_tensor")))
     return Tensor(to_torch(data, dtype, "as_tensor"))
 
 

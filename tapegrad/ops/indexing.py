@@ -195,4 +195,4 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         else:
             position = (n - 1) - (n - 1 - position.abs()).abs()
         input = index_select(input, dim, position)
-    return input
+    return input  # type: ignore[no-any-return]

@@ -73,9 +73,18 @@ def _ranked(name: str, *arguments: tuple[str, Any, int]) -> None:
             raise ShapeError(f"{name}: {argument} must have {ndim} dimensions; got shape {shape}")
 
 
+def _inner(name: str, input: Any, other: Any, argument: str, dim: int) -> None:
+    """The dimension summed over is as large in both; else ShapeError."""
+    if input.shape[-1] != other.shape[dim]:
+        raise ShapeError(
+            f"{name}: {argument}.shape[{dim}] = {other.shape[dim]} must equal input.shape[-1] = {input.shape[-1]}"
+        )
+
+
 def mm(input: Any, mat2: Any) -> Tensor:
     """The product of two matrices: [M, K] and [K, N] give [M, N]."""
     _ranked("mm", ("input", input, 2), ("mat2", mat2, 2))
+    _inner("mm", input, mat2, "mat2", 0)
     return matmul(input, mat2)
 
 
@@ -84,18 +93,21 @@ def bmm(input: Any, mat2: Any) -> Tensor:
     _ranked("bmm", ("input", input, 3), ("mat2", mat2, 3))
     if input.shape[0] != mat2.shape[0]:
         raise ShapeError(f"bmm: mat2.shape[0] = {mat2.shape[0]} must equal input.shape[0] = {input.shape[0]}")
+    _inner("bmm", input, mat2, "mat2", 1)
     return matmul(input, mat2)
 
 
 def mv(input: Any, vec: Any) -> Tensor:
     """A matrix times a vector: [M, K] and [K] give [M]."""
     _ranked("mv", ("input", input, 2), ("vec", vec, 1))
+    _inner("mv", input, vec, "vec", 0)
     return matmul(input, vec)
 
 
 def dot(input: Any, tensor: Any) -> Tensor:
     """The inner product of two vectors: [K] and [K] give []."""
     _ranked("dot", ("input", input, 1), ("tensor", tensor, 1))
+    _inner("dot", input, tensor, "tensor", 0)
     return matmul(input, tensor)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from ..errors import ShapeError
 from ..op import Array, op
 from ..record import either
-from ..tensor import Tensor, raw
+from ..tensor import Tensor, raw, tensor_argument
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -162,5 +163,8 @@ def adaptive_avg_pool2d_op(input: Array, output_size: Sequence[int]) -> Any:
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
     """The mean over windows that divide the plane into ``output_size`` (int or pair; None keeps a size)."""
     given = [output_size, output_size] if output_size is None or isinstance(output_size, int) else list(output_size)
+    input = tensor_argument(input, "adaptive_avg_pool2d", "input")
+    if input.ndim not in (3, 4):
+        raise ShapeError(f"adaptive_avg_pool2d: input must have 3 or 4 dimensions; got shape {list(input.shape)}")
     size = [n if want is None else want for n, want in zip(input.shape[-2:], given, strict=True)]
     return adaptive_avg_pool2d_op(input, size)

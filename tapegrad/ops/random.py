@@ -209,5 +209,5 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Gen
         raise ArgumentError(f"dropout: p must lie in [0, 1]; got {p}")
     input = tensor_argument(input, "dropout", "input")
     if not training or p == 0:
-        return input
+        return input  # type: ignore[no-any-return]
     return dropout_op(input, float(p), *(generator or default_generator).take(input.numel(), torch.float32))

@@ -6,6 +6,7 @@ reduced dimensions with size 1. Results' shapes and dtypes are torch's.
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any, NamedTuple, TypeAlias
 
@@ -49,9 +50,13 @@ __all__ = [
 Dim: TypeAlias = "int | tuple[int, ...] | list[int] | None"
 
 
-def _listed(dim: Dim) -> list[int]:
+def _listed(dim: Dim, ndim: int, name: str) -> list[int]:
     """`dim` as the kernels take it: a list, empty for all dimensions."""
-    return [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    if dim is None or isinstance(dim, int):
+        return [] if dim is None else [dim]
+    if len({d % builtins.max(ndim, 1) for d in dim}) != len(dim):
+        raise ShapeError(f"{name}: dim = {tuple(dim)} names a dimension twice")
+    return list(dim)
 
 
 def _count(shape: Any, dim: Dim) -> int:
@@ -75,7 +80,7 @@ def _keepdim(x: Any, dim: Dim, keepdim: bool, ndim: int) -> Any:
 def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i`` over ``dim``. Integers and bools sum in int64; an empty sum is 0."""
     if dtype is None and input.is_floating_point():
-        return _C.sum(input, _listed(dim), keepdim)
+        return _C.sum(input, _listed(dim, input.ndim, "sum"), keepdim)
     return torch.sum(input, dim, keepdim, dtype=known_dtype(dtype, "sum"))
 
 
@@ -87,7 +92,7 @@ def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dt
 def mean(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """``y = sum_i x_i / n`` over ``dim``. An empty mean is NaN, as torch's."""
     if dtype is None and input.is_floating_point():
-        return _C.mean(input, _listed(dim), keepdim)
+        return _C.mean(input, _listed(dim, input.ndim, "mean"), keepdim)
     return torch.mean(input, dim, keepdim, dtype=known_dtype(dtype, "mean"))
 
 
@@ -165,7 +170,11 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesIndices:
     """(values, indices) in ascending (or ``descending``) order along ``dim``."""
-    index = torch.sort(raw(input, "sort", "input"), dim=dim, descending=descending, stable=stable).indices
+    x = raw(input, "sort", "input")
+    try:
+        index = torch.sort(x, dim=dim, descending=descending, stable=stable).indices
+    except IndexError as error:
+        raise IndexShapeError(f"sort: dim = {dim} is outside an input of shape {list(x.shape)}") from error
     return ValuesIndices(gather(input, dim, index), Tensor(index))
 
 

@@ -63,7 +63,7 @@ _UNARY: dict[str, list[Sample]] = {
     "elu": [*finite(), S(R(4), 0.5), S(R(4), alpha=2.0), K(V([0.0, -1.0, 2.0]), 0.5)],
     "selu": finite(),
     "celu": [*finite(), S(R(4), 0.5), S(R(4), alpha=2.0), K(V([0.0, -1.0, 2.0]), 0.5)],
-    "gelu": [*zero(), S(R(4), approximate="tanh"), S(R(2, 3), approximate="none")],
+    "gelu": [*(s for s in finite() if s.args[0] is not LIMITS), *(S(R(4), approximate=a) for a in ("tanh", "none"))],
     "silu": zero(),
     "mish": zero(),
     "softplus": [*zero(), S(R(4), 2.0, 1.0), S(R(4), beta=0.5, threshold=5), K(V([0.5, 0.25, 1.0]), 2.0, 1.0)],
@@ -76,8 +76,9 @@ _UNARY: dict[str, list[Sample]] = {
 }
 _PREDICATES = ("isnan", "isfinite", "isinf", "logical_not")
 
-# our own formula, or torch's in another order of operations
-_ROUNDED = {"gelu", "mish", "silu", "softplus", "celu", "elu", "selu", "softsign", "logsigmoid"}
+# our own formula or kernel, or torch's in another order of operations
+_ROUNDED = {"exp", "log", "tanh", "sigmoid",
+            "gelu", "mish", "silu", "softplus", "celu", "elu", "selu", "softsign", "logsigmoid"}
 
 
 def pairs(

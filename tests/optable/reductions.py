@@ -94,7 +94,10 @@ _COUNTS = {
 _OPS = {"cumprod": ("cumprod", "linear_recurrence")}
 
 rows = [
-    *(Row(name, s, ops=_OPS.get(name, ()), integers=True, family="reduction") for name, s in _REDUCTIONS.items()),
+    *(
+        Row(name, s, ops=_OPS.get(name, ()), integers=True, family="reduction", exact=name not in ("sum", "mean"))
+        for name, s in _REDUCTIONS.items()
+    ),
     Row("var", _SPREAD, exact=False, family="reduction", integers=True),
     Row("std", _SPREAD, exact=False, family="reduction", integers=True),
     Row("norm", _NORM, exact=False, integers=True),
