@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from . import nn
+from .border import FLOATS
 from .errors import ArgumentError, DTypeError
 from .nn.init import skipped
 from .safetensors import load, save
-from .tensor import FLOATS, Tensor
+from .tensor import Tensor
 
 __all__ = ["from_torch", "load", "save", "to_torch"]
 

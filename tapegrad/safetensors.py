@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
+from .border import plain
 from .errors import DTypeError, StateError
-from .tensor import Tensor, plain
+from .tensor import Tensor
 
 _DTYPES = {
     "F64": torch.float64,

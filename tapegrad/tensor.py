@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 import torch
 
 from .backward import Slots, replay
+from .border import FLOATS, from_array, kind, plain
 from .conversions import Conversions
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from .mode import mode
-from .tape import DTYPE_NAMES, Entry, Leaf, Node, next_slot
+from .tape import Entry, Leaf, Node, next_slot
 
 Self = TypeVar("Self", bound="Tensor")
-
-FLOATS = (torch.float32, torch.float64)
 
 
 # --- the border: what comes in from outside ----------------------------------------------------------------------
@@ -44,18 +43,7 @@ def raw(value: Any, op_name: str, argument: str) -> Any:
         return value.item()
     if numpy is not None and isinstance(value, numpy.ndarray):
         return from_array(value, f"{op_name}: {argument}")
-    raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor, an array or a number; got {_kind(value)}")
-
-
-def from_array(array: Any, what: str) -> torch.Tensor:
-    """A NumPy array as a torch tensor, sharing memory unless torch cannot (negative strides, read-only)."""
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()
-    try:
-        value = torch.as_tensor(array)
-    except (TypeError, ValueError) as error:
-        raise DTypeError(f"{what} has NumPy dtype {array.dtype}, which torch cannot take") from error
-    return plain(value, what)
+    raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor, an array or a number; got {kind(value)}")
 
 
 def tensor_argument(value: Any, op_name: str, argument: str) -> Tensor:
@@ -64,37 +52,8 @@ def tensor_argument(value: Any, op_name: str, argument: str) -> Tensor:
         return value
     value = raw(value, op_name, argument)
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor or an array; got {_kind(value)}")
+        raise TypeError(f"{op_name}: {argument} must be a Tensor, a torch tensor or an array; got {kind(value)}")
     return Tensor._made(value, None)
-
-
-def plain(value: torch.Tensor, what: str) -> torch.Tensor:
-    """`value` as a strided CPU tensor that torch's own autograd does not follow; DTypeError for what is not one."""
-    if value.dtype not in DTYPE_NAMES:
-        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPE_NAMES)
-        raise DTypeError(f"{what} has dtype {value.dtype}; expected one of {known}")
-    if value.is_nested:
-        raise DTypeError(f"{what} is a nested tensor; expected a dense tensor on the CPU")
-    if value.device.type != "cpu" or value.layout is not torch.strided:
-        where = f"device '{value.device}'" if value.device.type != "cpu" else f"layout {value.layout}"
-        raise DTypeError(f"{what} has {where}; expected a dense tensor on the CPU")
-    if value.requires_grad:
-        value = value.detach()
-    if type(value) is not torch.Tensor:
-        value = value.as_subclass(torch.Tensor)
-    return value.clone() if value.is_inference() or value.is_neg() else value
-
-
-def known_dtype(dtype: torch.dtype | None, what: str) -> torch.dtype | None:
-    """`dtype`, if tapegrad has it."""
-    if dtype is not None and dtype not in DTYPE_NAMES:
-        known = ", ".join(str(d).removeprefix("torch.") for d in DTYPE_NAMES)
-        raise DTypeError(f"{what}: dtype must be one of {known}; got {dtype}")
-    return dtype
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}" if isinstance(value, str) else type(value).__name__
 
 
 def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) -> Tensor:

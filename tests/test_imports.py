@@ -14,7 +14,7 @@ ROWS = [
     ("mode",),
     ("tape",),
     ("backward",),
-    ("_methods", "conversions"),
+    ("_methods", "border", "conversions"),
     ("tensor",),
     ("explain", "record"),
     ("op",),

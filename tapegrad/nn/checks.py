@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..border import FLOATS
 from ..errors import ArgumentError, DTypeError
-from ..tensor import FLOATS
 
 
 def require(condition: bool, what: str, argument: str, expected: str, actual: Any) -> None:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from ..border import FLOATS
 from ..errors import ArgumentError, DTypeError, ShapeError, StateError
 from ..tape import Leaf, describe
-from ..tensor import FLOATS, RemovableHandle, Tensor, raw
+from ..tensor import RemovableHandle, Tensor, raw
 from .parameter import Parameter
 
 Self = TypeVar("Self", bound="Module")

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from .._ext import _C
+from ..border import known_dtype
 from ..errors import ArgumentError
 from ..op import Array, op
 from ..record import kernel
-from ..tensor import Tensor, known_dtype, tensor_argument
+from ..tensor import Tensor, tensor_argument
 
 __all__ = [
     "celu",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from .._ext import _C
+from ..border import FLOATS
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, op
-from ..tensor import FLOATS, Tensor, raw, tensor_argument
+from ..tensor import Tensor, raw, tensor_argument
 from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub
 from .indexing import gather

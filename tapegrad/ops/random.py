@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from .._ext import _C
+from ..border import FLOATS
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, op
 from ..record import either
-from ..tensor import FLOATS, Tensor, tensor_argument
+from ..tensor import Tensor, tensor_argument
 from .shape import sizes
 
 __all__ = [
