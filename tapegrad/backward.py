@@ -118,7 +118,7 @@ def replay(
                     slots.add(parent, dx)
                 else:
                     slots[parent] = dx
-                    if entry.op.fresh and type(parent) is Leaf:
+                    if entry.op.fresh and type(parent) is Leaf and not create_graph:
                         slots.owned.add(parent)
         _finish(slots, result, wanted)
     finally:
