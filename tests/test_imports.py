@@ -21,7 +21,9 @@ ROWS = [
     ("ops",),
     ("derivatives", "func", "check", "recompute"),
     ("nn", "optim"),
-    ("data", "safetensors", "interchange", "fit", "plot"),
+    ("data", "safetensors", "interchange"),
+    ("replay",),
+    ("fit", "plot"),
     ("__init__",),
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
