@@ -32,6 +32,7 @@ auto unlocked(double elements, const F& f) {
 }
 
 double count(const at::Tensor& t) { return t.defined() ? static_cast<double>(t.numel()) : 0; }
+double count(const Optional& t) { return t ? count(*t) : 0; }
 double count(const Sizes& size) {
   double n = 1;
   for (const int64_t extent : size) n *= static_cast<double>(extent);
@@ -130,7 +131,7 @@ void bind_linear(py::module_& m) {
       py::arg("input"), py::arg("weight"), py::arg("bias"));
   m.def(
       "linear_backward",
-      [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight, bool need_input, bool need_weight,
+      [](const at::Tensor& g, const Optional& input, const Optional& weight, bool need_input, bool need_weight,
          bool need_bias) {
         return gradients(unlocked(count(g) + count(input) + count(weight), [&] {
           return linear_backward(g, input, weight, need_input, need_weight, need_bias);
@@ -147,6 +148,17 @@ void bind_matmul(py::module_& m) {
         return unlocked(count(input) + count(other), [&] { return matmul(input, other); });
       },
       py::arg("input"), py::arg("other"));
+  m.def(
+      "matmul_backward",
+      [](const at::Tensor& g, const Optional& input, const Optional& other, const Sizes& input_size,
+         const Sizes& other_size, bool need_input, bool need_other) {
+        const auto [dx, dy] = unlocked(count(g) + count(input_size) + count(other_size), [&] {
+          return matmul_backward(g, input, other, input_size, other_size, need_input, need_other);
+        });
+        return py::make_tuple(or_none(dx), or_none(dy));
+      },
+      py::arg("g"), py::arg("input"), py::arg("other"), py::arg("input_size"), py::arg("other_size"),
+      py::arg("need_input"), py::arg("need_other"));
 }
 
 void bind_upsample_conv2d(py::module_& m) {

@@ -30,9 +30,18 @@ def conv2d_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
 def linear_backward(
-    g: Tensor, input: Tensor, weight: Tensor, need_input: bool, need_weight: bool, need_bias: bool
+    g: Tensor, input: Tensor | None, weight: Tensor | None, need_input: bool, need_weight: bool, need_bias: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def matmul(input: Tensor, other: Tensor) -> Tensor: ...
+def matmul_backward(
+    g: Tensor,
+    input: Tensor | None,
+    other: Tensor | None,
+    input_size: Sequence[int],
+    other_size: Sequence[int],
+    need_input: bool,
+    need_other: bool,
+) -> tuple[Tensor | None, Tensor | None]: ...
 def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor: ...
 def upsample_conv2d_backward(
     g: Tensor, input: Tensor, weight: Tensor, padding: int, need_input: bool, need_weight: bool, need_bias: bool
