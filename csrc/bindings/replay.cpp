@@ -139,7 +139,7 @@ void bind_replay(py::module_& m) {
       .def(py::init<int64_t>(), py::arg("arena_bytes"))
       .def("add_arena", &Executor::add_arena, py::arg("offset"), py::arg("nbytes"))
       .def("add_outside", &Executor::add_outside, py::arg("tensor"), py::arg("written"))
-      .def("add_argument", &Executor::add_argument, py::arg("written"))
+      .def("add_argument", &Executor::add_argument, py::arg("example"), py::arg("written"))
       .def(
           "view",
           [](Executor& e, size_t slot, at::ScalarType dtype, int64_t offset, const Sizes& sizes, const Sizes& strides) {
@@ -170,6 +170,7 @@ void bind_replay(py::module_& m) {
           },
           py::arg("kind"), py::arg("call"), py::arg("argument"), py::arg("source"), py::arg("delta"))
       .def("add_result", &Executor::add_result, py::arg("value"))
+      .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)
       .def("overlaps", &Executor::overlaps, py::arg("arguments"))
       .def(

@@ -40,7 +40,7 @@ _missing = object()
 def is_library(module: str) -> bool:
     """Whether a class or module is this package's, torch's or the standard library's."""
     top = module.partition(".")[0]
-    return top in _LIBRARIES or top in sys.stdlib_module_names and top != "__main__"
+    return top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__")
 
 
 class Fact(NamedTuple):
@@ -102,7 +102,7 @@ class _Walk:
         if len(self.facts) >= LIMIT:
             raise CompileError(f"compile: the step reads more than {LIMIT} values, at {path}; pass data as arguments")
         self.facts.append(Fact(container, kind, key, value, path))
-        if not isinstance(value, _SCALARS) and value is not None:
+        if not isinstance(value, _SCALARS) and value is not None and kind not in ("keys", "copy"):
             self.todo.append((value, path))
 
     def run(self, roots: Iterable[tuple[Any, str]]) -> list[Fact]:
@@ -200,7 +200,8 @@ class _Walk:
         for name in self.names & {slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())}:
             if hasattr(value, name):
                 self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")
-        self.note(value, "attribute", "__class__", type(value), f"{path}.__class__")
+        if not is_library(type(value).__module__):
+            self.note(value, "attribute", "__class__", type(value), f"{path}.__class__")
 
     def classes(self, kind: type, path: str) -> None:
         """What the user's classes define, as an instance would find it: a subclass may come to shadow a base."""
