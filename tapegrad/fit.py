@@ -139,6 +139,8 @@ def fit(
 def _check(model: Sequential, loss: Any, optimizer: Any, metrics: Any) -> None:
     if not callable(loss):
         raise TypeError(f"fit: loss must be a module or a function of (output, target); got {type(loss).__name__}")
+    if getattr(loss, "reduction", "mean") == "none":
+        raise ArgumentError('fit: loss must be one number: reduction must be "mean" or "sum"; got "none"')
     if not isinstance(optimizer, Optimizer):
         made = " (an optimizer of this model's parameters, not its class)" if isinstance(optimizer, type) else ""
         raise TypeError(f"fit: optimizer must be a tg.optim.Optimizer{made}; got {optimizer!r}")

@@ -15,6 +15,7 @@ import torch
 
 from .arguments import as_rows
 from .errors import ArgumentError, ShapeError
+from .mode import no_grad
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .fit import History
-    from .nn import Module
+    from .nn import Module, Sequential
 
 INK = "#333333"
 COLOURS = ("#1f4e8c", "#c8431d", "#3a7d44", "#8a5aa8", "#b8860b", "#2a9d9d")  # of classes; the first two: train, val
@@ -102,7 +103,7 @@ def _mark_best(ax: Axes, values: list[float], best: Callable[[list[float]], floa
 
 
 def decision_boundary(
-    model: Module,
+    model: Sequential | Callable[[Any], Any],
     points: Any,
     labels: Any,
     *,
@@ -113,8 +114,8 @@ def decision_boundary(
 
     Parameters
     ----------
-    model : maps [M, 2] to [M, C], the class being the largest entry, or to [M] or [M, 1], class 1 being above 0
-        (logits, or -1 and +1)
+    model : a Sequential, or a function; maps float64 [M, 2] to [M, C], the class being the largest entry, or to [M] or
+        [M, 1], class 1 being above 0 (logits, or -1 and +1)
     points : [n, 2], NumPy array, torch tensor or Tensor
     labels : [n] integer classes from 0
     circle : (x, y, radius) of the true boundary, drawn dashed: ``(0.5, 0.5, tg.data.RADIUS)`` for `tapegrad.data.disk`
@@ -143,7 +144,7 @@ def decision_boundary(
     areas = _classes(model, grid, transform).reshape(GRID, GRID)
     right = _classes(model, xy, transform) == classes
 
-    figure = _figure(6.2, 0.6 + 4.4 * min(2.0, max(0.4, (y1 - y0) / (x1 - x0))))
+    figure = _figure(6.4, 0.6 + 4.4 * min(2.0, max(0.4, (y1 - y0) / (x1 - x0))))
     ax = figure.subplots()
     number = int(max(classes.max(), areas.max())) + 1
     colours = [COLOURS[i % len(COLOURS)] for i in range(number)]
@@ -165,7 +166,7 @@ def decision_boundary(
     )
     _plain(ax)
     ax.grid(False)
-    figure.legend(loc="outside right upper", frameon=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
@@ -174,11 +175,10 @@ def _circle(ax: Axes, x: float, y: float, radius: float) -> None:
     ax.plot(x + radius * angle.cos(), y + radius * angle.sin(), color=INK, ls="--", lw=1.2, label="truth")
 
 
-def _classes(model: Module, points: torch.Tensor, transform: Callable[[torch.Tensor], Any] | None) -> torch.Tensor:
+def _classes(model: Any, points: torch.Tensor, transform: Callable[[torch.Tensor], Any] | None) -> torch.Tensor:
     """The class of every point [M, 2], as integers [M]."""
-    predict = getattr(model, "predict", model)
-    inputs = points if transform is None else transform(points)
-    output = predict(inputs)
+    with no_grad():
+        output = getattr(model, "predict", model)(points if transform is None else transform(points))
     value = output.data if isinstance(output, Tensor) else output
     if value.shape == (len(points),) or value.shape == (len(points), 1):
         return (value.reshape(-1) > 0).long()
