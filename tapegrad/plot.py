@@ -263,11 +263,11 @@ def gradient_flow(model: Module) -> Figure:
     smallest = min(value for value in means if value > 0)
     ax.set(yscale="log", ylim=(smallest / 2, None), ylabel="size of the gradient")
     ax.margins(x=0.02)
+    _plain(ax)
+    ax.grid(False, axis="x")
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     for label, value in zip(ax.get_xticklabels(), largest, strict=True):
         label.set_color(INK if value > 0 else COLOURS[1])
-    _plain(ax)
-    ax.grid(False, axis="x")
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
 
