@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "bindings/elementwise.h"
+#include "bindings/kernel.h"
+#include "bindings/replay.h"
 #include "dispatch.h"
 #include "ops/blocks.h"
 #include "ops/border.h"
@@ -20,29 +22,9 @@
 namespace tapegrad {
 namespace {
 
+using In = const at::Tensor&;
 using Optional = std::optional<at::Tensor>;
 using Sizes = std::vector<int64_t>;
-
-// Runs f without the GIL where it touches enough elements to take more than a few microseconds.
-template <class F>
-auto unlocked(double elements, const F& f) {
-  std::optional<py::gil_scoped_release> release;
-  if (elements > 4096) release.emplace();
-  return f();
-}
-
-double count(const at::Tensor& t) { return t.defined() ? static_cast<double>(t.numel()) : 0; }
-double count(const Sizes& size) {
-  double n = 1;
-  for (const int64_t extent : size) n *= static_cast<double>(extent);
-  return n;
-}
-
-py::object or_none(const at::Tensor& t) { return t.defined() ? py::cast(t) : py::none(); }
-
-py::tuple gradients(const std::tuple<at::Tensor, at::Tensor, at::Tensor>& g) {
-  return py::make_tuple(or_none(std::get<0>(g)), or_none(std::get<1>(g)), or_none(std::get<2>(g)));
-}
 
 py::dict build_info() {
   py::dict info;
@@ -81,140 +63,62 @@ void translate(std::exception_ptr thrown) {
 }
 
 void bind_conv2d(py::module_& m) {
-  m.def(
-      "conv2d",
-      [](const at::Tensor& input, const at::Tensor& weight, const Optional& bias, Pair stride, Pair padding,
-         Pair dilation, int64_t groups) {
-        return unlocked(count(input) + count(weight),
-                        [&] { return conv2d(input, weight, bias, {stride, padding, dilation, groups}); });
-      },
-      py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
-      py::arg("groups"));
-  m.def(
-      "conv2d_input_grad",
-      [](const at::Tensor& g, const at::Tensor& weight, const Sizes& input_size, Pair stride, Pair padding,
-         Pair dilation, int64_t groups) {
-        return unlocked(count(g) + count(weight),
-                        [&] { return conv2d_input_grad(g, weight, input_size, {stride, padding, dilation, groups}); });
-      },
-      py::arg("g"), py::arg("weight"), py::arg("input_size"), py::arg("stride"), py::arg("padding"),
-      py::arg("dilation"), py::arg("groups"));
-  m.def(
-      "conv2d_weight_grad",
-      [](const at::Tensor& g, const at::Tensor& input, const Sizes& weight_size, Pair stride, Pair padding,
-         Pair dilation, int64_t groups) {
-        return unlocked(count(g) + count(input),
-                        [&] { return conv2d_weight_grad(g, input, weight_size, {stride, padding, dilation, groups}); });
-      },
-      py::arg("g"), py::arg("input"), py::arg("weight_size"), py::arg("stride"), py::arg("padding"),
-      py::arg("dilation"), py::arg("groups"));
-  m.def(
-      "conv2d_backward",
-      [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight, Pair stride, Pair padding,
-         Pair dilation, int64_t groups, bool need_input, bool need_weight, bool need_bias) {
-        return gradients(unlocked(count(g) + count(input) + count(weight), [&] {
-          return conv2d_backward(g, input, weight, {stride, padding, dilation, groups}, need_input, need_weight,
-                                 need_bias);
-        }));
-      },
-      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
-      py::arg("groups"), py::arg("need_input"), py::arg("need_weight"), py::arg("need_bias"));
-}
-
-void bind_linear(py::module_& m) {
-  m.def(
-      "linear",
-      [](const at::Tensor& input, const at::Tensor& weight, const Optional& bias) {
-        return unlocked(count(input) + count(weight), [&] { return linear(input, weight, bias); });
-      },
-      py::arg("input"), py::arg("weight"), py::arg("bias"));
-  m.def(
-      "linear_backward",
-      [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight, bool need_input, bool need_weight,
-         bool need_bias) {
-        return gradients(unlocked(count(g) + count(input) + count(weight), [&] {
-          return linear_backward(g, input, weight, need_input, need_weight, need_bias);
-        }));
-      },
-      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("need_input"), py::arg("need_weight"),
-      py::arg("need_bias"));
-}
-
-void bind_matmul(py::module_& m) {
-  m.def(
-      "matmul",
-      [](const at::Tensor& input, const at::Tensor& other) {
-        return unlocked(count(input) + count(other), [&] { return matmul(input, other); });
-      },
-      py::arg("input"), py::arg("other"));
-}
-
-void bind_upsample_conv2d(py::module_& m) {
-  m.def(
-      "upsample_conv2d",
-      [](const at::Tensor& input, const at::Tensor& weight, const Optional& bias, int64_t padding) {
-        return unlocked(count(input) + count(weight), [&] { return upsample_conv2d(input, weight, bias, padding); });
-      },
-      py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("padding"));
-  m.def(
-      "upsample_conv2d_backward",
-      [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight, int64_t padding, bool need_input,
-         bool need_weight, bool need_bias) {
-        return gradients(unlocked(count(g) + count(input) + count(weight), [&] {
-          return upsample_conv2d_backward(g, input, weight, padding, need_input, need_weight, need_bias);
-        }));
-      },
-      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("padding"), py::arg("need_input"),
-      py::arg("need_weight"), py::arg("need_bias"));
+  const auto forward = [](In input, In weight, const Optional& bias, Pair stride, Pair padding, Pair dilation,
+                          int64_t groups) { return conv2d(input, weight, bias, {stride, padding, dilation, groups}); };
+  const auto input_grad = [](In g, In weight, const Sizes& size, Pair stride, Pair padding, Pair dilation,
+                             int64_t groups) {
+    return conv2d_input_grad(g, weight, size, {stride, padding, dilation, groups});
+  };
+  const auto weight_grad = [](In g, In input, const Sizes& size, Pair stride, Pair padding, Pair dilation,
+                              int64_t groups) {
+    return conv2d_weight_grad(g, input, size, {stride, padding, dilation, groups});
+  };
+  const auto backward = [](In g, In input, In weight, Pair stride, Pair padding, Pair dilation, int64_t groups,
+                           bool need_input, bool need_weight, bool need_bias) {
+    return conv2d_backward(g, input, weight, {stride, padding, dilation, groups}, need_input, need_weight, need_bias);
+  };
+  kernel(m, "conv2d", forward, "input", "weight", "bias", "stride", "padding", "dilation", "groups");
+  kernel(m, "conv2d_input_grad", input_grad, "g", "weight", "input_size", "stride", "padding", "dilation", "groups");
+  kernel(m, "conv2d_weight_grad", weight_grad, "g", "input", "weight_size", "stride", "padding", "dilation", "groups");
+  kernel(m, "conv2d_backward", backward, "g", "input", "weight", "stride", "padding", "dilation", "groups",
+         "need_input", "need_weight", "need_bias");
 }
 
 void bind_upsample(py::module_& m) {
-  m.def(
-      "upsample_nearest2d",
-      [](const at::Tensor& input, Pair output_size, const Scales& scales) {
-        return unlocked(count(input) + 1.0 * output_size[0] * output_size[1],
-                        [&] { return upsample_nearest2d(input, output_size, scales); });
-      },
-      py::arg("input"), py::arg("output_size"), py::arg("scales"));
-  m.def(
-      "upsample_nearest2d_backward",
-      [](const at::Tensor& g, const Sizes& input_size, const Scales& scales) {
-        return unlocked(count(g), [&] { return upsample_nearest2d_backward(g, input_size, scales); });
-      },
-      py::arg("g"), py::arg("input_size"), py::arg("scales"));
+  const auto backward = [](In g, const Sizes& size, const Scales& scales) {
+    return upsample_nearest2d_backward(g, size, scales);
+  };
+  kernel(m, "upsample_nearest2d", &upsample_nearest2d, "input", "output_size", "scales");
+  kernel(m, "upsample_nearest2d_backward", backward, "g", "input_size", "scales");
+  kernel(m, "upsample_conv2d", &upsample_conv2d, "input", "weight", "bias", "padding");
+  kernel(m, "upsample_conv2d_backward", &upsample_conv2d_backward, "g", "input", "weight", "padding", "need_input",
+         "need_weight", "need_bias");
+}
+
+void bind_products(py::module_& m) {
+  kernel(m, "linear", &linear, "input", "weight", "bias");
+  kernel(m, "linear_backward", &linear_backward, "g", "input", "weight", "need_input", "need_weight", "need_bias");
+  kernel(m, "matmul", &matmul, "input", "other");
 }
 
 void bind_random(py::module_& m) {
-  m.def(
-      "random_uniform",
-      [](const Sizes& size, at::ScalarType dtype, uint64_t seed, uint64_t offset) {
-        return unlocked(count(size), [&] { return random_uniform(size, dtype, seed, offset); });
-      },
-      py::arg("size"), py::arg("dtype"), py::arg("seed"), py::arg("offset"));
-  m.def(
-      "random_normal",
-      [](const Sizes& size, at::ScalarType dtype, uint64_t seed, uint64_t offset) {
-        return unlocked(count(size), [&] { return random_normal(size, dtype, seed, offset); });
-      },
-      py::arg("size"), py::arg("dtype"), py::arg("seed"), py::arg("offset"));
-  m.def(
-      "random_int",
-      [](int64_t low, int64_t high, const Sizes& size, uint64_t seed, uint64_t offset) {
-        return unlocked(count(size), [&] { return random_int(low, high, size, seed, offset); });
-      },
-      py::arg("low"), py::arg("high"), py::arg("size"), py::arg("seed"), py::arg("offset"));
-  m.def(
-      "random_bernoulli",
-      [](double p, const Sizes& size, uint64_t seed, uint64_t offset) {
-        return unlocked(count(size), [&] { return random_bernoulli(p, size, seed, offset); });
-      },
-      py::arg("p"), py::arg("size"), py::arg("seed"), py::arg("offset"));
-  m.def(
-      "permutation",
-      [](int64_t n, uint64_t seed, uint64_t epoch) {
-        return unlocked(static_cast<double>(n), [&] { return permutation(n, seed, epoch); });
-      },
-      py::arg("n"), py::arg("seed"), py::arg("epoch"));
+  const auto uniform = [](const Sizes& size, at::ScalarType dtype, uint64_t seed, uint64_t offset) {
+    return random_uniform(size, dtype, seed, offset);
+  };
+  const auto normal = [](const Sizes& size, at::ScalarType dtype, uint64_t seed, uint64_t offset) {
+    return random_normal(size, dtype, seed, offset);
+  };
+  const auto integers = [](int64_t low, int64_t high, const Sizes& size, uint64_t seed, uint64_t offset) {
+    return random_int(low, high, size, seed, offset);
+  };
+  const auto bernoulli = [](double p, const Sizes& size, uint64_t seed, uint64_t offset) {
+    return random_bernoulli(p, size, seed, offset);
+  };
+  kernel(m, "random_uniform", uniform, "size", "dtype", "seed", "offset");
+  kernel(m, "random_normal", normal, "size", "dtype", "seed", "offset");
+  kernel(m, "random_int", integers, "low", "high", "size", "seed", "offset");
+  kernel(m, "random_bernoulli", bernoulli, "p", "size", "seed", "offset");
+  kernel(m, "permutation", &permutation, "n", "seed", "epoch");
   m.def("random_blocks", &random_blocks, py::arg("numel"), py::arg("dtype"));
   m.def("philox", &philox, py::arg("block"), py::arg("stream"), py::arg("seed"));
 }
@@ -225,12 +129,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   kernels();  // refuses a wrong TAPEGRAD_ISA here, at import
   py::register_local_exception_translator(translate);
   bind_conv2d(m);
-  bind_linear(m);
-  bind_matmul(m);
-  bind_upsample_conv2d(m);
+  bind_products(m);
   bind_upsample(m);
   bind_random(m);
   bind_elementwise(m);
+  bind_replay(m);
   m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());
   m.def("build_info", &build_info);
   m.def("parallel_threads", &parallel_threads, py::arg("n"));

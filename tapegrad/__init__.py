@@ -31,6 +31,7 @@ from .mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_gra
 from .op import op
 from .ops import *
 from .recompute import checkpoint
+from .replay import compile
 from .tape import Entry, Tape
 from .tensor import Tensor
 

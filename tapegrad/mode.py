@@ -19,6 +19,7 @@ class _Mode(threading.local):
     watched = False  # a Tape is open or anomalies are looked for: the slow path of recording
     anomaly = False
     tapes: tuple[Tape, ...] = ()
+    tracer: Any = None  # a compiled step is being recorded (tapegrad.replay)
 
 
 mode = _Mode()

@@ -172,7 +172,11 @@ class Tensor(Conversions):
     def grad(self) -> Tensor | None:
         """The gradient collected by backward: a Tensor of the same shape and dtype, or None. Can be assigned."""
         node = self._node
-        return node.grad if type(node) is Leaf else self._grad
+        if type(node) is not Leaf:
+            return self._grad
+        if mode.tracer is not None:
+            mode.tracer.read_grad(node)
+        return node.grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -180,6 +184,8 @@ class Tensor(Conversions):
             value = as_gradient(value, self.shape, self.dtype, "grad")
             value = Tensor._made(value._data.clone(), value._node)
         if isinstance(self._node, Leaf):
+            if mode.tracer is not None:
+                mode.tracer.write_grad(self._node)
             self._node.grad = value
         else:
             self._grad = value
@@ -411,6 +417,9 @@ def collect(gradients: Slots) -> None:
     """Add the leaves' gradients to their ``.grad``, which never shares storage with another tensor."""
     with _collecting:
         for leaf, g in gradients.items():
+            if mode.tracer is not None:
+                mode.tracer.read_grad(leaf)
+                mode.tracer.write_grad(leaf)
             before = leaf.grad
             if isinstance(g, Tensor):
                 leaf.grad = g.clone() if before is None else before + g

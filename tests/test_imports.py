@@ -21,7 +21,9 @@ ROWS = [
     ("ops",),
     ("derivatives", "func", "check", "recompute"),
     ("nn", "optim"),
-    ("data", "safetensors", "interchange", "labels", "fit", "plot"),
+    ("data", "safetensors", "interchange", "labels"),
+    ("replay",),
+    ("fit", "plot"),
     ("__init__",),
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

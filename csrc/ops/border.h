@@ -6,6 +6,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "kernels/args.h"
 
@@ -40,6 +41,18 @@ void check_sizes(at::IntArrayRef sizes, at::ScalarType dtype, const char* op);
 
 // A contiguous CPU tensor of such sizes, uninitialised.
 at::Tensor make(at::IntArrayRef sizes, at::ScalarType dtype, const char* op);
+
+// While one exists, `make` hands out these tensors instead of allocating, each once, where one of the wanted sizes and
+// dtype is left: how a compiled tape has its kernels write into its arena.
+class Given {
+ public:
+  explicit Given(const std::vector<at::Tensor>& outs);
+  ~Given();
+  Given(const Given&) = delete;
+  Given& operator=(const Given&) = delete;
+  // The first tensor left with these sizes, strides (contiguous where there are none) and dtype; undefined if none is.
+  static at::Tensor take(at::IntArrayRef sizes, std::optional<at::IntArrayRef> strides, at::ScalarType dtype);
+};
 
 // This thread's scratch: kScratchBytes, 64-byte aligned, kept for the thread's life. One user at a time.
 void* scratch();

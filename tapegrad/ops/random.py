@@ -19,6 +19,7 @@ import torch
 from .._ext import _C
 from ..border import FLOATS
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..mode import mode
 from ..op import Array, op
 from ..record import either
 from ..tensor import Tensor, tensor_argument
@@ -64,6 +65,8 @@ class Generator:
         """Start the stream of ``seed`` from its beginning."""
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"manual_seed: seed must be an int; got {seed!r}")
+        if mode.tracer is not None:
+            raise mode.tracer.refuse("manual_seed() inside the step; seed before it")
         self.seed = seed % 2**64
         self.offset = 0
         return self
@@ -87,6 +90,8 @@ class Generator:
             with self._lock:
                 at = self.seed, self.offset
                 self.offset = (self.offset + blocks) % 2**64
+            if mode.tracer is not None:
+                mode.tracer.take(self, at, blocks)
         if draws.log is not None:
             draws.log.append(at)
         return at

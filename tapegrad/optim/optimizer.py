@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..errors import ArgumentError, DTypeError, ShapeError, StateError, TapeError
-from ..mode import enable_grad
+from ..mode import enable_grad, mode
 from ..nn.module import zero_grad
 from ..tape import describe
 from ..tensor import Tensor, raw
@@ -148,6 +148,8 @@ class Optimizer:
             if params:
                 updates.append((params, grads, {name: [row[name].data for row in rows] for name in names}, group))
         for update in updates:
+            if mode.tracer is not None:
+                mode.tracer.group = update[3]
             self._update(*update)
         return loss
 

@@ -1,0 +1,165 @@
+#include "bindings/replay.h"
+
+#include <torch/csrc/jit/python/pybind_utils.h>
+
+#include "bindings/kernel.h"
+#include "replay/executor.h"
+#include "replay/torch_call.h"
+
+namespace tapegrad {
+namespace {
+
+using Sizes = std::vector<int64_t>;
+using Tensors = std::vector<at::Tensor>;
+
+std::vector<Draws> draws_of(const std::vector<std::tuple<uint64_t, uint64_t, uint64_t>>& given) {
+  std::vector<Draws> draws;
+  for (const auto& [seed, offset, blocks] : given) draws.push_back({seed, offset, blocks});
+  return draws;
+}
+
+std::unique_ptr<Call> bind_kernel(const std::string& name, const py::tuple& arguments, Tensors outs) {
+  const auto found = binders().find(name);
+  if (found == binders().end()) throw std::invalid_argument("no kernel is called " + name);
+  return found->second(arguments, std::move(outs));
+}
+
+// Arguments in the order of the operator's schema, out= ones included.
+std::unique_ptr<Call> bind_torch(const std::string& name, const std::string& overload, const py::tuple& arguments,
+                                 Tensors outs, bool into) {
+  const c10::OperatorHandle op = c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), overload.c_str());
+  const auto& formal = op.schema().arguments();
+  if (formal.size() != arguments.size())
+    throw std::invalid_argument(name + " takes " + std::to_string(formal.size()) + " arguments");
+  const torch::jit::ToIValueAllowNumbersAsTensors numbers(true);
+  torch::jit::Stack stack;
+  for (size_t i = 0; i < formal.size(); ++i) stack.push_back(torch::jit::toIValue(arguments[i], formal[i].type()));
+  return std::make_unique<TorchCall>(op, std::move(stack), std::move(outs), into);
+}
+
+using DrawsGiven = std::vector<std::tuple<uint64_t, uint64_t, uint64_t>>;
+
+int64_t run(Executor& e, const Tensors& arrays, const std::optional<at::Tensor>& order, int64_t rows, int64_t first,
+            int64_t count, const at::Tensor& losses, const std::vector<double>& numbers, const DrawsGiven& draws,
+            const py::function& tick) {
+  const auto ask = [&](int64_t done) {
+    const py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    return tick(done).cast<bool>();
+  };
+  const py::gil_scoped_release unlocked;
+  return e.run(arrays, order, rows, first, count, losses, numbers, draws_of(draws), ask);
+}
+
+// Whether references that a program relies on still hold: identity, or for numbers and strings equal value.
+class Guards {
+ public:
+  enum Kind { item, attribute, cell, length };
+  void add(int kind, py::object container, py::object key, py::object value, bool by_value) {
+    all_.push_back({static_cast<Kind>(kind), std::move(container), std::move(key), std::move(value), by_value});
+  }
+  // The number of the first that does not hold, or -1.
+  int64_t check() const {
+    for (size_t i = 0; i < all_.size(); ++i)
+      if (!holds(all_[i])) return static_cast<int64_t>(i);
+    return -1;
+  }
+
+ private:
+  struct Guard {
+    Kind kind;
+    py::object container, key, value;
+    bool by_value;
+  };
+
+  static bool holds(const Guard& g) {
+    PyObject* container = g.container.ptr();
+    if (g.kind == length) return PyObject_Size(container) == PyLong_AsSsize_t(g.value.ptr());
+    py::object now;
+    if (g.kind == cell) {
+      now = py::reinterpret_steal<py::object>(PyCell_Get(container));
+    } else if (g.kind == attribute) {
+      now = py::reinterpret_steal<py::object>(PyObject_GetAttr(container, g.key.ptr()));
+    } else if (PyDict_CheckExact(container)) {
+      now = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(container, g.key.ptr()));
+    } else {
+      now = py::reinterpret_steal<py::object>(PyObject_GetItem(container, g.key.ptr()));
+    }
+    if (!now) {
+      PyErr_Clear();
+      return false;
+    }
+    if (now.ptr() == g.value.ptr()) return true;
+    if (!g.by_value || Py_TYPE(now.ptr()) != Py_TYPE(g.value.ptr())) return false;
+    if (PyFloat_CheckExact(now.ptr())) {
+      const double a = PyFloat_AS_DOUBLE(now.ptr()), b = PyFloat_AS_DOUBLE(g.value.ptr());
+      return a == b || (a != a && b != b);
+    }
+    const int equal = PyObject_RichCompareBool(now.ptr(), g.value.ptr(), Py_EQ);
+    if (equal < 0) PyErr_Clear();
+    return equal == 1;
+  }
+
+  std::vector<Guard> all_;
+};
+
+}  // namespace
+
+void bind_replay(py::module_& m) {
+  py::class_<Guards>(m, "Guards")
+      .def(py::init<>())
+      .def("add", &Guards::add, py::arg("kind"), py::arg("container"), py::arg("key"), py::arg("value"),
+           py::arg("by_value"))
+      .def("check", &Guards::check);
+  m.def("set_recorder", &set_recorder, py::arg("recorder"));
+  py::class_<Executor>(m, "Executor")
+      .def(py::init<int64_t>(), py::arg("arena_bytes"))
+      .def("add_arena", &Executor::add_arena, py::arg("offset"), py::arg("nbytes"))
+      .def("add_outside", &Executor::add_outside, py::arg("tensor"), py::arg("written"))
+      .def("add_argument", &Executor::add_argument, py::arg("written"))
+      .def(
+          "view",
+          [](Executor& e, size_t slot, at::ScalarType dtype, int64_t offset, const Sizes& sizes, const Sizes& strides) {
+            return e.view(slot, dtype, offset, sizes, strides);
+          },
+          py::arg("slot"), py::arg("dtype"), py::arg("offset"), py::arg("sizes"), py::arg("strides"))
+      .def(
+          "add_kernel",
+          [](Executor& e, const std::string& name, const py::tuple& arguments, const std::vector<std::optional<at::Tensor>>& outs) {
+            Tensors given;
+            for (const auto& t : outs) given.push_back(t.value_or(at::Tensor()));
+            return e.add(bind_kernel(name, arguments, std::move(given)));
+          },
+          py::arg("name"), py::arg("arguments"), py::arg("outs"))
+      .def(
+          "add_torch",
+          [](Executor& e, const std::string& name, const std::string& overload, const py::tuple& arguments,
+             const std::vector<std::optional<at::Tensor>>& outs, bool into) {
+            Tensors given;
+            for (const auto& t : outs) given.push_back(t.value_or(at::Tensor()));
+            return e.add(bind_torch(name, overload, arguments, std::move(given), into));
+          },
+          py::arg("name"), py::arg("overload"), py::arg("arguments"), py::arg("outs"), py::arg("into"))
+      .def(
+          "add_dynamic",
+          [](Executor& e, int kind, size_t call, size_t argument, size_t source, uint64_t delta) {
+            e.add_dynamic({static_cast<Dynamic::Kind>(kind), call, argument, source, delta});
+          },
+          py::arg("kind"), py::arg("call"), py::arg("argument"), py::arg("source"), py::arg("delta"))
+      .def("add_result", &Executor::add_result, py::arg("value"))
+      .def("in_place", &Executor::in_place)
+      .def("overlaps", &Executor::overlaps, py::arg("arguments"))
+      .def(
+          "step",
+          [](Executor& e, const Tensors& arguments, const std::vector<double>& numbers, const DrawsGiven& draws) {
+            const py::gil_scoped_release unlocked;
+            return e.step(arguments, numbers, draws_of(draws));
+          },
+          py::arg("arguments"), py::arg("numbers"), py::arg("draws"))
+      .def("run", &run, py::arg("arrays"), py::arg("order"), py::arg("rows"), py::arg("first"), py::arg("count"),
+           py::arg("losses"), py::arg("numbers"), py::arg("draws"), py::arg("tick"))
+      .def_property_readonly("steps", &Executor::steps)
+      .def_property_readonly("failed", &Executor::failed);
+}
+
+}  // namespace tapegrad

@@ -1,0 +1,72 @@
+// One instruction of a compiled tape: a function with its arguments in place and the memory its results go to.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "ops/border.h"
+
+namespace tapegrad {
+
+class Call {
+ public:
+  virtual ~Call() = default;
+  virtual void run() = 0;
+  // Replaces a number among the arguments: a learning rate, a place in the random stream.
+  virtual void set(size_t argument, double value) = 0;
+  virtual void set(size_t argument, uint64_t value) = 0;
+};
+
+// Puts a result where it belongs, if the function did not write it there itself.
+inline void place(const at::Tensor& result, const at::Tensor& out) {
+  if (out.defined() && !result.is_same(out) && result.const_data_ptr() != out.const_data_ptr()) out.copy_(result);
+}
+
+template <class... T, size_t... I>
+void place_each(const std::tuple<T...>& results, const std::vector<at::Tensor>& outs, std::index_sequence<I...>) {
+  (place(std::get<I>(results), outs[I]), ...);
+}
+template <class... T>
+void place_all(const std::tuple<T...>& results, const std::vector<at::Tensor>& outs) {
+  place_each(results, outs, std::index_sequence_for<T...>{});
+}
+inline void place_all(const at::Tensor& result, const std::vector<at::Tensor>& outs) { place(result, outs[0]); }
+
+// A kernel of ours: f(arguments), typed once, when the program is bound. What it allocates by `make` it is given from
+// `outs`, so the same code that serves eager calls writes straight into the arena.
+template <class F, class... A>
+class KernelCall final : public Call {
+ public:
+  KernelCall(F f, std::tuple<A...> arguments, std::vector<at::Tensor> outs)
+      : f_(std::move(f)), arguments_(std::move(arguments)), outs_(std::move(outs)) {}
+
+  void run() override {
+    const Given given(outs_);
+    if constexpr (std::is_void_v<std::invoke_result_t<F, const A&...>>)
+      std::apply(f_, arguments_);
+    else
+      place_all(std::apply(f_, arguments_), outs_);
+  }
+  void set(size_t argument, double value) override { assign(argument, value, std::index_sequence_for<A...>{}); }
+  void set(size_t argument, uint64_t value) override { assign(argument, value, std::index_sequence_for<A...>{}); }
+
+ private:
+  template <class V, size_t... I>
+  void assign(size_t argument, V value, std::index_sequence<I...>) {
+    (
+        [&] {
+          using T = std::tuple_element_t<I, std::tuple<A...>>;
+          if constexpr (std::is_arithmetic_v<T>)
+            if (argument == I) std::get<I>(arguments_) = static_cast<T>(value);
+        }(),
+        ...);
+  }
+
+  F f_;
+  std::tuple<A...> arguments_;
+  std::vector<at::Tensor> outs_;
+};
+
+}  // namespace tapegrad

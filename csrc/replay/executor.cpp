@@ -1,0 +1,187 @@
+#include "replay/executor.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+
+#include <chrono>
+#include <cstring>
+
+namespace tapegrad {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kTick = std::chrono::milliseconds(50);
+
+c10::Storage storage_at(void* data, int64_t nbytes) {
+  return c10::Storage(c10::Storage::use_byte_size_t(), nbytes, at::DataPtr(data, at::kCPU), nullptr, false);
+}
+
+size_t bytes_of(const at::Tensor& t) { return t.storage().nbytes(); }
+void* start_of(const at::Tensor& t) { return const_cast<void*>(t.storage().data()); }
+
+// Rows order[first .. first + n) of `array`, one after the other.
+void gather(const at::Tensor& array, const int64_t* order, int64_t n, const at::Tensor& out) {
+  const size_t row = static_cast<size_t>(array.stride(0)) * array.element_size();
+  const char* from = static_cast<const char*>(array.const_data_ptr());
+  char* to = static_cast<char*>(out.mutable_data_ptr());
+  for (int64_t i = 0; i < n; ++i) std::memcpy(to + static_cast<size_t>(i) * row, from + order[i] * row, row);
+}
+
+}  // namespace
+
+Executor::Executor(int64_t arena_bytes) : arena_(at::detail::empty_cpu({arena_bytes}, at::kByte)) {}
+
+size_t Executor::add_arena(int64_t offset, int64_t nbytes) {
+  slots_.push_back(storage_at(static_cast<char*>(arena_.mutable_data_ptr()) + offset, nbytes));
+  return slots_.size() - 1;
+}
+
+size_t Executor::add_outside(const at::Tensor& t, bool written) {
+  slots_.push_back(storage_at(start_of(t), static_cast<int64_t>(bytes_of(t))));
+  outside_.push_back({t, t.storage().data(), written});
+  return slots_.size() - 1;
+}
+
+size_t Executor::add_argument(bool written) {
+  slots_.push_back(storage_at(nullptr, 0));
+  arguments_.push_back({slots_.back(), written});
+  return slots_.size() - 1;
+}
+
+at::Tensor Executor::view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
+                          at::IntArrayRef strides) {
+  at::Tensor t = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(slots_.at(slot)),
+                                                          c10::DispatchKeySet(c10::DispatchKey::CPU),
+                                                          c10::scalarTypeToTypeMeta(dtype));
+  t.unsafeGetTensorImpl()->set_storage_offset(offset);
+  t.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
+  return t;
+}
+
+size_t Executor::add(std::unique_ptr<Call> call) {
+  calls_.push_back(std::move(call));
+  return calls_.size() - 1;
+}
+
+bool Executor::in_place() const {
+  for (const Outside& o : outside_)
+    if (o.tensor.storage().data() != o.data) return false;
+  return true;
+}
+
+bool Executor::overlaps(const std::vector<at::Tensor>& arguments) const {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const char* begin = static_cast<const char*>(start_of(arguments[i]));
+    const char* end = begin + bytes_of(arguments[i]);
+    const auto hits = [&](const void* other, size_t nbytes) {
+      const char* o = static_cast<const char*>(other);
+      return begin < o + nbytes && o < end;
+    };
+    for (const Outside& o : outside_)
+      if (hits(o.data, bytes_of(o.tensor))) return true;
+    for (size_t j = 0; j < i; ++j)
+      if (hits(start_of(arguments[j]), bytes_of(arguments[j]))) return true;
+  }
+  return false;
+}
+
+void Executor::bind(size_t argument, const at::Tensor& t) {
+  c10::StorageImpl* storage = arguments_[argument].storage.unsafeGetStorageImpl();
+  storage->set_data_ptr_noswap(at::DataPtr(const_cast<void*>(t.const_data_ptr()), at::kCPU));
+  storage->set_nbytes(bytes_of(t) - static_cast<size_t>(t.storage_offset()) * t.element_size());
+}
+
+void Executor::set(const std::vector<double>& numbers, const std::vector<Draws>& draws) {
+  for (const Dynamic& d : dynamics_) {
+    Call& call = *calls_[d.call];
+    if (d.kind == Dynamic::number)
+      call.set(d.argument, numbers[d.source]);
+    else
+      call.set(d.argument, d.kind == Dynamic::seed ? draws[d.source].seed : draws[d.source].offset + d.delta);
+  }
+}
+
+void Executor::replay() {
+  const at::AutoDispatchBelowADInplaceOrView plain;
+  for (size_t i = 0; i < calls_.size(); ++i) {
+    try {
+      calls_[i]->run();
+    } catch (...) {
+      failed_ = static_cast<int64_t>(i);
+      throw;
+    }
+  }
+  for (const Outside& o : outside_)
+    if (o.written) o.tensor.unsafeGetTensorImpl()->bump_version();
+}
+
+std::vector<at::Tensor> Executor::step(const std::vector<at::Tensor>& arguments, const std::vector<double>& numbers,
+                                       const std::vector<Draws>& draws) {
+  for (size_t i = 0; i < arguments.size(); ++i) bind(i, arguments[i]);
+  set(numbers, draws);
+  replay();
+  for (size_t i = 0; i < arguments.size(); ++i)
+    if (arguments_[i].written) arguments[i].unsafeGetTensorImpl()->bump_version();
+  std::vector<at::Tensor> out;
+  out.reserve(results_.size());
+  for (const at::Tensor& r : results_) {
+    if (r.dim() == 0) {
+      out.push_back(at::detail::empty_cpu({}, r.scalar_type()));
+      std::memcpy(out.back().mutable_data_ptr(), r.const_data_ptr(), r.element_size());
+    } else {
+      out.push_back(at::detail::empty_strided_cpu(r.sizes(), r.strides(), r.scalar_type()));
+      out.back().copy_(r);
+    }
+  }
+  return out;
+}
+
+int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional<at::Tensor>& order, int64_t rows,
+                      int64_t first, int64_t count, const at::Tensor& losses, const std::vector<double>& numbers,
+                      std::vector<Draws> draws, const std::function<bool(int64_t)>& tick) {
+  std::vector<at::Tensor> batch;
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    at::DimVector sizes(arrays[i].sizes());
+    sizes[0] = rows;
+    if (!order) {
+      batch.push_back(arrays[i].narrow(0, 0, rows));
+    } else {
+      if (staged_.size() <= i) staged_.emplace_back();
+      if (!staged_[i].defined() || staged_[i].sizes() != at::IntArrayRef(sizes))
+        staged_[i] = at::detail::empty_cpu(sizes, arrays[i].scalar_type());
+      batch.push_back(staged_[i]);
+    }
+    bind(i, batch.back());
+  }
+  const int64_t* index = order ? order->const_data_ptr<int64_t>() : nullptr;
+  const at::Tensor& loss = results_[0];
+  char* to = static_cast<char*>(losses.mutable_data_ptr());
+  auto asked = Clock::now();
+  steps_ = 0;
+  for (int64_t step = 0; step < count; ++step) {
+    const int64_t begin = (first + step) * rows;
+    for (size_t i = 0; i < arrays.size(); ++i) {
+      if (index) {
+        gather(arrays[i], index + begin, rows, batch[i]);
+      } else {  // a view of the array, as torch's slice: the same memory further on
+        c10::StorageImpl* storage = arguments_[i].storage.unsafeGetStorageImpl();
+        const size_t skip = static_cast<size_t>(begin * arrays[i].stride(0)) * arrays[i].element_size();
+        char* start = const_cast<char*>(static_cast<const char*>(arrays[i].const_data_ptr()));
+        storage->set_data_ptr_noswap(at::DataPtr(start + skip, at::kCPU));
+        storage->set_nbytes(arrays[i].nbytes() - skip);
+      }
+    }
+    set(numbers, draws);
+    replay();
+    for (Draws& d : draws) d.offset += d.blocks;
+    steps_ = step + 1;
+    std::memcpy(to + static_cast<size_t>(step) * loss.element_size(), loss.const_data_ptr(), loss.element_size());
+    if (const auto now = Clock::now(); now - asked > kTick) {
+      asked = now;
+      if (!tick(step + 1)) return step + 1;
+    }
+  }
+  return count;
+}
+
+}  // namespace tapegrad

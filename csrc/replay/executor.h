@@ -1,0 +1,85 @@
+// Runs a compiled tape: a list of calls over memory laid out beforehand. No Python, no planning, no allocation.
+//
+// A slot is a piece of memory: part of the arena, a tensor that lives outside (a parameter, a constant, a gradient), or
+// an argument, which is another tensor at every call. A value is a view of a slot; the calls hold values. To bind an
+// argument is to set its slot's pointer, whatever number of views there are.
+#pragma once
+#include <c10/core/Storage.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "replay/call.h"
+
+namespace tapegrad {
+
+// Where a call's number comes from when it changes from step to step.
+struct Dynamic {
+  enum Kind { number, seed, offset } kind;
+  size_t call, argument, source;  // source: which number, or which generator
+  uint64_t delta;                 // offset: blocks after the step's first
+};
+
+struct Draws {  // one random generator
+  uint64_t seed, offset;
+  uint64_t blocks;  // a step takes
+};
+
+class Executor {
+ public:
+  explicit Executor(int64_t arena_bytes);
+
+  // --- binding ---
+  size_t add_arena(int64_t offset, int64_t nbytes);
+  size_t add_outside(const at::Tensor& t, bool written);  // the whole storage of t
+  size_t add_argument(bool written);
+  at::Tensor view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides);
+  size_t add(std::unique_ptr<Call> call);
+  void add_dynamic(const Dynamic& dynamic) { dynamics_.push_back(dynamic); }
+  void add_result(const at::Tensor& value) { results_.push_back(value); }
+
+  // --- running ---
+  // Every outside tensor's memory is where it was when it was bound.
+  bool in_place() const;
+  // Whether any of these overlaps memory that the program knows under another name.
+  bool overlaps(const std::vector<at::Tensor>& arguments) const;
+  // One step: the results, in fresh memory.
+  std::vector<at::Tensor> step(const std::vector<at::Tensor>& arguments, const std::vector<double>& numbers,
+                               const std::vector<Draws>& draws);
+  // Steps over batches first, first + 1, ... of `count` in an epoch: rows order[batch * b .. ) of every array (rows in
+  // order where there is none). losses[i] is the result of step i. tick(steps done), asked every 50 ms, stops the run
+  // when it is false. Returns the steps done.
+  int64_t run(const std::vector<at::Tensor>& arrays, const std::optional<at::Tensor>& order, int64_t rows,
+              int64_t first, int64_t count, const at::Tensor& losses, const std::vector<double>& numbers,
+              std::vector<Draws> draws, const std::function<bool(int64_t)>& tick);
+
+  int64_t steps() const { return steps_; }    // done by the last run
+  int64_t failed() const { return failed_; }  // the call that threw last
+
+ private:
+  void bind(size_t argument, const at::Tensor& t);
+  void set(const std::vector<double>& numbers, const std::vector<Draws>& draws);
+  void replay();
+
+  struct Outside {
+    at::Tensor tensor;
+    const void* data;
+    bool written;
+  };
+  struct Argument {
+    c10::Storage storage;
+    bool written;
+  };
+  at::Tensor arena_;
+  std::vector<c10::Storage> slots_;
+  std::vector<Outside> outside_;
+  std::vector<Argument> arguments_;
+  std::vector<std::unique_ptr<Call>> calls_;
+  std::vector<Dynamic> dynamics_;
+  std::vector<at::Tensor> results_, staged_;
+  int64_t failed_ = -1, steps_ = 0;
+};
+
+}  // namespace tapegrad

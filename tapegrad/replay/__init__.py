@@ -1,0 +1,69 @@
+"""The compiled tape: a training step is recorded once, lowered to a program, and replayed in C++."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+from ..errors import ArgumentError
+from .compiled import Compiled
+
+__all__ = ["Compiled", "compile"]
+
+
+@overload
+def compile(fn: Callable[..., Any], *, exact: bool = True, cache_size: int = 8) -> Compiled: ...
+@overload
+def compile(fn: None = None, *, exact: bool = True, cache_size: int = 8) -> Callable[[Callable[..., Any]], Compiled]: ...
+def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_size: int = 8) -> Any:
+    """Compile a step: a function that calls models, losses, ``backward()`` and optimizers.
+
+    >>> import tapegrad as tg
+    >>> model = tg.nn.Linear(2, 1)
+    >>> opt = tg.optim.SGD(model.parameters(), lr=0.1)
+    >>> @tg.compile
+    ... def step(x, y):
+    ...     opt.zero_grad()
+    ...     loss = tg.nn.functional.mse_loss(model(x), y)
+    ...     loss.backward()
+    ...     opt.step()
+    ...     return loss
+    >>> losses = [step(tg.ones(4, 2), tg.zeros(4, 1)).item() for _ in range(3)]  # the third call is a replay
+    >>> losses[2] < losses[0]
+    True
+
+    The first two calls of a signature (shapes, dtypes, strides) run as they are and are recorded: every kernel and
+    every torch operator, forward, backward and update. If both recordings agree they become a program, which later
+    calls replay in C++ without Python; results, parameters, ``.grad``, optimizer state and buffers are those of the
+    uncompiled step, bit for bit. Guards are checked at every call: where a fact that the step relied on has changed (a
+    mode, a hyper-parameter that is not read anew, a replaced parameter) it is recorded again.
+
+    A learning rate and a weight decay are read at every step, so schedules take effect. ``.grad`` is a buffer that the
+    next step overwrites. What a recording cannot see: input and output, elements that Python reads from a NumPy array,
+    properties, the state of C objects such as iterators.
+
+    Parameters
+    ----------
+    fn : the step; its arguments may be tensors, arrays, numbers, strings, and tuples, lists or dicts of them
+    exact : False adds rewrites that round differently: nearest x2 upsampling is folded into the convolution after it
+    cache_size : programs kept; the one used least recently goes first
+
+    Returns
+    -------
+    A `Compiled`: ``step(*args)``, ``step.run(...)`` for whole epochs, ``step.explain(*args)``, ``step.programs``.
+
+    Raises
+    ------
+    CompileError
+        at the call that is recorded, with line and reason, if the step reads a value into Python, has side effects, or
+        does not do the same twice. Everything that the call changed has been put back.
+
+    Source: the recording of a step as a linear program follows CasADi's functions and JAX's jaxprs; DESIGN.md.
+    """
+    if cache_size < 1:
+        raise ArgumentError(f"compile: cache_size must be at least 1; got {cache_size}")
+    if fn is None:
+        return lambda f: compile(f, exact=exact, cache_size=cache_size)
+    if not callable(fn):
+        raise TypeError(f"compile: fn must be a function; got {type(fn).__name__}")
+    return Compiled(fn, exact, cache_size)

@@ -1,0 +1,318 @@
+"""A program bound to one model: memory, pointers, guards, and what a replay leaves behind in Python."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .._ext import _C
+from ..errors import CompileError
+from ..optim.optimizer import number
+from ..tape import Leaf, describe
+from ..tensor import Tensor
+from .facts import _BY_VALUE, Fact
+from .program import Program, lower, resolve, show
+from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of
+
+_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3}
+
+
+# --- do two recordings agree? ------------------------------------------------------------------------------------
+
+
+def difference(first: Trace, second: Trace) -> str | None:
+    """Where two recorded calls of one step differ, with the line and both values; None if they agree."""
+    for a, b in zip(first.calls, second.calls, strict=False):
+        if a.name != b.name:
+            return f"{b.source}: {a.name} ran in the first recorded call, {b.name} in the second (a branch?)"
+        for i, (x, y) in enumerate(zip(a.arguments, b.arguments, strict=True)):
+            if not _agree(x, y):
+                return f"{b.source}: {a.name}: argument {i} was {x!r} in the first recorded call, {y!r} in the second"
+        if a.outs != b.outs:
+            return f"{b.source}: {a.name}: results {a.outs} in the first recorded call, {b.outs} in the second"
+    if len(first.calls) != len(second.calls):
+        longer = max(first.calls, second.calls, key=len)
+        extra = longer[min(len(first.calls), len(second.calls))]
+        return f"{extra.source}: {extra.name} ran in only one of two recorded calls (a branch?)"
+    if _layout(first) != _layout(second):
+        return "the memory that the step uses differs between two recorded calls"
+    if not _agree(first.result, second.result):
+        return f"the step returned {first.result!r} in the first recorded call, {second.result!r} in the second"
+    if [ref for _, ref in first.gradients] != [ref for _, ref in second.gradients]:
+        return "the gradients left in .grad differ between two recorded calls"
+    for a, b in zip(first.slots, second.slots, strict=True):
+        if a.kind == "outside" and not _one_storage(a, b) and not _equal_bytes(a, b):
+            assert b.tensor is not None
+            return (
+                f"a tensor {describe(b.tensor)} made from Python values inside the step differs between two calls; "
+                "pass it as an argument"
+            )
+    return None
+
+
+def _agree(x: Any, y: Any) -> bool:
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, float):
+        return x == y or (x != x and y != y)
+    if isinstance(x, dict):
+        return list(x) == list(y) and all(_agree(x[k], y[k]) for k in x)
+    if type(x) in (tuple, list):
+        return len(x) == len(y) and all(map(_agree, x, y))
+    return bool(x == y)
+
+
+def _layout(trace: Trace) -> Any:
+    return [(s.kind, s.nbytes, s.written) for s in trace.slots], trace.needs, [n for _, n in trace.generators]
+
+
+def _one_storage(a: Slot, b: Slot) -> bool:
+    assert a.tensor is not None
+    assert b.tensor is not None
+    return a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata
+
+
+def _equal_bytes(a: Slot, b: Slot) -> bool:
+    assert a.tensor is not None
+    assert b.tensor is not None
+    if a.written or b.written:
+        return False
+    x, y = (torch.empty(0, dtype=torch.uint8).set_(s.tensor.untyped_storage()) for s in (a, b) if s.tensor is not None)
+    return torch.equal(x, y)
+
+
+# --- lowered programs, shared by all models of one structure ------------------------------------------------------
+
+_programs: OrderedDict[Any, Program] = OrderedDict()
+_programs_lock = threading.Lock()
+_KEPT = 256  # programs
+
+
+def lowered(trace: Trace, exact: bool) -> Program:
+    """The program of a trace; one that was lowered for another model of the same structure serves again."""
+    slots = tuple([(s.kind, s.nbytes, s.written) for s in trace.slots])
+    ends = tuple(refs_of(trace.result)), tuple([ref for _, ref in trace.gradients])
+    calls = tuple([(c.function, c.arguments, _types(c.arguments), c.outs, c.writes, c.source) for c in trace.calls])
+    key = (exact, slots, ends, calls)
+    with _programs_lock:
+        program = _programs.get(key)
+        if program is None:
+            program = lower(trace, exact)
+            for slot in program.slots:
+                slot.tensor = None if slot.kind == "made" else slot.tensor
+            _programs[key] = program
+            if len(_programs) > _KEPT:
+                _programs.popitem(last=False)
+        else:
+            _programs.move_to_end(key)
+    return program
+
+
+def _types(value: Any) -> Any:
+    """1, 1.0 and True are equal keys; their types tell them apart."""
+    return tuple([_types(v) for v in value]) if type(value) is tuple else type(value)
+
+
+class Bound:
+    """A program with its memory. ``replay`` runs it; ``stale`` says why it must not be."""
+
+    def __init__(self, program: Program, trace: Trace, facts: list[Fact], stable: Sequence[bool]) -> None:
+        self.program = program
+        self.trace = trace
+        self.facts = facts
+        self.calls = 0  # replays so far
+        self._guards = _C.Guards()
+        for fact in facts:
+            self._guards.add(_KINDS[fact.kind], fact.container, fact.key, fact.value, isinstance(fact.value, _BY_VALUE))
+        self.executor = executor = _C.Executor(program.arena_bytes)
+        self._memory: dict[int, torch.Tensor] = {}  # own and outside slots
+        self._numbers: dict[int, int] = {}
+        handles: dict[int, int] = {}
+        needed = {ref.slot for call in (*program.once, *program.calls) for ref in refs_of((call.arguments, call.outs))}
+        needed |= {ref.slot for ref in refs_of(trace.result)}
+        needed |= {ref.slot for _, ref in trace.gradients if ref is not None}
+        for i, slot in enumerate(trace.slots):
+            if slot.kind == "argument":
+                handles[i] = executor.add_argument(slot.written)
+            elif i not in needed:
+                continue
+            elif slot.kind == "outside" or i in program.own:
+                memory = slot.tensor if slot.kind == "outside" else torch.empty(slot.nbytes, dtype=torch.uint8)
+                assert memory is not None
+                if slot.kind == "outside" and not stable[i]:  # made from Python values inside the step: a constant
+                    memory = torch.empty(0, dtype=torch.uint8).set_(memory.untyped_storage()).clone()
+                self._memory[i] = memory
+                handles[i] = executor.add_outside(memory, slot.written or i in program.own)
+            else:
+                handles[i] = executor.add_arena(program.offsets[i], slot.nbytes)
+        self._handles = handles
+        self._views: dict[Ref, torch.Tensor] = {}
+        for call in program.once:
+            self._run_once(call)
+        for call in program.calls:
+            self._add(call)
+        self._results(trace)
+
+    # --- binding ----------------------------------------------------------------------------------------------
+
+    def _view(self, ref: Ref) -> torch.Tensor:
+        if ref not in self._views:
+            at = self._handles[ref.slot]
+            self._views[ref] = self.executor.view(at, ref.dtype, ref.offset, ref.sizes, ref.strides)
+        return self._views[ref]
+
+    def _fill(self, value: Any) -> Any:
+        """An argument as it is bound: views for Refs, zeros where a number is set before each step."""
+        if isinstance(value, Ref):
+            return self._view(value)
+        if isinstance(value, Number | Seed | Offset):
+            return 0.0 if isinstance(value, Number) else 0
+        return [self._fill(v) for v in value] if type(value) is tuple else value
+
+    def _run_once(self, call: Call) -> None:
+        from .program import run
+
+        result = run(call.function, [self._fill(a) for a in call.arguments])
+        for ref, value in zip(call.outs, result if isinstance(result, list | tuple) else (result,), strict=True):
+            if ref is not None:
+                self._view(ref).copy_(value)
+
+    def _add(self, call: Call) -> None:
+        arguments = [self._fill(a) for a in call.arguments]
+        outs = [None if ref is None else self._view(ref) for ref in call.outs]
+        if isinstance(call.function, str):
+            index = self.executor.add_kernel(call.function, tuple(arguments), outs)
+        else:
+            into = out_variant(call.function) if outs and all(o is not None for o in outs) else None
+            function = into or call.function
+            name, _, overload = function._schema.name, None, function._schema.overload_name
+            given = (*arguments, *outs) if into is not None else tuple(arguments)
+            index = self.executor.add_torch(name, overload, given, outs, into is not None)
+        for i, argument in enumerate(call.arguments):
+            if isinstance(argument, Number):
+                self.executor.add_dynamic(0, index, i, argument.index, 0)
+            elif isinstance(argument, Seed):
+                self.executor.add_dynamic(1, index, i, argument.index, 0)
+            elif isinstance(argument, Offset):
+                self.executor.add_dynamic(2, index, i, argument.index, argument.delta)
+
+    def _results(self, trace: Trace) -> None:
+        """What a replay hands out, and what it assigns to ``.grad``."""
+        self._fresh: list[Ref] = []
+
+        def fresh(ref: Ref) -> int:
+            self._fresh.append(ref)
+            self.executor.add_result(self._view(ref))
+            return len(self._fresh) - 1
+
+        def build(tree: Any) -> Any:
+            """A function of (fresh tensors, holders) that gives the returned structure."""
+            if isinstance(tree, Same):
+                return lambda out, holders: holders[tree.index]
+            if isinstance(tree, Made):
+                slot = trace.slots[tree.ref.slot]
+                if slot.kind == "made" or slot.kind == "argument":
+                    i = fresh(tree.ref)
+                    return (lambda out, h: Tensor._made(out[i], None)) if tree.wrapped else (lambda out, h: out[i])
+                shared = self._view(tree.ref) if slot.tensor is None else _alias(slot.tensor, tree.ref)
+                return lambda out, h: Tensor._made(shared, None) if tree.wrapped else shared
+            if isinstance(tree, dict):
+                items = {k: build(v) for k, v in tree.items()}
+                return lambda out, h: {k: f(out, h) for k, f in items.items()}
+            if isinstance(tree, list | tuple):
+                parts, kind = [build(v) for v in tree], type(tree)
+                if hasattr(tree, "_fields"):
+                    return lambda out, h: kind(*[f(out, h) for f in parts])
+                return lambda out, h: kind([f(out, h) for f in parts])
+            return lambda out, h: tree
+
+        self.scalar_loss = isinstance(trace.result, Made) and trace.result.ref.sizes == ()
+        self._build = build(trace.result)
+        self._grads: list[tuple[Leaf, Tensor | None]] = []
+        self._argument_grads: list[tuple[int, int | None]] = []
+        for target, ref in trace.gradients:
+            if isinstance(target, int):
+                self._argument_grads.append((target, None if ref is None else fresh(ref)))
+            elif ref is None:
+                self._grads.append((target, None))
+            elif trace.slots[ref.slot].kind == "made":
+                self._grads.append((target, Tensor._made(_alias(self._memory[ref.slot], ref), None)))
+            else:
+                self._grads.append((target, target.grad))
+
+    # --- replaying --------------------------------------------------------------------------------------------
+
+    def stale(self) -> str | None:
+        """The path of the first guard that no longer holds."""
+        failed = self._guards.check()
+        if failed >= 0:
+            return self.facts[failed].path
+        for leaf, grad in self.trace.grads_read.values():
+            if leaf.grad is not grad:
+                return "a gradient that the step adds to"
+        return None if self.executor.in_place() else "the memory of a tensor"
+
+    def numbers(self) -> list[float]:
+        """The hyper-parameters as they are now."""
+        return [number(group[key]) for group, key in self.trace.numbers]
+
+    def draws(self, steps: int) -> list[tuple[int, int, int]]:
+        """(seed, offset, blocks a step) of every generator, which is moved on by ``steps`` steps."""
+        taken = []
+        for generator, blocks in self.trace.generators:
+            with generator._lock:
+                taken.append((generator.seed, generator.offset, blocks))
+                generator.offset = (generator.offset + blocks * steps) % 2**64
+        return taken
+
+    def leave(self) -> None:
+        """Assign the gradients."""
+        for leaf, grad in self._grads:
+            leaf.grad = grad
+
+    def replay(self, arguments: list[torch.Tensor], holders: Sequence[Any]) -> Any:
+        """One step."""
+        self.calls += 1
+        out = self.executor.step(arguments, self.numbers(), self.draws(1) if self.trace.generators else [])
+        for leaf, grad in self._grads:
+            leaf.grad = grad
+        if self.trace.needs or self._argument_grads:
+            for i in self.trace.needs:
+                holders[i].requires_grad_()
+            for i, k in self._argument_grads:
+                holders[i].grad = None if k is None else out[k]
+        return self._build(out, holders)
+
+
+def _alias(memory: torch.Tensor, ref: Ref) -> torch.Tensor:
+    return torch.empty(0, dtype=ref.dtype).set_(memory.untyped_storage(), ref.offset, ref.sizes, ref.strides)
+
+
+_out_variants: dict[Any, Any] = {}
+
+
+def out_variant(function: Any) -> Any:
+    """The overload of a torch operator that writes into given outputs; None if there is none."""
+    if function not in _out_variants:
+        _out_variants[function] = _find_out_variant(function)
+    return _out_variants[function]
+
+
+def _find_out_variant(function: Any) -> Any:
+    schema = function._schema
+    formal = [(a.name, str(a.type)) for a in schema.arguments]
+    packet = getattr(torch.ops.aten, schema.name.removeprefix("aten::"), None)
+    if packet is None or not schema.name.startswith("aten::") or any("List" in str(r.type) for r in schema.returns):
+        return None
+    for name in packet.overloads():
+        other = getattr(packet, name)._schema
+        given = [a for a in other.arguments if not a.is_out]
+        outs = [a for a in other.arguments if a.is_out]
+        if len(outs) == len(schema.returns) and [(a.name, str(a.type)) for a in given] == formal:
+            ordered = other.arguments[: len(given)]
+            return getattr(packet, name) if all(not a.is_out for a in ordered) else None
+    return None

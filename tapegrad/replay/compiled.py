@@ -1,0 +1,312 @@
+"""`compile`: a step that is recorded twice and from then on replayed in C++."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..border import from_array, plain
+from ..errors import CompileError
+from ..mode import mode
+from ..tape import Leaf
+from ..tensor import Tensor
+from .bind import Bound, difference, lowered
+from .explain import explain
+from .facts import Fact, changed, collect, same
+from .run import run_epochs
+from .trace import Recorder, Trace
+
+AUDIT = 1000  # every so many replays a call is an eager one, recorded, and compared
+
+
+@dataclass
+class _Pending:
+    """A first recording, the facts after it, and how many were given up before it because the world had changed."""
+
+    trace: Trace
+    world: dict[Any, Fact]
+    tries: int
+
+
+class Arguments:
+    """The arguments of a call: its signature, the tensors in it, and the objects that hold them."""
+
+    __slots__ = ("args", "holders", "key", "kwargs", "tensors")
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.tensors: list[torch.Tensor] = []
+        self.holders: list[Any] = []
+        self.args = args
+        self.kwargs = kwargs
+        parts = [self._part(a, f"argument {i}") for i, a in enumerate(args)]
+        if kwargs:
+            parts += [(name, self._part(kwargs[name], f"argument '{name}'")) for name in sorted(kwargs)]
+        self.key = (mode.record, torch.get_default_dtype(), *parts)
+
+    def _part(self, value: Any, what: str) -> Any:
+        if isinstance(value, Tensor):
+            node = value._node
+            if node is not None and type(node) is not Leaf:
+                raise CompileError(f"compile: {what} is the recorded output of an op; pass x.detach()")
+            return self._tensor(value._data, value, node is not None, what)
+        if isinstance(value, torch.Tensor):
+            return self._tensor(plain(value, f"compile: {what}"), value, None, what)
+        if isinstance(value, tuple | list):
+            return (type(value), *[self._part(v, f"{what}[{i}]") for i, v in enumerate(value)])
+        if isinstance(value, dict):
+            return (dict, *[(k, self._part(v, f"{what}[{k!r}]")) for k, v in value.items()])
+        if value is None or isinstance(value, bool | int | float | str):
+            return (type(value), value)
+        raise CompileError(f"compile: {what} is a {type(value).__name__}; expected tensors, arrays, numbers, strings")
+
+    def _tensor(self, t: torch.Tensor, holder: Any, needs: bool | None, what: str) -> Any:
+        for other in self.tensors:
+            if other.untyped_storage()._cdata == t.untyped_storage()._cdata:
+                raise CompileError(f"compile: {what} shares its memory with an argument before it; pass a clone")
+        self.tensors.append(t)
+        self.holders.append(holder)
+        return (t.shape, t.stride(), t.dtype, needs)
+
+
+def without_arrays(value: Any) -> Any:
+    """NumPy arrays among arguments become Tensors that share their memory."""
+    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
+        return type(value)([without_arrays(v) for v in value])
+    if isinstance(value, dict):
+        return {k: without_arrays(v) for k, v in value.items()}
+    if hasattr(value, "__array_interface__") and hasattr(value, "dtype") and getattr(value, "ndim", 0):
+        return Tensor(from_array(value, "compile: argument"))
+    return value
+
+
+class Compiled:
+    """A compiled step; see `compile`."""
+
+    def __init__(self, fn: Callable[..., Any], exact: bool, cache_size: int) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.exact = exact
+        self.cache_size = cache_size
+        self._bound: OrderedDict[int, tuple[Any, Bound]] = OrderedDict()  # least recently used first
+        self._of: dict[Any, list[Bound]] = {}  # by signature
+        self._pending: dict[Any, _Pending] = {}
+        self._misses: dict[str, int] = {}
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"<compiled {getattr(self.fn, '__qualname__', self.fn)}, {len(self._bound)} programs>"
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method: a compiled step per instance would be lost at once, so methods are compiled when bound."""
+        if instance is None:
+            return self
+        raise CompileError(
+            f"compile: {getattr(self.fn, '__qualname__', 'the step')} is a method; compile the bound method instead, "
+            "in __init__: self.step = tg.compile(self.step)"
+        )
+
+    @property
+    def programs(self) -> list[Any]:
+        """The programs in the cache, least recently used first."""
+        return [bound.program for _, bound in self._bound.values()]
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if mode.tracer is not None or mode.watched:  # inside another recording, an open Tape, detect_anomaly
+            return self.fn(*args, **kwargs)
+        given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
+        with self._lock:
+            bound = self.ready(given)
+            if bound is not None and (bound.calls + 1) % AUDIT:
+                return bound.replay(given.tensors, given.holders)
+            return self._record(given, bound)
+
+    def ready_for(self, args: list[Any]) -> Bound | None:
+        """The program that serves ``step(*args)``, if there is one."""
+        return self.ready(Arguments(tuple(args), {}))
+
+    def ready(self, given: Arguments) -> Bound | None:
+        """The program that serves a call, if there is one and its guards hold."""
+        reason = None
+        for bound in self._of.get(given.key, ()):
+            reason = bound.stale()
+            if reason is None:
+                if given.tensors and bound.executor.overlaps(given.tensors):
+                    continue
+                self._bound.move_to_end(id(bound))
+                return bound
+        if reason is not None:
+            self._missed(reason)
+        return None
+
+    def _missed(self, path: str) -> None:
+        self._misses[path] = count = self._misses.get(path, 0) + 1
+        if count == 4 * self.cache_size:
+            warnings.warn(
+                f"compile: the step is recorded again and again because {path} keeps changing; "
+                "pass it as an argument, a 0-dim tensor",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _record(self, given: Arguments, known: Bound | None) -> Any:
+        """An eager call, recorded; the second that agrees with the first becomes a program."""
+        pending = self._pending.get(given.key)
+        earlier = pending.trace if pending else known.trace if known else None
+        before = self._world(earlier)
+        numbers = [group[key] for group, key in earlier.numbers] if earlier else []
+        recorder = Recorder(given.tensors, given.holders)
+        result = recorder.run(self._inner(), given.args, given.kwargs)
+        trace = recorder.trace
+        try:
+            for (group, key), value in zip(earlier.numbers if earlier else (), numbers, strict=True):
+                if not same(group[key], value):
+                    raise CompileError(f"compile: the step changes the optimizer's {key}; change it between two steps")
+            self._settle(given, known, pending, before, trace)
+        except CompileError:
+            recorder.undo()
+            raise
+        return result
+
+    def _settle(
+        self, given: Arguments, known: Bound | None, pending: _Pending | None, before: list[Fact], trace: Trace
+    ) -> None:
+        """Make what can be made of a finished recording."""
+        effect = changed(before)
+        if effect is not None:
+            raise CompileError(
+                f"compile: the step changes {effect.path}, which a replay would not; "
+                "move the change out of the step, or keep the value in a tensor"
+            )
+        if known is not None:
+            self._audit(known, trace)
+            return
+        world = self._world(trace)
+        tries = pending.tries if pending else 0
+        if pending is None or (tries < self.cache_size and _moved(pending, before, trace)):
+            self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries + 1)
+            return
+        differs = difference(pending.trace, trace)
+        if differs is not None:
+            del self._pending[given.key]
+            raise CompileError(f"compile: {differs}")
+        del self._pending[given.key]
+        self._keep(given.key, self._bind(pending.trace, trace, world, given.tensors))
+
+    def _inner(self) -> Callable[..., Any]:
+        return self.fn.fn if isinstance(self.fn, Compiled) else self.fn
+
+    def _world(self, trace: Trace | None) -> list[Fact]:
+        """The facts, as far as it is known which functions run."""
+        return [] if trace is None else collect(self._inner(), trace.codes, trace.numbers)
+
+    def _bind(self, first: Trace, second: Trace, world: list[Fact], arguments: list[torch.Tensor]) -> Bound:
+        stable = [
+            a.tensor is not None
+            and b.tensor is not None
+            and a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata
+            for a, b in zip(first.slots, second.slots, strict=True)
+        ]
+        given = {t.untyped_storage()._cdata for t in arguments}
+        for fact in world:
+            if isinstance(fact.value, torch.Tensor) and fact.value.untyped_storage()._cdata in given:
+                raise CompileError(f"compile: an argument shares its memory with {fact.path}; pass a clone")
+        return Bound(lowered(second, self.exact), second, world, stable)
+
+    def _keep(self, key: Any, bound: Bound) -> None:
+        self._bound[id(bound)] = (key, bound)
+        self._of.setdefault(key, []).insert(0, bound)
+        if len(self._bound) > self.cache_size:
+            _, (old, gone) = self._bound.popitem(last=False)
+            self._of[old] = [b for b in self._of[old] if b is not gone]
+
+    def _audit(self, known: Bound, trace: Trace) -> None:
+        known.calls += 1
+        differs = difference(known.trace, trace)
+        if differs is not None:
+            key, _ = self._bound.pop(id(known))
+            self._of[key].remove(known)
+            raise CompileError(f"compile: a recorded call after {known.calls} replays differs: {differs}")
+
+    # --- many steps, and what the program is ------------------------------------------------------------------
+
+    def run(
+        self,
+        *arrays: Any,
+        batch_size: int,
+        epochs: int = 1,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        seed: int | None = None,
+        on_epoch: Callable[[int, Tensor], Any] | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Train for some epochs: ``step(*batch)`` over `tapegrad.data.batches` of every epoch, in C++.
+
+        Parameters
+        ----------
+        arrays : [n, ...] each, the same n; floating-point values must be finite
+        batch_size : rows in a batch; the last batch may be smaller
+        epochs : passes over the data
+        shuffle : a new order every epoch, the permutation of (seed, epoch)
+        drop_last : leave out a last batch that is smaller
+        seed : any integer; None draws one from the default generator
+        on_epoch : called as ``on_epoch(epoch, losses)`` after each epoch; training ends early if it returns True
+        progress : show a tqdm bar (on a terminal)
+
+        Returns
+        -------
+        The losses [epochs, steps], float; epochs that were not run are left out.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ArgumentError
+            for arrays of different lengths, a batch size below 1, values that are not finite; nothing has changed then.
+        CompileError
+            if the step cannot be compiled, or does not return a 0-dim loss.
+
+        Ctrl-C stops between two batches; the parameters are those of the last completed step.
+        """
+        with self._lock:
+            options = (batch_size, epochs, shuffle, drop_last, seed)
+            return run_epochs(self, arrays, *options, on_epoch=on_epoch, progress=progress)
+
+    def explain(self, *args: Any, **kwargs: Any) -> str:
+        """The plan for these arguments, as text: instructions, what was fused, arena bytes, guards. Changes nothing."""
+        given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
+        with self._lock:
+            bound = self.ready(given) or self._planned(given)
+        return explain(bound, self.exact)
+
+    def _planned(self, given: Arguments) -> Bound:
+        """A program made of two recordings that are taken back."""
+        traces = []
+        for _ in range(2):
+            recorder = Recorder(given.tensors, given.holders)
+            recorder.run(self._inner(), given.args, given.kwargs)
+            recorder.undo()
+            traces.append(recorder.trace)
+        differs = difference(*traces)
+        if differs is not None:
+            raise CompileError(f"compile: {differs}")
+        return self._bind(traces[0], traces[1], self._world(traces[1]), given.tensors)
+
+
+def _moved(pending: _Pending, before: list[Fact], trace: Trace) -> bool:
+    """Whether the world changed between the first recording and the second, so that it is a first one again."""
+    if trace.codes != pending.trace.codes:
+        return True
+    for fact in before:
+        known = pending.world.get(fact.place)
+        if known is None or not same(known.value, fact.value):
+            return True
+    first, second = pending.trace.grads_read, trace.grads_read
+    return first.keys() != second.keys() or any(first[leaf][1] is not second[leaf][1] for leaf in first)

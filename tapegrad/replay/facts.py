@@ -1,0 +1,201 @@
+"""The Python state that a step read: what a replay relies on, and what a step must not change.
+
+The recorder collects the code objects of the user's functions that ran. From the step's function the walk goes through
+closure cells, defaults, bound ``self`` and the globals that those functions name, and on through dicts, lists, tuples,
+sets, modules and attributes (of the user's objects those that some function names). Every reference on the way is a
+*fact*: (container, kind, key) holds this value. Numbers and strings are compared by value, everything else by identity.
+
+Facts that differ before and after one recorded call are side effects; those that hold become the guards of the program.
+What the walk cannot see is the state of C objects (files, iterators, NumPy's elements read by Python) and properties.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+import torch
+
+from ..errors import CompileError
+from ..nn.module import Module
+from ..optim import Optimizer
+from ..optim.lr_scheduler import LRScheduler
+from ..tensor import Tensor
+
+LIMIT = 20_000  # facts; a step that reads more state than this is refused
+
+_SCALARS = (bool, int, float, complex, str, bytes)
+_BY_VALUE = (*_SCALARS, frozenset, enum.Enum, torch.dtype, range, slice)
+_OPAQUE = (type, torch.dtype, torch.device, CodeType)
+_LIBRARIES = {"torch", "numpy", "tapegrad", "builtins", "math", "random", "time", "os", "sys"}
+
+_missing = object()
+
+
+class Fact(NamedTuple):
+    """``kind`` says how ``key`` is looked up in ``container``: "item", "attribute", "cell", or "length"."""
+
+    container: Any
+    kind: str
+    key: Any
+    value: Any
+    path: str
+
+    @property
+    def place(self) -> tuple[int, str, Any]:
+        """What identifies the reference."""
+        return (id(self.container), self.kind, self.key)
+
+    def now(self) -> Any:
+        """The present value; ``_missing`` if there is none."""
+        try:
+            if self.kind == "item":
+                return self.container[self.key]
+            if self.kind == "attribute":
+                return getattr(self.container, self.key)
+            return self.container.cell_contents if self.kind == "cell" else len(self.container)
+        except (KeyError, IndexError, AttributeError, ValueError):
+            return _missing
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of one place count as unchanged."""
+    if a is b:
+        return True
+    if type(a) is not type(b) or not isinstance(a, _BY_VALUE):
+        return False
+    return bool(a == b) or (isinstance(a, float) and a != a and b != b)
+
+
+class _Walk:
+    def __init__(self, codes: Iterable[CodeType], dynamic: set[tuple[int, str]]) -> None:
+        self.codes = set(codes)
+        self.names = {name for code in self.codes for name in code.co_names}
+        self.everything = bool(self.names & {"getattr", "vars", "__dict__", "dir"})
+        self.dynamic = dynamic  # (dict, key) that a replay reads anew
+        self.facts: list[Fact] = []
+        self.seen: set[int] = set()
+        self.todo: list[tuple[Any, str]] = []
+
+    def note(self, container: Any, kind: str, key: Any, value: Any, path: str) -> None:
+        if len(self.facts) >= LIMIT:
+            raise CompileError(f"compile: the step reads more than {LIMIT} values, at {path}; pass data as arguments")
+        self.facts.append(Fact(container, kind, key, value, path))
+        if not isinstance(value, _SCALARS) and value is not None:
+            self.todo.append((value, path))
+
+    def run(self, roots: Iterable[tuple[Any, str]]) -> list[Fact]:
+        self.todo = list(roots)
+        while self.todo:
+            value, path = self.todo.pop()
+            if id(value) not in self.seen and not isinstance(value, _OPAQUE):
+                self.seen.add(id(value))
+                self.visit(value, path)
+        return self.facts
+
+    def visit(self, value: Any, path: str) -> None:
+        if isinstance(value, FunctionType):
+            self.function(value, path)
+        elif isinstance(value, MethodType):
+            self.todo += [(value.__self__, path), (value.__func__, path)]
+        elif isinstance(value, functools.partial):
+            self.todo += [(value.func, path), (value.args, path + ".args"), (value.keywords, path + ".keywords")]
+        elif isinstance(value, Tensor):
+            self.note(value, "attribute", "_data", value._data, path)
+            self.note(value, "attribute", "_node", value._node, f"{path}.requires_grad")
+        elif isinstance(value, torch.Tensor):
+            pass
+        elif isinstance(value, dict):
+            self.note(value, "length", None, len(value), f"len({path})")
+            for key, item in list(value.items()):
+                if (id(value), key) not in self.dynamic:
+                    self.note(value, "item", key, item, f"{path}[{key!r}]" if isinstance(key, str) else f"{path}[...]")
+        elif isinstance(value, list | tuple | deque):
+            self.note(value, "length", None, len(value), f"len({path})")
+            for i, item in enumerate(value):
+                self.note(value, "item", i, item, f"{path}[{i}]")
+        elif isinstance(value, set):
+            self.note(value, "length", None, len(value), f"len({path})")
+        elif isinstance(value, CellType):
+            self.cell(value, path)
+        elif isinstance(value, ModuleType):
+            if value.__name__.partition(".")[0] not in _LIBRARIES:
+                self.attributes(value, path, self.names)
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self.todo.append((value.__wrapped__, path))
+        else:
+            self.object(value, path)
+
+    def function(self, f: FunctionType, path: str) -> None:
+        if f.__code__ not in self.codes:
+            wrapped = getattr(f, "__wrapped__", None)  # a decorator of the package's around the user's function
+            cells = f.__closure__ or ()
+            self.todo += [(wrapped, path)] if wrapped is not None else [(c, path) for c in cells]
+            return
+        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            self.cell(cell, name)
+        for i, default in enumerate(f.__defaults__ or ()):
+            self.todo.append((default, f"{f.__name__}'s default {i}"))
+        self.todo += [(v, f"{f.__name__}'s default {k}") for k, v in (f.__kwdefaults__ or {}).items()]
+        self.globals(f.__code__, f.__globals__)
+
+    def globals(self, code: CodeType, scope: dict[str, Any]) -> None:
+        """The globals that a function names, and those that functions written inside it name."""
+        for name in code.co_names:
+            if name in scope:
+                self.note(scope, "item", name, scope[name], name)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                self.globals(constant, scope)
+
+    def cell(self, cell: CellType, path: str) -> None:
+        try:
+            self.note(cell, "cell", None, cell.cell_contents, path)
+        except ValueError:  # a variable that has no value yet
+            return
+
+    def attributes(self, value: Any, path: str, names: Iterable[str]) -> None:
+        own = vars(value)
+        if not isinstance(value, ModuleType):  # so that a new attribute is seen
+            self.note(own, "length", None, len(own), f"the attributes of {path}")
+        for name in names:
+            if name in own and (id(own), name) not in self.dynamic:
+                self.note(own, "item", name, own[name], f"{path}.{name}")
+
+    def object(self, value: Any, path: str) -> None:
+        """An instance: all attributes of our own classes, those that are named of the user's."""
+        own = getattr(value, "__dict__", None)
+        if isinstance(own, dict):
+            ours = isinstance(value, Module | Optimizer | LRScheduler) or type(value).__module__.startswith("tapegrad.")
+            self.attributes(value, path, list(own) if ours or self.everything else self.names)
+        for kind in type(value).__mro__:
+            if kind.__module__.partition(".")[0] in _LIBRARIES:
+                continue
+            for name, attribute in vars(kind).items():
+                if isinstance(attribute, FunctionType):
+                    if attribute.__code__ in self.codes:
+                        self.todo.append((attribute, f"{path}.{name}"))
+                elif isinstance(attribute, staticmethod | classmethod):
+                    self.todo.append((attribute.__func__, f"{path}.{name}"))
+                elif isinstance(attribute, property):
+                    self.todo.append((attribute.fget, f"{path}.{name}"))
+                elif name in self.names and name in getattr(kind, "__slots__", ()) and hasattr(value, name):
+                    self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")
+                elif name in self.names:
+                    self.note(kind, "attribute", name, attribute, f"{path}.{name}")
+
+
+def collect(
+    fn: Callable[..., Any], codes: set[CodeType], dynamic: Iterable[tuple[dict[str, Any], str]] = ()
+) -> list[Fact]:
+    """The facts that the step ``fn`` depends on, given which of the user's functions ran."""
+    return _Walk(codes, {(id(group), key) for group, key in dynamic}).run([(fn, getattr(fn, "__name__", "step"))])
+
+
+def changed(facts: list[Fact]) -> Fact | None:
+    """The first fact that no longer holds."""
+    return next((fact for fact in facts if not same(fact.now(), fact.value)), None)

@@ -1,0 +1,238 @@
+"""The program: a recorded step, lowered. Plain data, which `evaluate` runs in a few lines of Python.
+
+Lowering drops what nobody reads, shares what is computed twice, computes constants once, and lays the memory out:
+a slot lives from the first call that writes it to the last that touches it, and slots that do not live at the same time
+share the arena. What the program computes, and every rounding of it, stays what the eager step computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .._ext import _C
+from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of
+
+ALIGN = 64  # bytes
+
+# torch operators that look at no value of their tensor arguments
+_SHAPES_ONLY = {"aten::ones_like", "aten::zeros_like", "aten::full_like", "aten::new_zeros", "aten::new_ones"}
+
+
+@dataclass
+class Program:
+    """``calls`` over ``slots``; ``once`` are run when the program is bound, their results being constants."""
+
+    calls: list[Call]
+    once: list[Call]
+    slots: list[Slot]
+    offsets: dict[int, int]  # of arena slots, in bytes
+    own: set[int]  # made slots that outlive a step: constants and gradients
+    arena_bytes: int
+    notes: list[str] = field(default_factory=list)  # what lowering changed
+
+    @property
+    def unshared_bytes(self) -> int:
+        """What all slots of the arena would take without sharing memory."""
+        return sum(_rounded(self.slots[s].nbytes) for s in self.offsets)
+
+    def __str__(self) -> str:
+        return "\n".join(show(call) for call in self.calls)
+
+
+def show(call: Call) -> str:
+    """``%5:f32[25, 2] = linear(%0:f32[25, 2], ...)  train.py:12``."""
+    left = ", ".join(map(repr, call.outs)) or ", ".join(repr(call.arguments[i]) for i in call.writes)
+    return f"{left} = {call.name}({', '.join(map(_text, call.arguments))})  {call.source}"
+
+
+def _text(value: Any) -> str:
+    if type(value) is tuple:
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return repr(value)
+
+
+def _rounded(nbytes: int) -> int:
+    return -(-nbytes // ALIGN) * ALIGN
+
+
+def reads(call: Call) -> Iterator[Ref]:
+    """What a call looks at; what it changes in place included."""
+    return refs_of(call.arguments)
+
+
+def written(call: Call) -> Iterator[Ref]:
+    """What a call makes or changes."""
+    yield from refs_of(call.outs)
+    for i in call.writes:
+        yield from refs_of((call.arguments[i],))
+
+
+def is_pure(call: Call) -> bool:
+    """Gives the same results for the same arguments, and changes nothing."""
+    return not call.writes and not any(isinstance(a, Seed | Offset | Number) for a in call.arguments)
+
+
+def lower(trace: Trace, exact: bool = True) -> Program:
+    """The program of a recorded step."""
+    calls, notes = list(trace.calls), []
+    kept = {ref.slot for ref in refs_of(trace.result)}
+    kept |= {ref.slot for _, ref in trace.gradients if ref is not None}
+    if not exact:
+        from .rewrite import fold_upsampling
+
+        calls, folded = fold_upsampling(calls, kept)
+        notes += folded
+    calls, shared = _share(calls, kept)
+    calls, dropped = _drop_dead(calls, trace.slots, kept)
+    once, calls = _constants(calls, trace.slots)
+    if shared:
+        notes.append(f"shared {shared} calls that were computed twice")
+    if dropped:
+        notes.append(f"dropped {dropped} calls that nobody reads")
+    if once:
+        notes.append(f"computed {len(once)} constants once")
+    constants = {ref.slot for call in once for ref in refs_of(call.outs)}
+    gradients = {ref.slot for _, ref in trace.gradients if ref is not None and trace.slots[ref.slot].kind == "made"}
+    own = constants | gradients
+    offsets, size = _plan(calls, trace, own)
+    return Program(calls, once, trace.slots, offsets, own, size, notes)
+
+
+def _share(calls: list[Call], kept: set[int]) -> tuple[list[Call], int]:
+    """Equal pure calls on unchanged values become one; their results must never be written to."""
+    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of((call.arguments[i],))} | kept
+    known: dict[Any, Call] = {}
+    instead: dict[int, int] = {}
+    result = []
+    for call in calls:
+        call = call._replace(arguments=_renamed(call.arguments, instead))
+        key = (call.name, call.arguments, tuple(map(type, call.arguments)), tuple(r and r[1:] for r in call.outs))
+        slots = {ref.slot for ref in reads(call)} | {ref.slot for ref in refs_of(call.outs)}
+        if is_pure(call) and not slots & changed:
+            before = known.setdefault(key, call)
+            if before is not call:
+                pairs = zip(refs_of(call.outs), refs_of(before.outs), strict=True)
+                instead.update({mine.slot: other.slot for mine, other in pairs})
+                continue
+        result.append(call)
+    return result, len(calls) - len(result)
+
+
+def _renamed(value: Any, instead: Mapping[int, int]) -> Any:
+    if isinstance(value, Ref):
+        return value._replace(slot=instead.get(value.slot, value.slot))
+    return tuple([_renamed(v, instead) for v in value]) if type(value) is tuple else value
+
+
+def _drop_dead(calls: list[Call], slots: Sequence[Slot], kept: set[int]) -> tuple[list[Call], int]:
+    """Calls whose results reach neither a kept slot nor memory from outside go; of a call, results that nobody reads."""
+    live = set(kept)
+    result: list[Call] = []
+    for call in reversed(calls):
+        if not any(ref.slot in live or slots[ref.slot].kind != "made" for ref in written(call)):
+            continue
+        outs = tuple([r if r is not None and r.slot in live else None for r in call.outs])
+        live |= {ref.slot for ref in reads(call)}
+        result.append(call._replace(outs=outs))
+    return result[::-1], len(calls) - len(result)
+
+
+def _constants(calls: list[Call], slots: Sequence[Slot]) -> tuple[list[Call], list[Call]]:
+    """(calls whose results never change, the others)."""
+    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of((call.arguments[i],))}
+    constant: set[int] = set()
+    once, rest = [], []
+    for call in calls:
+        shapes_only = not isinstance(call.function, str) and call.function._schema.name in _SHAPES_ONLY
+        inputs = set() if shapes_only else {ref.slot for ref in reads(call)}
+        outs = {ref.slot for ref in refs_of(call.outs)}
+        if is_pure(call) and inputs <= constant and not outs & changed:
+            constant |= outs
+            once.append(call)
+        else:
+            rest.append(call)
+    return once, rest
+
+
+def _plan(calls: list[Call], trace: Trace, own: set[int]) -> tuple[dict[int, int], int]:
+    """Places in one arena for the made slots: (offset by slot, bytes in all). Largest first, at the lowest free place."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for i, call in enumerate(calls):
+        for ref in (*reads(call), *written(call)):
+            first.setdefault(ref.slot, i)
+            last[ref.slot] = i
+    for ref in refs_of(trace.result):
+        last[ref.slot] = len(calls)
+    slots = [s for s in first if trace.slots[s].kind == "made" and s not in own]
+    placed: list[tuple[int, int, int, int]] = []  # (first, last, offset, end)
+    offsets: dict[int, int] = {}
+    for s in sorted(slots, key=lambda s: (-trace.slots[s].nbytes, first[s])):
+        size = _rounded(max(trace.slots[s].nbytes, 1))
+        offset = 0
+        for f, t, start, end in sorted(placed, key=lambda p: p[2]):
+            if f <= last[s] and first[s] <= t and start < offset + size and offset < end:
+                offset = end
+        placed.append((first[s], last[s], offset, offset + size))
+        offsets[s] = offset
+    return offsets, max((end for *_, end in placed), default=0)
+
+
+# --- the reference ---------------------------------------------------------------------------------------------------
+
+
+def view(memory: torch.Tensor, ref: Ref) -> torch.Tensor:
+    """The view that a Ref names, given any tensor on its slot's storage."""
+    return torch.empty(0, dtype=ref.dtype).set_(memory.untyped_storage(), ref.offset, ref.sizes, ref.strides)
+
+
+def resolve(value: Any, memory: Mapping[int, torch.Tensor], numbers: Sequence[float], draws: Sequence[Any]) -> Any:
+    """An argument with its tensors, hyper-parameters and places in the random stream filled in."""
+    if isinstance(value, Ref):
+        return view(memory[value.slot], value)
+    if isinstance(value, Number):
+        return numbers[value.index]
+    if isinstance(value, Seed):
+        return draws[value.index][0]
+    if isinstance(value, Offset):
+        return (draws[value.index][1] + value.delta) % 2**64
+    return [resolve(v, memory, numbers, draws) for v in value] if type(value) is tuple else value
+
+
+def evaluate(
+    program: Program, memory: dict[int, torch.Tensor], numbers: Sequence[float] = (), draws: Sequence[Any] = ()
+) -> None:
+    """Run a program in Python: what the executor must do, call by call.
+
+    Parameters
+    ----------
+    memory : a tensor on the storage of every argument and outside slot; those the program makes are added
+    numbers : hyper-parameters, as `Trace.numbers` lists them
+    draws : (seed, offset) of every generator
+    """
+    for call in (*program.once, *program.calls):
+        for ref in refs_of(call.outs):
+            if ref.slot not in memory:
+                memory[ref.slot] = torch.empty(program.slots[ref.slot].nbytes, dtype=torch.uint8)
+        for ref in reads(call):  # memory that only in-place calls fill
+            memory.setdefault(ref.slot, torch.empty(program.slots[ref.slot].nbytes, dtype=torch.uint8))
+        arguments = [resolve(a, memory, numbers, draws) for a in call.arguments]
+        result = run(call.function, arguments)
+        results = result if isinstance(result, list | tuple) else (result,)
+        for ref, value in zip(call.outs, results, strict=False):
+            if ref is not None:
+                view(memory[ref.slot], ref).copy_(value)
+
+
+def run(function: Any, arguments: Sequence[Any]) -> Any:
+    """Call a kernel by name, or a torch operator with its arguments in the order of its schema."""
+    if isinstance(function, str):
+        return getattr(_C, function)(*arguments)
+    formal = function._schema.arguments
+    positional = [a for a, f in zip(arguments, formal, strict=True) if not f.kwarg_only]
+    named = {f.name: a for a, f in zip(arguments, formal, strict=True) if f.kwarg_only}
+    return function(*positional, **named)

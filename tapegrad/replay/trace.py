@@ -1,0 +1,445 @@
+"""Recording one call of a step: every kernel and torch operator that ran, on which memory, in order.
+
+What a step computes reaches memory in two ways only: through a kernel of ours, or through an operator of torch. Both
+tell the recorder, forward, backward and update alike, so the recording needs to know nothing of models, losses or
+optimizers. Values are named by the memory they lie in: a *slot* is a storage (an argument's, one that existed before,
+or one that an instruction made), a `Ref` is a view of a slot. Views are therefore no instructions at all.
+
+Reading a value into Python is refused: what Python then does with it, a replay could not see.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .._ext import _C
+from ..errors import CompileError
+from ..mode import mode
+from ..tape import DTYPE_NAMES, PACKAGE, Leaf, next_slot, user_frame
+from ..tensor import Tensor
+
+
+class Ref(NamedTuple):
+    """A view of a slot; offset, sizes and strides in elements."""
+
+    slot: int
+    dtype: torch.dtype
+    offset: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f"%{self.slot}:{DTYPE_NAMES.get(self.dtype, str(self.dtype))}{list(self.sizes)}"
+
+
+class Number(NamedTuple):
+    """A hyper-parameter that is read at every replay: entry ``index`` of `Trace.numbers`."""
+
+    index: int
+
+
+class Seed(NamedTuple):
+    """The seed of generator ``index`` of `Trace.generators`."""
+
+    index: int
+
+
+class Offset(NamedTuple):
+    """A place in the random stream: ``delta`` blocks after where generator ``index`` stood when the step began."""
+
+    index: int
+    delta: int
+
+
+class Same(NamedTuple):
+    """A returned value that is argument ``index`` itself."""
+
+    index: int
+
+
+class Made(NamedTuple):
+    """A returned tensor: ours, or a raw torch tensor."""
+
+    ref: Ref
+    wrapped: bool
+
+
+@dataclass(slots=True)
+class Slot:
+    """A storage. ``kind``: "argument" (``tensor`` is None), "outside" (``tensor`` lies in it), "made" by a call."""
+
+    kind: str
+    nbytes: int
+    tensor: torch.Tensor | None = None
+    written: bool = False
+
+
+class Call(NamedTuple):
+    """One instruction: ``outs = function(*arguments)``, and the positions of arguments that it writes."""
+
+    function: Any  # the name of a kernel of ours, or an OpOverload of torch
+    arguments: tuple[Any, ...]
+    outs: tuple[Ref | None, ...]
+    writes: tuple[int, ...]
+    source: str
+
+    @property
+    def name(self) -> str:
+        """As printed: ``linear``, or ``aten.add.Tensor``."""
+        return self.function if isinstance(self.function, str) else str(self.function)
+
+
+@dataclass
+class Trace:
+    """One recorded call."""
+
+    calls: list[Call] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
+    result: Any = None  # what the step returned, tensors as Ref
+    gradients: list[tuple[Any, Ref | None]] = field(default_factory=list)  # leaf or argument's number, final .grad
+    needs: list[int] = field(default_factory=list)  # arguments that were made to require gradients
+    numbers: list[tuple[dict[str, Any], str]] = field(default_factory=list)  # (parameter group, key)
+    generators: list[tuple[Any, int]] = field(default_factory=list)  # (generator, blocks a step takes)
+    grads_read: dict[int, tuple[Leaf, Any]] = field(default_factory=dict)  # leaves whose .grad was read before written
+    codes: set[CodeType] = field(default_factory=set)  # the user's functions that ran
+
+
+# Numbers that a kernel takes from the parameter group being applied, by position.
+_NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
+_READS = {"sgd_": (1,), "adam_": (1,)}  # argument lists that such a kernel only reads
+
+_UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
+_ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
+_STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+_TORCH = torch.__path__[0]
+
+
+class _User(dict[CodeType, bool]):
+    """Whether a code object is the user's own: not the package's, torch's or the standard library's."""
+
+    def __missing__(self, code: CodeType) -> bool:
+        name = code.co_filename
+        library = name.startswith(_STDLIB) and "site-packages" not in name
+        self[code] = own = not (name.startswith((PACKAGE, _TORCH, "<frozen")) or library)
+        return own
+
+
+_is_user = _User()
+
+
+class _Schema(NamedTuple):
+    """What the recorder needs of an operator's schema."""
+
+    names: tuple[str, ...]
+    defaults: tuple[Any, ...]
+    writes: tuple[int, ...]
+    refusal: str | None
+
+
+class _Schemas(dict[Any, _Schema]):
+    def __missing__(self, function: Any) -> _Schema:
+        formal = function._schema.arguments
+        tags, name = set(function.tags), function._schema.name
+        refusal = None
+        if name == "aten::_local_scalar_dense" or torch.Tag.data_dependent_output in tags:
+            refusal = "reads a value into Python (item(), bool(), float(), print, or a branch on it)"
+        elif torch.Tag.dynamic_output_shape in tags and name != "aten::index":
+            refusal = "has an output whose shape depends on values"
+        elif torch.Tag.nondeterministic_seeded in tags:
+            refusal = "draws from torch's generator; use tg.rand, tg.randn or tg.nn.functional.dropout"
+        elif name in ("aten::set_", "aten::resize_", "aten::resize_as_"):
+            refusal = "changes a tensor's storage"
+        self[function] = schema = _Schema(
+            tuple(a.name for a in formal),
+            tuple(a.default_value if a.has_default_value() else None for a in formal),
+            tuple(i for i, a in enumerate(formal) if a.alias_info is not None and a.alias_info.is_write),
+            refusal,
+        )
+        return schema
+
+
+_schemas = _Schemas()
+
+
+def where() -> str:
+    """``file.py:line`` of the user's code that is running."""
+    frame = user_frame(2)
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def refs_of(value: Any) -> Iterator[Ref]:
+    """Every Ref among arguments or results, lists and structures included."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, Made):
+        yield value.ref
+    elif isinstance(value, dict):
+        for v in value.values():
+            yield from refs_of(v)
+    elif type(value) in (list, tuple) or hasattr(value, "_fields"):
+        for v in value:
+            yield from refs_of(v)
+
+
+def _is_mask(index: torch.Tensor) -> bool:
+    return index.dtype in (torch.bool, torch.uint8)
+
+
+class Recorder(TorchDispatchMode):
+    """Records what this thread runs between ``start`` and ``stop``; ``undo`` restores everything it wrote."""
+
+    def __init__(self, arguments: Sequence[torch.Tensor], holders: Sequence[Any]) -> None:
+        super().__init__()
+        self.trace = Trace()
+        self.group: dict[str, Any] | None = None  # the optimizer's group being applied
+        self._slot_of: dict[int, int] = {}  # by storage
+        self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
+        self._old: list[tuple[torch.Tensor, torch.Tensor]] = []  # (bytes of a written storage, copy of them)
+        self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
+        self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
+        self._grads: dict[Leaf, Tensor | None] = {}  # leaves written: .grad before
+        self._start = next_slot()
+        self._holders = list(holders)
+        self._nodes = [getattr(h, "_node", None) for h in holders]
+        self._refusal: CompileError | None = None
+        self._starts: dict[int, int] = {}  # an argument's offset in its storage: the next one's may be another
+        for t in arguments:
+            start = t.storage_offset()
+            slot = self._new_slot(t, Slot("argument", t.untyped_storage().nbytes() - start * t.itemsize))
+            self._starts[slot] = start
+
+    # --- the call ---------------------------------------------------------------------------------------------
+
+    def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call ``fn`` and record it. Whatever it raises, everything it wrote is put back first."""
+        before = sys.getprofile()
+        mode.tracer = self
+        _C.set_recorder(self._kernel)
+        try:
+            with self:
+                sys.setprofile(self._profile)
+                try:
+                    result = fn(*args, **kwargs)
+                finally:
+                    sys.setprofile(before)
+            if self._refusal is not None:  # raised inside, and swallowed by the user's code
+                raise self._refusal
+            self._finish(result)
+        except BaseException as error:
+            self._stop()
+            self.undo()
+            if self._refusal is not None and error is not self._refusal:
+                raise self._refusal from error
+            raise
+        self._stop()
+        return result
+
+    @staticmethod
+    def _stop() -> None:
+        mode.tracer = None
+        _C.set_recorder(None)
+
+    def undo(self) -> None:
+        """Put back every value that the call wrote, gradients and random generators included."""
+        for now, old in self._old:
+            now.copy_(old)
+        for leaf, grad in self._grads.items():
+            leaf.grad = grad
+        for generator, state in self._states:
+            generator.set_state(state)
+        for holder, node in zip(self._holders, self._nodes, strict=True):
+            if isinstance(holder, Tensor):
+                holder._node = node
+
+    def refuse(self, reason: str) -> CompileError:
+        """The error for what cannot be compiled, with the line of the user's code."""
+        self._refusal = CompileError(f"compile: {where()}: {reason}")
+        return self._refusal
+
+    # --- what the package tells -------------------------------------------------------------------------------
+
+    def read_grad(self, leaf: Leaf) -> None:
+        """A leaf's ``.grad`` is looked at."""
+        if leaf not in self._grads:
+            self.trace.grads_read.setdefault(id(leaf), (leaf, leaf.grad))
+
+    def write_grad(self, leaf: Leaf) -> None:
+        """A leaf's ``.grad`` is about to change."""
+        if leaf not in self._grads:
+            self._grads[leaf] = leaf.grad
+
+    def take(self, generator: Any, state: tuple[int, int], blocks: int) -> None:
+        """A random op reserved ``blocks`` blocks at ``state`` = (seed, offset) of a generator."""
+        for index, (known, taken) in enumerate(self.trace.generators):
+            if known is generator:
+                break
+        else:
+            index, taken = len(self.trace.generators), 0
+            self.trace.generators.append((generator, 0))
+            self._states.append((generator, state))
+        self._takes[state] = (index, taken)
+        self.trace.generators[index] = (generator, taken + blocks)
+
+    # --- slots ------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _key(t: torch.Tensor) -> int:
+        return t.untyped_storage()._cdata
+
+    def _new_slot(self, t: torch.Tensor, slot: Slot) -> int:
+        self._slot_of[self._key(t)] = number = len(self.trace.slots)
+        self._alive.append(StorageWeakRef(t.untyped_storage()))
+        self.trace.slots.append(slot)
+        return number
+
+    def _ref(self, value: Any) -> Any:
+        """Tensors as Refs, in lists too; a storage not seen before lies outside."""
+        if isinstance(value, torch.Tensor):
+            number = self._slot_of.get(self._key(value))
+            if number is None:
+                number = self._new_slot(value, Slot("outside", value.untyped_storage().nbytes(), value))
+            offset = value.storage_offset() - self._starts.get(number, 0)
+            return Ref(number, value.dtype, offset, tuple(value.shape), value.stride())
+        if isinstance(value, list | tuple):
+            return tuple([self._ref(v) for v in value])
+        return value
+
+    def _made(self, value: Any) -> Ref | None:
+        """The Ref of a new result."""
+        if value is None:
+            return None
+        if self._key(value) not in self._slot_of:
+            self._new_slot(value, Slot("made", value.untyped_storage().nbytes()))
+        ref: Ref = self._ref(value)
+        return ref
+
+    def _before_write(self, value: Any) -> None:
+        """Keep what a storage from outside holds before its first change."""
+        if isinstance(value, list | tuple):
+            for v in value:
+                self._before_write(v)
+        elif isinstance(value, torch.Tensor):
+            slot = self.trace.slots[self._ref(value).slot]
+            if slot.kind != "made" and not slot.written:
+                now = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage())
+                self._old.append((now, now.clone()))
+            slot.written = True
+
+    # --- instructions -----------------------------------------------------------------------------------------
+
+    def _append(self, function: Any, arguments: Any, outs: Sequence[Ref | None], writes: tuple[int, ...]) -> None:
+        self.trace.calls.append(Call(function, arguments, tuple(outs), writes, where()))
+
+    def _kernel(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        """A kernel of ours ran (one that writes its arguments: is about to)."""
+        with torch._C._DisableTorchDispatch():
+            given = list(self._ref(arguments))
+            if len(arguments) >= 2 and arguments[-2:] in self._takes:
+                index, delta = self._takes[arguments[-2:]]
+                given[-2:] = Seed(index), Offset(index, delta)
+            writes: tuple[int, ...] = ()
+            if name in _READS:
+                lists = [i for i, a in enumerate(arguments) if isinstance(a, list) and i not in _READS[name]]
+                writes = tuple(lists)
+                for i in lists:
+                    self._before_write(arguments[i])
+                if self.group is not None:
+                    for i, key in _NUMBERS[name].items():
+                        given[i] = self._number(key)
+            results = result if isinstance(result, tuple) else () if result is None else (result,)
+            self._append(name, tuple(given), [self._made(r) for r in results], writes)
+
+    def _number(self, key: str) -> Number:
+        assert self.group is not None
+        for i, (group, known) in enumerate(self.trace.numbers):
+            if group is self.group and known == key:
+                return Number(i)
+        self.trace.numbers.append((self.group, key))
+        return Number(len(self.trace.numbers) - 1)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """An operator of torch is about to run."""
+        if self._refusal is not None:
+            raise self._refusal
+        schema = _schemas[function]
+        given = list(args)
+        for name, default in zip(schema.names[len(args) :], schema.defaults[len(args) :], strict=True):
+            given.append((kwargs or {}).get(name, default))
+        if schema.refusal is not None:
+            raise self.refuse(f"{function} {schema.refusal}")
+        if function is torch.ops.aten.index.Tensor and any(_is_mask(i) for i in given[1] if i is not None):
+            raise self.refuse("indexing with a boolean mask has an output whose shape depends on values; use tg.where")
+        refs = self._ref(given)
+        for i in schema.writes:
+            self._before_write(given[i])
+        result = function(*args, **(kwargs or {}))
+        results = result if isinstance(result, list | tuple) else () if result is None else (result,)
+        if schema.writes:
+            self._append(function, refs, (), schema.writes)
+            return result
+        known = {ref.slot for ref in refs_of(refs)}
+        if all(self._slot_of.get(self._key(r)) in known for r in results):
+            return result  # a view
+        outs = [self._made(r) for r in results]
+        if function._schema.name not in _UNFILLED:
+            self._append(function, refs, outs, ())
+        return result
+
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        """Notes which of the user's functions run; refuses what takes a value out of sight."""
+        if event == "call":
+            if _is_user[frame.f_code]:
+                self.trace.codes.add(frame.f_code)
+        elif event == "c_call":
+            name = argument.__name__
+            if name in _ESCAPES and isinstance(getattr(argument, "__self__", None), torch.Tensor):
+                sys.setprofile(None)
+                raise self.refuse(f"{_ESCAPES[name]} takes a value out of the program, which a replay cannot follow")
+            if argument is print and _is_user[frame.f_code]:
+                sys.setprofile(None)
+                raise self.refuse("print() is a side effect; a replay would not print")
+
+    # --- the end of the call ----------------------------------------------------------------------------------
+
+    def _finish(self, result: Any) -> None:
+        trace = self.trace
+        trace.result = self._tree(result)
+        known = {id(h._node): i for i, h in enumerate(self._holders) if isinstance(h, Tensor) and h._node is not None}
+        for i, (holder, node) in enumerate(zip(self._holders, self._nodes, strict=True)):
+            if isinstance(holder, Tensor) and holder._node is not node:
+                if node is not None or not isinstance(holder._node, Leaf):
+                    raise self.refuse(f"argument {i} was changed: whether it requires gradients")
+                trace.needs.append(i)
+        for leaf in self._grads:
+            grad = leaf.grad
+            if id(leaf) not in known and leaf.seq >= self._start:
+                continue  # made inside the step
+            ref = None if grad is None else self._ref(grad._data)
+            trace.gradients.append((known.get(id(leaf), leaf), ref))
+
+    def _tree(self, value: Any) -> Any:
+        """The returned structure with Refs for tensors."""
+        if isinstance(value, Tensor | torch.Tensor):
+            for i, holder in enumerate(self._holders):
+                if value is holder:
+                    return Same(i)
+            raw = value._data if isinstance(value, Tensor) else value
+            return Made(self._ref(raw), isinstance(value, Tensor))
+        if isinstance(value, dict):
+            return {key: self._tree(v) for key, v in value.items()}
+        if isinstance(value, list | tuple):
+            items = [self._tree(v) for v in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise self.refuse(f"the step returns a {type(value).__name__}; it can return tensors, numbers, tuples and dicts")
