@@ -1,4 +1,4 @@
-"""The training loop behind `Sequential.fit`: what a user would write with `tg.data.batches`, and what surrounds it.
+"""What surrounds `Compiled.run` in `Sequential.fit`: checks, the history, the bar, Ctrl-C.
 
 Everything is checked before the first step: shapes, dtypes, labels, the optimizer. Between epochs the model is looked
 at from outside (`predict`), so that what is reported costs the training step nothing and changes nothing in it.
@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +20,13 @@ import torch
 
 from . import plot
 from .arguments import as_count, as_rows, as_seed
-from .data import batches, drawn_seed
-from .errors import ArgumentError, ShapeError
+from .data import drawn_seed
+from .errors import ArgumentError, CompileError, ShapeError
 from .labels import Accuracy, accuracy_of, as_targets
 from .mode import no_grad
 from .nn.sequential import as_input
 from .optim import Optimizer
+from .replay import Compiled
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -115,17 +117,19 @@ def fit(
     bar = _Bar(progress, epochs, len(rows))
     clock = time.perf_counter()
 
-    def on_epoch(epoch: int, losses: torch.Tensor) -> None:
+    def on_epoch(epoch: int, losses: Tensor) -> None:
         nonlocal clock
         seconds = time.perf_counter() - clock
         seen = _seen(model, train, validation, accuracy, loss, batch_size)
-        for name, value in {"loss": float(losses.double() @ rows) / n, "seconds": seconds, **seen}.items():
+        for name, value in {"loss": float(losses.data.double() @ rows) / n, "seconds": seconds, **seen}.items():
             getattr(history, name).append(value)
         bar.epoch(epoch, history)
         clock = time.perf_counter()
 
     try:
-        _run(step, train, batch_size, epochs, shuffle, seed, on_epoch, bar)
+        with _ctrl_c() as ctrl_c:
+            options = {"batch_size": batch_size, "epochs": epochs, "shuffle": shuffle, "seed": seed}
+            _Step(step, compile, ctrl_c, bar).run(*train, **options, on_epoch=on_epoch)
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
@@ -188,6 +192,10 @@ def _pair(model: Sequential, X: Any, y: Any, x_name: str, y_name: str) -> Pair:
         raise ShapeError(f"fit: {x_name} must not be empty; got shape {list(inputs.shape)}")
     if len(labels) != len(inputs):
         raise ShapeError(f"fit: len({y_name}) = {len(labels)} must equal len({x_name}) = {len(inputs)}")
+    for name, value in ((x_name, inputs), (y_name, labels)):
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            at = tuple((~value.isfinite()).nonzero()[0].tolist())
+            raise ArgumentError(f"fit: {name} must be finite; got {value[at].item()} at {list(at)}")
     return inputs, labels
 
 
@@ -224,25 +232,34 @@ def _predicted(model: Sequential, inputs: torch.Tensor, batch_size: int) -> torc
 # --- the steps ---------------------------------------------------------------------------------------------------
 
 
-def _run(
-    step: Callable[..., Tensor],
-    arrays: Pair,
-    batch_size: int,
-    epochs: int,
-    shuffle: bool,
-    seed: int,
-    on_epoch: Callable[[int, torch.Tensor], None],
-    bar: _Bar,
-) -> None:
-    """Every step of every epoch; KeyboardInterrupt leaves what the last completed step left."""
-    with _ctrl_c() as ctrl_c:
-        for epoch in range(epochs):
-            losses = []
-            for batch in batches(*arrays, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch):
-                with ctrl_c:
-                    losses.append(step(*batch).data)
-                bar.step(losses[-1])
-            on_epoch(epoch, torch.stack(losses))
+class _Step(Compiled):
+    """A step that runs as it is where it cannot be compiled, after a warning that says why; no Ctrl-C cuts it short."""
+
+    def __init__(self, fn: Callable[..., Tensor], compile: bool, ctrl_c: _CtrlC, bar: _Bar) -> None:
+        super().__init__(fn, exact=True, cache_size=8)
+        self._compiles = compile
+        self._ctrl_c = ctrl_c
+        self._bar = bar
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._ctrl_c:
+            value = self._attempt(super().__call__, *args) if self._compiles else None
+            value = self.fn(*args) if value is None else value
+        self._bar.step(value)
+        return value
+
+    def ready_for(self, args: list[Any]) -> Any:
+        """The program for a batch of `Compiled.run`; None means that the step is called."""
+        return self._attempt(super().ready_for, args) if self._compiles else None
+
+    def _attempt(self, method: Callable[..., Any], *args: Any) -> Any:
+        """The method's result; None where it raised CompileError, which leaves everything as it was."""
+        try:
+            return method(*args)
+        except CompileError as error:
+            self._compiles = False
+            warnings.warn(f"fit: training goes on uncompiled: {error}", RuntimeWarning, stacklevel=2)
+            return None
 
 
 class _CtrlC:
@@ -296,8 +313,8 @@ class _Bar:
             bar = tqdm(total=epochs * steps, unit="step", disable=None, dynamic_ncols=True)
             self._bar = None if bar.disable else bar
 
-    def step(self, loss: torch.Tensor) -> None:
-        """One step done."""
+    def step(self, loss: Tensor) -> None:
+        """One step done, in Python."""
         if self._bar is not None and self._bar.update():  # True where it was drawn, some ten times a second
             self._bar.set_postfix_str(f"loss {loss.item():.4g}", refresh=False)
 

@@ -313,6 +313,7 @@ def test_arguments_that_do_not_fit_are_named():
     cases = [
         ({"x": X[:9]}, ShapeError, "fit: len(y) = 110 must equal len(X) = 9"),
         ({"x": X[:0], "y": LABELS[:0]}, ShapeError, "fit: X must not be empty; got shape [0, 2]"),
+        ({"x": X / X[:, :1].where(X[:, :1] != X[7, 0], 0)}, ArgumentError, "fit: X must be finite; got inf at [7, 0]"),
         ({"x": [1, 2]}, TypeError, "fit: X must be"),
         ({"y": 1.0}, TypeError, "fit: y must be"),
         ({"x": X[:, :1]}, ShapeError, "linear"),
