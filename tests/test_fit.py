@@ -63,16 +63,17 @@ def assert_equal_models(a: nn.Module, b: nn.Module) -> None:
 # --- the loop ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("compile", [True, False])
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize(
     "make",
     [adam, lambda m: optim.SGD(m.parameters(), lr=0.1, momentum=0.9, dampening=0.2, weight_decay=1e-3)],
     ids=["Adam", "SGD"],
 )
-def test_fit_is_the_loop_over_batches_bit_for_bit(make, shuffle):
+def test_fit_is_the_loop_over_batches_bit_for_bit(make, shuffle, compile):
     ours, reference = network(0.2), network(0.2)
     tg.manual_seed(5)  # dropout's masks
-    history = trained(ours, optimizer=make(ours), shuffle=shuffle)
+    history = trained(ours, optimizer=make(ours), shuffle=shuffle, compile=compile)
     tg.manual_seed(5)
     losses = by_hand(reference, X, LABELS, optimizer=make(reference), shuffle=shuffle)
     assert_equal_models(ours, reference)
@@ -134,6 +135,39 @@ def test_an_evaluating_model_is_trained_and_a_frozen_layer_stays_frozen():
     trained(frozen)
     assert not frozen[1].training
     assert frozen[1].running_mean.tolist() == [0] * 8
+
+
+# --- steps that cannot be compiled --------------------------------------------------------------------------------
+
+
+def reads_a_value(output, target):
+    value = CROSS_ENTROPY(output, target)
+    return value if value.item() < 1000 else value * 0.5
+
+
+class Counts:
+    """A loss with a side effect, which shows when two recordings are compared: after the first step."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, output, target):
+        self.calls += 1
+        return CROSS_ENTROPY(output, target)
+
+
+@pytest.mark.parametrize(("loss", "reason"), [(reads_a_value, r"test_fit\.py:\d+: .*item"), (Counts(), "calls")])
+def test_a_step_that_cannot_be_compiled_says_why_once_and_is_trained_all_the_same(loss, reason):
+    ours, reference = network(0.2), network(0.2)
+    tg.manual_seed(5)
+    with pytest.warns(RuntimeWarning) as said:
+        trained(ours, loss=loss)
+    tg.manual_seed(5)
+    by_hand(reference, X, LABELS, optimizer=adam(reference))
+    assert_equal_models(ours, reference)
+    assert len(said) == 1
+    assert re.search(f"fit: training goes on uncompiled: compile: .*{reason}", str(said[0].message))
+    assert said[0].filename == __file__
 
 
 # --- what it reports ---------------------------------------------------------------------------------------------
@@ -368,11 +402,25 @@ def test_ctrl_c_leaves_the_last_completed_step(where):
     else:
         model.predict = press(model.predict, 2)  # the look after the first epoch
     before = signal.getsignal(signal.SIGINT)
-    history = trained(model, loss=loss, optimizer=optimizer, epochs=4)
+    history = trained(model, loss=loss, optimizer=optimizer, epochs=4, compile=where == "predict")
     assert signal.getsignal(signal.SIGINT) is before
     assert history.interrupted
     assert len(history.loss) == len(history.accuracy) == len(history.seconds) == (where != "predict")
     by_hand(reference, X, LABELS, optimizer=adam(reference), steps=5 if where == "predict" else 7)
+    assert_equal_models(model, reference)
+
+
+def test_ctrl_c_stops_a_compiled_epoch_between_two_steps():
+    x, y = tg.data.disk(20_000, seed=1)  # 800 steps an epoch
+    model, reference = (nn.Sequential(nn.Linear(2, 200), nn.Tanh(), nn.Linear(200, 2)) for _ in range(2))
+    reference.load_state_dict(model.state_dict())
+    optimizer = adam(model)
+    press = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    press.start()
+    history = trained(model, x, y, optimizer=optimizer, epochs=1_000_000, metrics=())
+    assert history.interrupted
+    steps = int(optimizer.state[model[0].weight]["step"].item())
+    by_hand(reference, x, y, optimizer=adam(reference), epochs=steps // 800 + 1, steps=steps)
     assert_equal_models(model, reference)
 
 
@@ -386,7 +434,7 @@ def test_a_handler_of_the_users_stays():
             os.kill(os.getpid(), signal.SIGINT)
             return CROSS_ENTROPY(output, target)
 
-        assert len(trained(model, loss=loss, epochs=1, metrics=()).loss) == 1
+        assert len(trained(model, loss=loss, epochs=1, metrics=(), compile=False).loss) == 1
         assert len(presses) == 5
     finally:
         signal.signal(signal.SIGINT, before)
