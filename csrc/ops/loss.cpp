@@ -44,6 +44,16 @@ void sum_into(const T* x, int64_t A, int64_t R, int64_t B, T divisor, T* out) {
   sum_into<T>(partials.data(), A, parts, B, divisor, out);
 }
 
+// out = the sum of what `kernel` makes of every kSumRun elements of x and y, over divisor
+template <class T, class Kernel>
+void in_parts(const at::Tensor& x, const at::Tensor& y, Kernel kernel, T divisor, const at::Tensor& out) {
+  const int64_t n = x.numel(), parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
+  Partials<T> partials(parts);
+  over(parts, units_of(kSumRun),
+       [&](int64_t begin, int64_t end) { kernel(data<T>(x), data<T>(y), n, partials.data(), begin, end); });
+  sum_into<T>(partials.data(), 1, parts, 1, divisor, mutable_data<T>(out));
+}
+
 int64_t wrapped(int64_t dim, int64_t ndim, const char* op) {
   const int64_t n = std::max<int64_t>(ndim, 1), d = dim < 0 ? dim + n : dim;
   if (d < 0 || d >= n)
@@ -140,18 +150,24 @@ at::Tensor softmax_backward(const at::Tensor& grad, const at::Tensor& output, in
   return dx;
 }
 
+at::Tensor dot(const at::Tensor& input, const at::Tensor& other) {
+  const char* op = "dot";
+  const at::Tensor x = checked(input, op, "input", 1), y = checked_sizes(other, op, "other", x.sizes(), x),
+                   out = make({}, x.scalar_type(), op);
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    in_parts<T>(x, y, kernels_for<T>().dot, T(1), out);
+  });
+  return out;
+}
+
 at::Tensor mse_loss(const at::Tensor& input, const at::Tensor& target, bool mean) {
   const char* op = "mse_loss";
   const at::Tensor x = dense(input, op, "input"), y = laid_out(target, op, "target", x),
                    out = make({}, x.scalar_type(), op);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    const int64_t n = x.numel(), parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
-    Partials<T> partials(parts);
-    over(parts, units_of(kSumRun), [&](int64_t begin, int64_t end) {
-      kernels_for<T>().squared_error(data<T>(x), data<T>(y), n, partials.data(), begin, end);
-    });
-    sum_into<T>(partials.data(), 1, parts, 1, mean ? static_cast<T>(n) : T(1), mutable_data<T>(out));
+    in_parts<T>(x, y, kernels_for<T>().squared_error, mean ? static_cast<T>(x.numel()) : T(1), out);
   });
   return out;
 }

@@ -1,4 +1,4 @@
-// Sums, softmax and losses. Fixed order of summation: parts of a fixed size, then the parts' sums the same way.
+// Sums, inner products, softmax and losses. Fixed order of summation: parts of a fixed size, then the parts' sums the same way.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -9,6 +9,9 @@ namespace tapegrad {
 
 // The sum (or mean) over `dims`, every dimension where it is empty; the reduced ones stay as 1 with keepdim.
 at::Tensor sum(const at::Tensor& input, at::IntArrayRef dims, bool keepdim, bool mean);
+
+// sum of input * other, vectors of one length; 0-dim
+at::Tensor dot(const at::Tensor& input, const at::Tensor& other);
 
 // softmax or log_softmax along dim, and its backward from the output
 at::Tensor softmax(const at::Tensor& input, int64_t dim, bool log);
