@@ -24,6 +24,16 @@ std::tuple<at::Tensor, at::Tensor> mse_loss_backward(const at::Tensor& g, const 
                                                      const at::Tensor& target, bool mean, bool need_input,
                                                      bool need_target);
 
+// The same on memory: x and y [n] in one order, gradients null where not needed.
+template <class T>
+void mse_loss(int64_t n, const T* x, const T* y, bool mean, T* out);
+template <class T>
+void mse_loss_backward(int64_t n, T g, const T* x, const T* y, bool mean, T* dx, T* dy);
+
+// out [A, B] = the sum over R of x [A, R, B], divided
+template <class T>
+void sum_into(const T* x, int64_t A, int64_t R, int64_t B, T divisor, T* out);
+
 enum class Reduction { none, mean, sum };
 
 // Cross-entropy of logits input [N, C] and class indices target [N] (int64): (loss, stats, total). loss is [N] or

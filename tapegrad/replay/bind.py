@@ -17,7 +17,7 @@ from .facts import _BY_VALUE, Fact
 from .program import Program, lower, run, written
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of
 
-_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3}
+_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5}
 
 
 # --- do two recordings agree? ------------------------------------------------------------------------------------

@@ -28,11 +28,15 @@ AUDIT = 1000  # every so many replays a call is an eager one, recorded, and comp
 
 @dataclass
 class _Pending:
-    """A first recording, the facts after it, and how many were given up before it because the world had changed."""
+    """A first recording, the facts after it, and how many were given up before it because the world had changed.
+
+    ``retry``: the one before it differed, as it may when a first call sets something up; this one must be repeated.
+    """
 
     trace: Trace
     world: dict[Any, Fact]
     tries: int
+    retry: bool = False
 
 
 class Arguments:
@@ -206,6 +210,9 @@ class Compiled:
             self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries + 1)
             return
         differs = difference(pending.trace, trace)
+        if differs is not None and not pending.retry:  # the first call may have set something up
+            self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries, retry=True)
+            return
         if differs is not None:
             del self._pending[given.key]
             raise CompileError(f"compile: {differs}")
