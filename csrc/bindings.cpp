@@ -111,15 +111,17 @@ void bind_conv2d(py::module_& m) {
       py::arg("dilation"), py::arg("groups"));
   m.def(
       "conv2d_backward",
-      [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight, Pair stride, Pair padding,
-         Pair dilation, int64_t groups, bool need_input, bool need_weight, bool need_bias) {
-        return gradients(unlocked(count(g) + count(input) + count(weight), [&] {
-          return conv2d_backward(g, input, weight, {stride, padding, dilation, groups}, need_input, need_weight,
-                                 need_bias);
+      [](const at::Tensor& g, const Optional& input, const Optional& weight, const Sizes& input_size,
+         const Sizes& weight_size, Pair stride, Pair padding, Pair dilation, int64_t groups, bool need_input,
+         bool need_weight, bool need_bias) {
+        return gradients(unlocked(count(g) + count(input_size) + count(weight_size), [&] {
+          return conv2d_backward(g, input, weight, input_size, weight_size, {stride, padding, dilation, groups},
+                                 need_input, need_weight, need_bias);
         }));
       },
-      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
-      py::arg("groups"), py::arg("need_input"), py::arg("need_weight"), py::arg("need_bias"));
+      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("input_size"), py::arg("weight_size"),
+      py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("need_input"),
+      py::arg("need_weight"), py::arg("need_bias"));
 }
 
 void bind_linear(py::module_& m) {
@@ -164,20 +166,20 @@ void bind_matmul(py::module_& m) {
 void bind_upsample_conv2d(py::module_& m) {
   m.def(
       "upsample_conv2d",
-      [](const at::Tensor& input, const at::Tensor& weight, const Optional& bias, int64_t padding) {
-        return unlocked(count(input) + count(weight), [&] { return upsample_conv2d(input, weight, bias, padding); });
+      [](const at::Tensor& input, const at::Tensor& weight, const Optional& bias) {
+        return unlocked(count(input) + count(weight), [&] { return upsample_conv2d(input, weight, bias); });
       },
-      py::arg("input"), py::arg("weight"), py::arg("bias"), py::arg("padding"));
+      py::arg("input"), py::arg("weight"), py::arg("bias"));
   m.def(
       "upsample_conv2d_backward",
-      [](const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight, int64_t padding, bool need_input,
-         bool need_weight, bool need_bias) {
-        return gradients(unlocked(count(g) + count(input) + count(weight), [&] {
-          return upsample_conv2d_backward(g, input, weight, padding, need_input, need_weight, need_bias);
+      [](const at::Tensor& g, const Optional& input, const Optional& weight, bool need_input, bool need_weight,
+         bool need_bias) {
+        return gradients(unlocked(count(g) + count(weight), [&] {
+          return upsample_conv2d_backward(g, input, weight, need_input, need_weight, need_bias);
         }));
       },
-      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("padding"), py::arg("need_input"),
-      py::arg("need_weight"), py::arg("need_bias"));
+      py::arg("g"), py::arg("input"), py::arg("weight"), py::arg("need_input"), py::arg("need_weight"),
+      py::arg("need_bias"));
 }
 
 void bind_upsample(py::module_& m) {
