@@ -82,12 +82,13 @@ template <class T>
 void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* w, const T* bias, T* out) {
   size_t terms = 0;
   for (const PhaseTaps& phase : plan.phases) terms += phase.offset.size();
-  const at::Tensor packed = weights_for<T>(a.G * plan.M * static_cast<int64_t>(terms), "conv2d");
+  const int64_t channels = a.G * tiles(plan.M, kConvLanes) * kConvLanes;  // room for whole vectors of them
+  const at::Tensor packed = weights_for<T>(channels * static_cast<int64_t>(terms), "conv2d");
   T* to = mutable_data<T>(packed);
   c10::SmallVector<ConvTaps<T>, 4> taps;
   for (const PhaseTaps& phase : plan.phases) {
     taps.push_back({static_cast<int64_t>(phase.offset.size()), phase.offset.data(), phase.weight.data(), to});
-    to += a.G * plan.M * taps.back().K;
+    to += channels * taps.back().K;
   }
   const ConvDirect<T> d = {plan.map, a.N,    a.G,  plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
                            plan.group_step, taps.data(), w,      source, bias,   out};
