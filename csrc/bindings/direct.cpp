@@ -22,6 +22,46 @@ double parameter(const py::tuple& arguments, size_t i) {
   return i < arguments.size() ? get<double>(arguments, i) : 0.0;
 }
 
+Operand operand(const py::handle& value) {
+  if (PyFloat_Check(value.ptr()) || PyLong_Check(value.ptr())) return {{}, value.cast<double>()};
+  return {value.cast<at::Tensor>(), 0};
+}
+
+// alpha, torch's factor of the second operand, must be 1
+bool without_alpha(const py::tuple& a, size_t i) {
+  return a.size() <= i || (py::isinstance<py::int_>(a[i]) ? a[i].cast<int64_t>() == 1 : a[i].cast<double>() == 1.0);
+}
+
+// torch's operators, in place where there are no outputs: the first argument is then written.
+void add_arithmetic(std::map<std::string, Maker>& all) {
+  const auto binary = [&all](const char* name, Arithmetic f, size_t alpha) {
+    const Maker make = [f, alpha](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
+      if (!without_alpha(a, alpha)) return nullptr;
+      return direct_arithmetic(f, operand(a[0]), operand(a[1]), outs.empty() ? tensor(a, 0) : outs[0]);
+    };
+    all["aten::" + std::string(name) + ".Tensor"] = make;
+    all["aten::" + std::string(name) + "_.Tensor"] = make;
+  };
+  binary("add", Arithmetic::add, 2);
+  binary("sub", Arithmetic::sub, 2);
+  binary("mul", Arithmetic::mul, 2);
+  binary("div", Arithmetic::div, 2);
+  all["aten::rsub.Scalar"] = [](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
+    return without_alpha(a, 2) ? direct_arithmetic(Arithmetic::sub, operand(a[1]), operand(a[0]), outs[0]) : nullptr;
+  };
+  all["aten::neg"] = [](const py::tuple& a, const Tensors& outs) {
+    return direct_arithmetic(Arithmetic::sub, {{}, -0.0}, operand(a[0]), outs[0]);
+  };
+  all["aten::pow.Tensor_Scalar"] = [](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
+    const double exponent = get<double>(a, 1);
+    if (exponent == 1) return direct_copy(tensor(a, 0), outs[0]);
+    return exponent == 2 ? direct_arithmetic(Arithmetic::mul, operand(a[0]), operand(a[0]), outs[0]) : nullptr;
+  };
+  all["aten::clone"] = [](const py::tuple& a, const Tensors& outs) { return direct_copy(tensor(a, 0), outs[0]); };
+  all["aten::copy_"] = [](const py::tuple& a, const Tensors&) { return direct_copy(tensor(a, 1), tensor(a, 0)); };
+  all["aten::zeros"] = [](const py::tuple&, const Tensors& outs) { return direct_zeros(outs[0]); };
+}
+
 std::map<std::string, Maker> makers() {
   std::map<std::string, Maker> all;
 #define TG_DIRECT(name, saved, parameters)                                                               \
@@ -56,6 +96,7 @@ std::map<std::string, Maker> makers() {
                                  get<double>(a, 10), get<bool>(a, 11),  get<bool>(a, 12), get<bool>(a, 13)};
     return direct_adam(list(a, 0), list(a, 1), list(a, 2), list(a, 3), list(a, 4), list(a, 5), options);
   };
+  add_arithmetic(all);
   return all;
 }
 

@@ -21,8 +21,13 @@ std::vector<Draws> draws_of(const std::vector<std::tuple<uint64_t, uint64_t, uin
   return draws;
 }
 
+Tensors defined_or_not(const std::vector<std::optional<at::Tensor>>& outs) {
+  Tensors given;
+  for (const auto& t : outs) given.push_back(t.value_or(at::Tensor()));
+  return given;
+}
+
 std::unique_ptr<Call> bind_kernel(const std::string& name, const py::tuple& arguments, Tensors outs) {
-  if (std::unique_ptr<Call> call = direct_call(name, arguments, outs)) return call;
   const auto found = binders().find(name);
   if (found == binders().end()) throw std::invalid_argument("no kernel is called " + name);
   return found->second(arguments, std::move(outs));
@@ -150,20 +155,26 @@ void bind_replay(py::module_& m) {
           },
           py::arg("slot"), py::arg("dtype"), py::arg("offset"), py::arg("sizes"), py::arg("strides"))
       .def(
+          "add_direct",
+          [](Executor& e, const std::string& name, const py::tuple& arguments,
+             const std::vector<std::optional<at::Tensor>>& outs) -> std::optional<size_t> {
+            std::unique_ptr<Call> call = direct_call(name, arguments, defined_or_not(outs));
+            if (!call) return std::nullopt;
+            return e.add(std::move(call));
+          },
+          py::arg("name"), py::arg("arguments"), py::arg("outs"))
+      .def(
           "add_kernel",
-          [](Executor& e, const std::string& name, const py::tuple& arguments, const std::vector<std::optional<at::Tensor>>& outs) {
-            Tensors given;
-            for (const auto& t : outs) given.push_back(t.value_or(at::Tensor()));
-            return e.add(bind_kernel(name, arguments, std::move(given)));
+          [](Executor& e, const std::string& name, const py::tuple& arguments,
+             const std::vector<std::optional<at::Tensor>>& outs) {
+            return e.add(bind_kernel(name, arguments, defined_or_not(outs)));
           },
           py::arg("name"), py::arg("arguments"), py::arg("outs"))
       .def(
           "add_torch",
           [](Executor& e, const std::string& name, const std::string& overload, const py::tuple& arguments,
              const std::vector<std::optional<at::Tensor>>& outs, bool into) {
-            Tensors given;
-            for (const auto& t : outs) given.push_back(t.value_or(at::Tensor()));
-            return e.add(bind_torch(name, overload, arguments, std::move(given), into));
+            return e.add(bind_torch(name, overload, arguments, defined_or_not(outs), into));
           },
           py::arg("name"), py::arg("overload"), py::arg("arguments"), py::arg("outs"), py::arg("into"))
       .def(
@@ -172,6 +183,7 @@ void bind_replay(py::module_& m) {
             e.add_dynamic({static_cast<Dynamic::Kind>(kind), call, argument, source, delta});
           },
           py::arg("kind"), py::arg("call"), py::arg("argument"), py::arg("source"), py::arg("delta"))
+      .def("fuse", &Executor::fuse, py::arg("first"), py::arg("last"))
       .def("add_result", &Executor::add_result, py::arg("value"))
       .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)

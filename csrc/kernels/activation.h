@@ -21,4 +21,6 @@ namespace tapegrad {
 enum class Activation { TG_ACTIVATIONS(TG_ACTIVATION_NAME) };
 #undef TG_ACTIVATION_NAME
 
+enum class Arithmetic { add, sub, mul, div };
+
 }  // namespace tapegrad

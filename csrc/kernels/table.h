@@ -33,6 +33,7 @@
 #define TG_ELEMENTWISE_KERNELS(X)                                                                                    \
   X(activation, (Activation f, const T* x, T* out, int64_t n, T a, T b))                                             \
   X(activation_backward, (Activation f, const T* g, const T* saved, T* dx, int64_t n, T a, T b))                     \
+  X(arithmetic, (Arithmetic f, const T* a, bool one_a, const T* b, bool one_b, T* out, int64_t n))                   \
   X(dropout, (const T* x, T* out, int64_t n, uint32_t limit, T scale, uint64_t seed, uint64_t offset, int64_t begin, \
               int64_t end))                                                                                          \
   X(sum_segments, (const Sum<T>& a, int64_t begin, int64_t end))                                                     \

@@ -20,6 +20,15 @@ class Call {
   virtual void set(size_t argument, uint64_t value) = 0;
 };
 
+// A call that works element by element on `count` elements, each result depending on its own operands alone: a row of
+// them may be run tile by tile.
+class Elementwise : public Call {
+ public:
+  explicit Elementwise(int64_t n) : count(n) {}
+  virtual void run(int64_t begin, int64_t end) = 0;
+  const int64_t count;
+};
+
 // Puts a result where it belongs, if the function did not write it there itself.
 inline void place(const at::Tensor& result, const at::Tensor& out) {
   if (out.defined() && !result.is_same(out) && result.const_data_ptr() != out.const_data_ptr()) out.copy_(result);

@@ -2,6 +2,8 @@
 
 #include <c10/core/Storage.h>
 
+#include <cstring>
+
 #include "dispatch.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
@@ -46,6 +48,26 @@ class Direct final : public Call {
 template <class F>
 std::unique_ptr<Call> direct(F f) {
   return std::make_unique<Direct<F>>(std::move(f));
+}
+
+// The same for a range of elements: f(begin, end).
+template <class F>
+class DirectElementwise final : public Elementwise {
+ public:
+  DirectElementwise(int64_t n, F f) : Elementwise(n), f_(std::move(f)) {}
+  void run() override {
+    over(count, kGrain, [&](int64_t begin, int64_t end) { f_(begin, end); });
+  }
+  void run(int64_t begin, int64_t end) override { f_(begin, end); }
+  void set(size_t, double) override {}
+  void set(size_t, uint64_t) override {}
+
+ private:
+  F f_;
+};
+template <class F>
+std::unique_ptr<Call> elementwise(int64_t n, F f) {
+  return std::make_unique<DirectElementwise<F>>(n, std::move(f));
 }
 
 bool plain(const at::Tensor& t, const at::Tensor& like) {
@@ -97,15 +119,11 @@ std::unique_ptr<Call> direct_linear_backward(const at::Tensor& g, const Optional
 
 std::unique_ptr<Call> direct_activation(Activation f, const at::Tensor& x, double a, double b, const Tensors& outs) {
   if (!outs[0].defined() || !all_plain(x, {outs[0]})) return nullptr;
-  const int64_t n = x.numel();
   return by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    return direct([=, a = static_cast<T>(a), b = static_cast<T>(b), x = At<T>(x), out = At<T>(outs[0])] {
-      const T* from = x.get();
-      T* to = out.get();
-      over(n, kGrain, [&](int64_t begin, int64_t end) {
-        kernels_for<T>().activation(f, from + begin, to + begin, end - begin, a, b);
-      });
+    return elementwise(x.numel(), [=, a = static_cast<T>(a), b = static_cast<T>(b), x = At<T>(x),
+                                   out = At<T>(outs[0])](int64_t begin, int64_t end) {
+      kernels_for<T>().activation(f, x.get() + begin, out.get() + begin, end - begin, a, b);
     });
   });
 }
@@ -113,17 +131,53 @@ std::unique_ptr<Call> direct_activation(Activation f, const at::Tensor& x, doubl
 std::unique_ptr<Call> direct_activation_backward(Activation f, const at::Tensor& g, const at::Tensor& saved, double a,
                                                  double b, const Tensors& outs) {
   if (!outs[0].defined() || !all_plain(saved, {g, outs[0]}) || g.sizes() != saved.sizes()) return nullptr;
-  const int64_t n = saved.numel();
   return by_dtype(saved, [&](auto zero) {
     using T = decltype(zero);
-    return direct([=, a = static_cast<T>(a), b = static_cast<T>(b), g = At<T>(g), saved = At<T>(saved),
-                   dx = At<T>(outs[0])] {
-      const T *gradient = g.get(), *s = saved.get();
-      T* to = dx.get();
-      over(n, kGrain, [&](int64_t begin, int64_t end) {
-        kernels_for<T>().activation_backward(f, gradient + begin, s + begin, to + begin, end - begin, a, b);
-      });
+    return elementwise(saved.numel(), [=, a = static_cast<T>(a), b = static_cast<T>(b), g = At<T>(g),
+                                       saved = At<T>(saved), dx = At<T>(outs[0])](int64_t begin, int64_t end) {
+      kernels_for<T>().activation_backward(f, g.get() + begin, saved.get() + begin, dx.get() + begin, end - begin, a,
+                                           b);
     });
+  });
+}
+
+std::unique_ptr<Call> direct_arithmetic(Arithmetic f, const Operand& a, const Operand& b, const at::Tensor& out) {
+  if (!out.defined() || !all_plain(out, {a.tensor, b.tensor})) return nullptr;
+  for (const Operand* one : {&a, &b})
+    if (one->tensor.defined() && one->tensor.dim() != 0 && one->tensor.sizes() != out.sizes()) return nullptr;
+  const auto is_one = [&](const Operand& one) { return !one.tensor.defined() || one.tensor.sizes() != out.sizes(); };
+  const bool one_a = is_one(a), one_b = is_one(b);
+  if (one_a && one_b) return nullptr;
+  return by_dtype(out, [&](auto zero) {
+    using T = decltype(zero);
+    return elementwise(out.numel(), [=, x = At<T>(a.tensor), y = At<T>(b.tensor), to = At<T>(out),
+                                     u = static_cast<T>(a.number),
+                                     v = static_cast<T>(b.number)](int64_t begin, int64_t end) {
+      const T *left = x.get(), *right = y.get();
+      left = !left ? &u : one_a ? left : left + begin;
+      right = !right ? &v : one_b ? right : right + begin;
+      kernels_for<T>().arithmetic(f, left, one_a, right, one_b, to.get() + begin, end - begin);
+    });
+  });
+}
+
+std::unique_ptr<Call> direct_copy(const at::Tensor& x, const at::Tensor& out) {
+  if (!out.defined() || !x.is_contiguous() || !out.is_contiguous() || x.dtype() != out.dtype() || x.is_neg() ||
+      x.sizes() != out.sizes())
+    return nullptr;
+  const int64_t size = x.element_size();
+  return elementwise(x.numel(), [=, x = At<char>(x), to = At<char>(out), skip = x.storage_offset() * (size - 1),
+                                 skip_to = out.storage_offset() * (size - 1)](int64_t begin, int64_t end) {
+    std::memmove(to.get() + skip_to + begin * size, x.get() + skip + begin * size,
+                 static_cast<size_t>((end - begin) * size));
+  });
+}
+
+std::unique_ptr<Call> direct_zeros(const at::Tensor& out) {
+  if (!out.defined() || !out.is_contiguous()) return nullptr;
+  const int64_t size = out.element_size(), skip = out.storage_offset() * (size - 1);
+  return elementwise(out.numel(), [=, to = At<char>(out)](int64_t begin, int64_t end) {
+    std::memset(to.get() + skip + begin * size, 0, static_cast<size_t>((end - begin) * size));
   });
 }
 

@@ -21,6 +21,17 @@ std::unique_ptr<Call> direct_linear_backward(const at::Tensor& g, const Optional
 std::unique_ptr<Call> direct_activation(Activation f, const at::Tensor& x, double a, double b, const Tensors& outs);
 std::unique_ptr<Call> direct_activation_backward(Activation f, const at::Tensor& g, const at::Tensor& saved, double a,
                                                  double b, const Tensors& outs);
+
+// torch's arithmetic where it is one rounding for each element: out = a f b; a 0-dim operand or a number stands for
+// every element.
+struct Operand {
+  at::Tensor tensor;
+  double number = 0;  // where there is no tensor
+};
+std::unique_ptr<Call> direct_arithmetic(Arithmetic f, const Operand& a, const Operand& b, const at::Tensor& out);
+std::unique_ptr<Call> direct_copy(const at::Tensor& x, const at::Tensor& out);
+std::unique_ptr<Call> direct_zeros(const at::Tensor& out);
+
 std::unique_ptr<Call> direct_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
 std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
                                                const Tensors& outs);

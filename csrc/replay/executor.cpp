@@ -3,8 +3,11 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
+
+#include "ops/elementwise.h"
 
 namespace tapegrad {
 namespace {
@@ -26,6 +29,25 @@ void gather(const at::Tensor& array, const int64_t* order, int64_t n, const at::
   char* to = static_cast<char*>(out.mutable_data_ptr());
   for (int64_t i = 0; i < n; ++i) std::memcpy(to + static_cast<size_t>(i) * row, from + order[i] * row, row);
 }
+
+// Elementwise calls of one size, tile by tile, so that what one makes is still near when the next reads it.
+class Chain final : public Call {
+ public:
+  explicit Chain(std::vector<Elementwise*> links) : links_(std::move(links)) {}
+  void run() override {
+    const int64_t n = links_[0]->count;
+    over(n, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t tile = begin; tile < end; tile += kTile)
+        for (Elementwise* link : links_) link->run(tile, std::min(tile + kTile, end));
+    });
+  }
+  void set(size_t, double) override {}
+  void set(size_t, uint64_t) override {}
+
+ private:
+  static constexpr int64_t kTile = 2048, kGrain = 32768;  // elements; a multiple of every vector
+  std::vector<Elementwise*> links_;
+};
 
 }  // namespace
 
@@ -75,7 +97,23 @@ at::Tensor Executor::view(size_t slot, at::ScalarType dtype, int64_t offset, at:
 
 size_t Executor::add(std::unique_ptr<Call> call) {
   calls_.push_back(std::move(call));
+  order_.emplace_back(calls_.size() - 1, calls_.back().get());
   return calls_.size() - 1;
+}
+
+bool Executor::fuse(size_t first, size_t last) {
+  std::vector<Elementwise*> links;
+  for (size_t i = first; i < last; ++i) {
+    auto* link = dynamic_cast<Elementwise*>(calls_.at(i).get());
+    if (!link || (!links.empty() && link->count != links[0]->count)) return false;
+    links.push_back(link);
+  }
+  chains_.push_back(std::make_unique<Chain>(std::move(links)));
+  const auto from = std::find_if(order_.begin(), order_.end(), [&](const auto& one) { return one.first >= first; });
+  const auto to = std::find_if(from, order_.end(), [&](const auto& one) { return one.first >= last; });
+  const auto place = order_.erase(from, to);
+  order_.insert(place, {first, chains_.back().get()});
+  return true;
 }
 
 bool Executor::in_place() const {
@@ -114,11 +152,11 @@ void Executor::set(const std::vector<double>& numbers, const std::vector<Draws>&
 
 void Executor::replay() {
   const at::AutoDispatchBelowADInplaceOrView plain;
-  for (size_t i = 0; i < calls_.size(); ++i) {
+  for (const auto& [number, call] : order_) {
     try {
-      calls_[i]->run();
+      call->run();
     } catch (...) {
-      failed_ = static_cast<int64_t>(i);
+      failed_ = static_cast<int64_t>(number);
       throw;
     }
   }

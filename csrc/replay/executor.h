@@ -37,6 +37,8 @@ class Executor {
   size_t add_argument(const at::Tensor& example, bool written);
   at::Tensor view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides);
   size_t add(std::unique_ptr<Call> call);
+  // Makes one tiled pass of calls [first, last), if all are elementwise and of one size; whether it did.
+  bool fuse(size_t first, size_t last);
   void add_dynamic(const Dynamic& dynamic) { dynamics_.push_back(dynamic); }
   void add_result(const at::Tensor& value) { results_.push_back(value); }
 
@@ -81,6 +83,8 @@ class Executor {
   std::vector<Outside> outside_;
   std::vector<Argument> arguments_;
   std::vector<std::unique_ptr<Call>> calls_;
+  std::vector<std::pair<size_t, Call*>> order_;  // what runs: (number of the first call in it, call or chain)
+  std::vector<std::unique_ptr<Call>> chains_;
   std::vector<Dynamic> dynamics_;
   std::vector<at::Tensor> results_, staged_;
   int64_t failed_ = -1, steps_ = 0;

@@ -14,7 +14,7 @@ from ..optim.optimizer import number
 from ..tape import Leaf, describe
 from ..tensor import Tensor
 from .facts import _BY_VALUE, Fact, _frozen
-from .program import Program, lower, run, types_of, written
+from .program import Program, function_name, lower, run, types_of, written
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of
 
 _KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5}
@@ -161,6 +161,8 @@ class Bound:
             self._run_once(call)
         for call in program.calls:
             self._add(call)
+        for first, last in program.chains:
+            executor.fuse(first, last)
         self._results(trace)
         writers = [i for i, call in enumerate(program.calls) if any(_outside(trace, r) for r in written(call))]
         self._first_write = min(writers, default=len(program.calls))
@@ -190,7 +192,10 @@ class Bound:
     def _add(self, call: Call) -> None:
         arguments = [self._fill(a) for a in call.arguments]
         outs = [None if ref is None else self._view(ref) for ref in call.outs]
-        if isinstance(call.function, str):
+        index = self.executor.add_direct(function_name(call), tuple(arguments), outs)
+        if index is not None:
+            pass
+        elif isinstance(call.function, str):
             index = self.executor.add_kernel(call.function, tuple(arguments), outs)
         else:
             into = out_variant(call.function) if outs and all(o is not None for o in outs) else None

@@ -7,6 +7,7 @@ share the arena. What the program computes, and every rounding of it, stays what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,13 @@ from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of
 ALIGN = 64  # bytes
 
 # torch operators that look at no value of their tensor arguments
+_ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "exp", "log")
+_ARITHMETIC = ("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "add_.Tensor", "sub_.Tensor", "mul_.Tensor")
+ELEMENTWISE = {
+    *_ACTIVATIONS,
+    *(f"{name}_backward" for name in _ACTIVATIONS),
+    *(f"aten::{name}" for name in (*_ARITHMETIC, "rsub.Scalar", "neg", "pow.Tensor_Scalar", "clone", "copy_")),
+}
 _SHAPES_ONLY = {"aten::ones_like", "aten::zeros_like", "aten::full_like", "aten::new_zeros", "aten::new_ones"}
 
 
@@ -33,6 +41,7 @@ class Program:
     offsets: dict[int, int]  # of arena slots, in bytes
     own: set[int]  # made slots that outlive a step: constants and gradients
     arena_bytes: int
+    chains: list[tuple[int, int]]  # calls [first, last) that run as one, tile by tile
     notes: list[str] = field(default_factory=list)  # what lowering changed
 
     @property
@@ -104,8 +113,11 @@ def lower(trace: Trace, exact: bool = True) -> Program:
     constants = {ref.slot for call in once for ref in refs_of(call.outs)}
     gradients = {ref.slot for _, ref in trace.gradients if ref is not None and trace.slots[ref.slot].kind == "made"}
     own = constants | gradients
-    offsets, size = _plan(calls, trace, own)
-    return Program(calls, once, trace.slots, offsets, own, size, notes)
+    chains = _chains(calls)
+    if chains:
+        notes.append("tiled chains of calls " + ", ".join(f"{first} to {last - 1}" for first, last in chains))
+    offsets, size = _plan(calls, chains, trace, own)
+    return Program(calls, once, trace.slots, offsets, own, size, chains, notes)
 
 
 def _share(calls: list[Call], kept: set[int]) -> tuple[list[Call], int]:
@@ -166,14 +178,64 @@ def _constants(calls: list[Call], slots: Sequence[Slot]) -> tuple[list[Call], li
     return once, rest
 
 
-def _plan(calls: list[Call], trace: Trace, own: set[int]) -> tuple[dict[int, int], int]:
+def function_name(call: Call) -> str:
+    """``linear``, ``aten::add.Tensor``: the name that the executor knows a function by."""
+    if isinstance(call.function, str):
+        return call.function
+    overload = call.function._schema.overload_name
+    return call.function._schema.name + (f".{overload}" if overload else "")
+
+
+def _chains(calls: list[Call]) -> list[tuple[int, int]]:
+    """Stretches of at least two elementwise calls of one size, none of which reads a number that another makes."""
+    chains: list[tuple[int, int]] = []
+    first, size, made = 0, None, set()
+    for i, call in enumerate(calls):
+        mine = _elements(call)
+        if mine is None or mine != size or any(r.sizes == () and r.slot in made for r in reads(call)):
+            if i - first > 1 and size is not None:
+                chains.append((first, i))
+            first, size, made = i, mine, set()
+        made |= {ref.slot for ref in written(call)}
+    if len(calls) - first > 1 and size is not None:
+        chains.append((first, len(calls)))
+    return chains
+
+
+def _elements(call: Call) -> int | None:
+    """How many elements an elementwise call works on; None for other calls and other layouts than contiguous."""
+    if function_name(call) not in ELEMENTWISE or not is_pure_or_in_place(call):
+        return None
+    refs = [ref for ref in (*reads(call), *written(call)) if ref.sizes != ()]
+    if not refs or any(ref.sizes != refs[0].sizes or not _contiguous(ref) for ref in refs):
+        return None
+    return math.prod(refs[0].sizes)
+
+
+def is_pure_or_in_place(call: Call) -> bool:
+    """No number of it changes from step to step."""
+    return not any(isinstance(a, Seed | Offset | Number) for a in call.arguments)
+
+
+def _contiguous(ref: Ref) -> bool:
+    step = 1
+    for n, stride in zip(reversed(ref.sizes), reversed(ref.strides), strict=True):
+        if n != 1 and stride != step:
+            return False
+        step *= n
+    return True
+
+
+def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: set[int]) -> tuple[dict[int, int], int]:
     """Places in one arena for the made slots: (offset by slot, bytes in all). Largest first, at the lowest place."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
+    start = {i: a for a, b in chains for i in range(a, b)}  # a chain's calls run together
+    end = {i: b - 1 for a, b in chains for i in range(a, b)}
     for i, call in enumerate(calls):
         for ref in (*reads(call), *written(call)):
-            first.setdefault(ref.slot, i)
-            last[ref.slot] = i
+            first.setdefault(ref.slot, start.get(i, i))
+            last[ref.slot] = max(last.get(ref.slot, 0), end.get(i, i))
     for ref in refs_of(trace.result):
         last[ref.slot] = len(calls)
     slots = [s for s in first if trace.slots[s].kind == "made" and s not in own]
