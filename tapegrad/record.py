@@ -335,6 +335,20 @@ def check_outputs(op_name: str, out: Any) -> None:
         raise TypeError(f"{op_name}: the forward function must return torch tensors; got {got}")
 
 
+def verify(ok: torch.Tensor, failure: Callable[[], Exception]) -> None:
+    """Raise ``failure()`` unless all of ``ok`` is true. A compiled step makes the same check at every replay."""
+    if mode.tracer is None:
+        if not bool(ok.all()):
+            raise failure()
+        return
+    with torch._C._DisableTorchDispatch():
+        good = bool(ok.all())
+        error = None if good else failure()
+    if error is not None:
+        raise error
+    _C.check(ok)
+
+
 # --- for rules ---------------------------------------------------------------------------------------------------
 
 

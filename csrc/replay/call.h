@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -24,13 +25,17 @@ inline void place(const at::Tensor& result, const at::Tensor& out) {
   if (out.defined() && !result.is_same(out) && result.const_data_ptr() != out.const_data_ptr()) out.copy_(result);
 }
 
-template <class... T, size_t... I>
-void place_each(const std::tuple<T...>& results, const std::vector<at::Tensor>& outs, std::index_sequence<I...>) {
-  (place(std::get<I>(results), outs[I]), ...);
+// The same for several results. One that was written to another's place (`make` goes by sizes) is moved away first.
+template <size_t N>
+void place_all(std::array<at::Tensor, N> results, const std::vector<at::Tensor>& outs) {
+  for (size_t i = 0; i < N; ++i)
+    for (size_t j = 0; j < N; ++j)
+      if (i != j && results[i].defined() && results[i].is_same(outs[j])) results[i] = results[i].clone();
+  for (size_t i = 0; i < N; ++i) place(results[i], outs[i]);
 }
 template <class... T>
 void place_all(const std::tuple<T...>& results, const std::vector<at::Tensor>& outs) {
-  place_each(results, outs, std::index_sequence_for<T...>{});
+  place_all(std::apply([](const T&... one) { return std::array<at::Tensor, sizeof...(T)>{one...}; }, results), outs);
 }
 inline void place_all(const at::Tensor& result, const std::vector<at::Tensor>& outs) { place(result, outs[0]); }
 

@@ -70,17 +70,13 @@ bool Executor::in_place() const {
 }
 
 bool Executor::overlaps(const std::vector<at::Tensor>& arguments) const {
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const char* begin = static_cast<const char*>(start_of(arguments[i]));
-    const char* end = begin + bytes_of(arguments[i]);
-    const auto hits = [&](const void* other, size_t nbytes) {
-      const char* o = static_cast<const char*>(other);
-      return begin < o + nbytes && o < end;
-    };
-    for (const Outside& o : outside_)
-      if (hits(o.data, bytes_of(o.tensor))) return true;
-    for (size_t j = 0; j < i; ++j)
-      if (hits(start_of(arguments[j]), bytes_of(arguments[j]))) return true;
+  for (const at::Tensor& t : arguments) {
+    const char* begin = static_cast<const char*>(start_of(t));
+    const char* end = begin + bytes_of(t);
+    for (const Outside& o : outside_) {
+      const char* other = static_cast<const char*>(o.data);
+      if (begin < other + bytes_of(o.tensor) && other < end) return true;
+    }
   }
   return false;
 }

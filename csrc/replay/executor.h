@@ -43,7 +43,7 @@ class Executor {
   // --- running ---
   // Every outside tensor's memory is where it was when it was bound.
   bool in_place() const;
-  // Whether any of these overlaps memory that the program knows under another name.
+  // Whether one of these shares its storage with a tensor from outside.
   bool overlaps(const std::vector<at::Tensor>& arguments) const;
   // One step: the results, in fresh memory.
   std::vector<at::Tensor> step(const std::vector<at::Tensor>& arguments, const std::vector<double>& numbers,

@@ -8,9 +8,16 @@ TorchCall::TorchCall(c10::OperatorHandle op, torch::jit::Stack arguments, std::v
 void TorchCall::run() {
   stack_ = arguments_;
   op_.callBoxed(stack_);
-  if (!into_)
-    for (size_t i = 0; i < outs_.size(); ++i)
-      if (outs_[i].defined()) place(stack_[i].toTensor(), outs_[i]);
+  if (!into_ && !outs_.empty()) {
+    size_t i = 0;
+    for (const c10::IValue& result : stack_) {
+      if (result.isTensor()) {
+        place(result.toTensor(), outs_[i++]);
+        continue;
+      }
+      for (const at::Tensor& t : result.toTensorVector()) place(t, outs_[i++]);
+    }
+  }
   stack_.clear();
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from ..errors import NonFiniteError
+from ..record import verify
 from ..tensor import Tensor
 from .checks import require
 
@@ -42,8 +43,11 @@ def clip_grad_norm_(
         return Tensor(torch.tensor(0.0))
     norms = torch._foreach_norm(grads, float(norm_type))
     norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].dtype) for n in norms]), float(norm_type))
-    if error_if_nonfinite and not bool(torch.isfinite(norm)):
-        raise NonFiniteError(f"clip_grad_norm_: the gradients' norm of order {norm_type} is {norm.item()}")
+    if error_if_nonfinite:
+        verify(
+            torch.isfinite(norm),
+            lambda: NonFiniteError(f"clip_grad_norm_: the gradients' norm of order {norm_type} is {norm.item()}"),
+        )
     torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
     return Tensor(norm)
 

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError, DTypeError, IndexShapeError, ShapeError
+from ..mode import mode
 from ..op import Array, op
+from ..record import verify
 from ..tensor import Tensor, raw, tensor_argument
 from .activation import softmax
 from .elementwise import where
@@ -41,9 +43,12 @@ def embedding_op(input: Array, weight: Array, padding_idx: int | None, scale_gra
     """`embedding` of checked indices."""
     if input.dtype not in (torch.int64, torch.int32):
         raise DTypeError(f"embedding: input must hold int64 or int32 indices; got {input.dtype}")
-    if input.numel() and not 0 <= int(input.min()) <= int(input.max()) < weight.shape[0]:
-        bad = int(input.min()) if int(input.min()) < 0 else int(input.max())
-        raise IndexShapeError(f"embedding: indices must lie in [0, {weight.shape[0]}); got {bad}")
+    good = (input >= 0) & (input < weight.shape[0])
+
+    def failure() -> IndexShapeError:
+        return IndexShapeError(f"embedding: indices must lie in [0, {weight.shape[0]}); got {int(input[~good][0])}")
+
+    verify(good, failure)
     return torch.nn.functional.embedding(input, weight)
 
 
@@ -128,13 +133,13 @@ def scaled_dot_product_attention(
     if is_causal and attn_mask is not None:
         raise ArgumentError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
     scores = matmul(query, key.mT) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if is_causal:  # every query sees at least the first key
+        scores = where(torch.ones(scores.shape[-2:], dtype=torch.bool).tril(), scores, -math.inf)
     if attn_mask is not None:
         mask = raw(attn_mask, "scaled_dot_product_attention", "attn_mask")
         scores = where(mask, scores, -math.inf) if mask.dtype is torch.bool else scores + attn_mask
         blind = (scores.data == -math.inf).all(-1, keepdim=True)
-        if bool(blind.any()):
+        if mode.tracer is not None or bool(blind.any()):  # a recording must serve every mask
             return matmul(
                 dropout(where(blind, 0, softmax(where(blind, 0, scores), -1)), dropout_p, generator=generator), value
             )

@@ -11,6 +11,7 @@ from .._ext import _C
 from ..border import FLOATS
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..op import Array, op
+from ..record import verify
 from ..tensor import Tensor, raw, tensor_argument
 from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub
@@ -93,12 +94,15 @@ def _weighted(terms: Tensor, weight: Any, reduction: str, name: str) -> Tensor:
 
 def _check_classes(target: torch.Tensor, classes: int, ignore_index: int, name: str) -> None:
     """Every target a class index in [0, classes) or `ignore_index`; else ShapeError with the first bad one."""
-    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if bool(bad.any()):
-        index = bad.nonzero()[0].tolist()
+    good = ((target >= 0) & (target < classes)) | (target == ignore_index)
+
+    def failure() -> ShapeError:
+        index = (~good).nonzero()[0].tolist()
         where = index[0] if len(index) == 1 else index
         got = target[tuple(index)].item()
-        raise ShapeError(f"{name}: targets must be class indices in [0, {classes}); got {got} at row {where}")
+        return ShapeError(f"{name}: targets must be class indices in [0, {classes}); got {got} at row {where}")
+
+    verify(good, failure)
 
 
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
@@ -339,9 +343,14 @@ def _bce_input(g: Any, input: Any, target: Any) -> Any:
 )
 def bce(input: Array, target: Array) -> Any:
     """``-(t ln p + (1 - t) ln(1 - p))``, logarithms kept above -100."""
-    if input.numel() and not bool(((input >= 0) & (input <= 1)).all()):
-        bad = input[~((input >= 0) & (input <= 1))][0].item()
-        raise ArgumentError(f"binary_cross_entropy: input must hold probabilities in [0, 1]; got {bad}")
+    good = (input >= 0) & (input <= 1)
+
+    def failure() -> ArgumentError:
+        return ArgumentError(
+            f"binary_cross_entropy: input must hold probabilities in [0, 1]; got {input[~good][0].item()}"
+        )
+
+    verify(good, failure)
     return torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
 
 

@@ -14,7 +14,9 @@ __all__ = ["Compiled", "compile"]
 @overload
 def compile(fn: Callable[..., Any], *, exact: bool = True, cache_size: int = 8) -> Compiled: ...
 @overload
-def compile(fn: None = None, *, exact: bool = True, cache_size: int = 8) -> Callable[[Callable[..., Any]], Compiled]: ...
+def compile(
+    fn: None = None, *, exact: bool = True, cache_size: int = 8
+) -> Callable[[Callable[..., Any]], Compiled]: ...
 def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_size: int = 8) -> Any:
     """Compile a step: a function that calls models, losses, ``backward()`` and optimizers.
 

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 
 from .._ext import _C
-from ..errors import CompileError
 from ..optim.optimizer import number
 from ..tape import Leaf, describe
 from ..tensor import Tensor
 from .facts import _BY_VALUE, Fact
-from .program import Program, lower, resolve, show
+from .program import Program, lower, run, written
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of
 
 _KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3}
@@ -44,11 +43,10 @@ def difference(first: Trace, second: Trace) -> str | None:
         return f"the step returned {first.result!r} in the first recorded call, {second.result!r} in the second"
     if [ref for _, ref in first.gradients] != [ref for _, ref in second.gradients]:
         return "the gradients left in .grad differ between two recorded calls"
-    for a, b in zip(first.slots, second.slots, strict=True):
-        if a.kind == "outside" and not _one_storage(a, b) and not _equal_bytes(a, b):
-            assert b.tensor is not None
+    for before, after in zip(first.slots, second.slots, strict=True):
+        if before.kind == "outside" and not _one_storage(before, after) and not _equal_bytes(before, after):
             return (
-                f"a tensor {describe(b.tensor)} made from Python values inside the step differs between two calls; "
+                f"a tensor {describe(after.tensor)} made from Python values inside the step differs between two calls; "
                 "pass it as an argument"
             )
     return None
@@ -73,7 +71,7 @@ def _layout(trace: Trace) -> Any:
 def _one_storage(a: Slot, b: Slot) -> bool:
     assert a.tensor is not None
     assert b.tensor is not None
-    return a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata
+    return bool(a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata)
 
 
 def _equal_bytes(a: Slot, b: Slot) -> bool:
@@ -117,6 +115,10 @@ def _types(value: Any) -> Any:
     return tuple([_types(v) for v in value]) if type(value) is tuple else type(value)
 
 
+class Failed(Exception):
+    """A replay met bad values before it had changed anything."""
+
+
 class Bound:
     """A program with its memory. ``replay`` runs it; ``stale`` says why it must not be."""
 
@@ -156,6 +158,8 @@ class Bound:
         for call in program.calls:
             self._add(call)
         self._results(trace)
+        writers = [i for i, call in enumerate(program.calls) if any(_outside(trace, r) for r in written(call))]
+        self._first_write = min(writers, default=len(program.calls))
 
     # --- binding ----------------------------------------------------------------------------------------------
 
@@ -174,8 +178,6 @@ class Bound:
         return [self._fill(v) for v in value] if type(value) is tuple else value
 
     def _run_once(self, call: Call) -> None:
-        from .program import run
-
         result = run(call.function, [self._fill(a) for a in call.arguments])
         for ref, value in zip(call.outs, result if isinstance(result, list | tuple) else (result,), strict=True):
             if ref is not None:
@@ -194,11 +196,11 @@ class Bound:
             index = self.executor.add_torch(name, overload, given, outs, into is not None)
         for i, argument in enumerate(call.arguments):
             if isinstance(argument, Number):
-                self.executor.add_dynamic(0, index, i, argument.index, 0)
+                self.executor.add_dynamic(0, index, i, argument.which, 0)
             elif isinstance(argument, Seed):
-                self.executor.add_dynamic(1, index, i, argument.index, 0)
+                self.executor.add_dynamic(1, index, i, argument.which, 0)
             elif isinstance(argument, Offset):
-                self.executor.add_dynamic(2, index, i, argument.index, argument.delta)
+                self.executor.add_dynamic(2, index, i, argument.which, argument.delta)
 
     def _results(self, trace: Trace) -> None:
         """What a replay hands out, and what it assigns to ``.grad``."""
@@ -212,7 +214,7 @@ class Bound:
         def build(tree: Any) -> Any:
             """A function of (fresh tensors, holders) that gives the returned structure."""
             if isinstance(tree, Same):
-                return lambda out, holders: holders[tree.index]
+                return lambda out, holders: holders[tree.which]
             if isinstance(tree, Made):
                 slot = trace.slots[tree.ref.slot]
                 if slot.kind == "made" or slot.kind == "argument":
@@ -250,7 +252,7 @@ class Bound:
         """The path of the first guard that no longer holds."""
         failed = self._guards.check()
         if failed >= 0:
-            return self.facts[failed].path
+            return str(self.facts[failed].path)
         for leaf, grad in self.trace.grads_read.values():
             if leaf.grad is not grad:
                 return "a gradient that the step adds to"
@@ -269,15 +271,27 @@ class Bound:
                 generator.offset = (generator.offset + blocks * steps) % 2**64
         return taken
 
+    def back(self, draws: list[tuple[int, int, int]]) -> None:
+        """Put the generators back to where they were."""
+        for (generator, _), (seed, offset, _) in zip(self.trace.generators, draws, strict=True):
+            generator.set_state((seed, offset))
+
     def leave(self) -> None:
         """Assign the gradients."""
         for leaf, grad in self._grads:
             leaf.grad = grad
 
     def replay(self, arguments: list[torch.Tensor], holders: Sequence[Any]) -> Any:
-        """One step."""
+        """One step; `Failed` if a check did not pass before anything was written, so that it can be run eagerly."""
         self.calls += 1
-        out = self.executor.step(arguments, self.numbers(), self.draws(1) if self.trace.generators else [])
+        draws = self.draws(1) if self.trace.generators else []
+        try:
+            out = self.executor.step(arguments, self.numbers(), draws)
+        except Exception as error:
+            self.back(draws)
+            if self.executor.failed < self._first_write:
+                raise Failed from error
+            raise
         for leaf, grad in self._grads:
             leaf.grad = grad
         if self.trace.needs or self._argument_grads:
@@ -286,6 +300,10 @@ class Bound:
             for i, k in self._argument_grads:
                 holders[i].grad = None if k is None else out[k]
         return self._build(out, holders)
+
+
+def _outside(trace: Trace, ref: Ref) -> bool:
+    return trace.slots[ref.slot].kind != "made"
 
 
 def _alias(memory: torch.Tensor, ref: Ref) -> torch.Tensor:

@@ -17,11 +17,11 @@ from ..errors import CompileError
 from ..mode import mode
 from ..tape import Leaf
 from ..tensor import Tensor
-from .bind import Bound, difference, lowered
+from .bind import Bound, Failed, difference, lowered
 from .explain import explain
 from .facts import Fact, changed, collect, same
 from .run import run_epochs
-from .trace import Recorder, Trace
+from .trace import Recorder, Trace, extent
 
 AUDIT = 1000  # every so many replays a call is an eager one, recorded, and compared
 
@@ -67,9 +67,17 @@ class Arguments:
         raise CompileError(f"compile: {what} is a {type(value).__name__}; expected tensors, arrays, numbers, strings")
 
     def _tensor(self, t: torch.Tensor, holder: Any, needs: bool | None, what: str) -> Any:
-        for other in self.tensors:
-            if other.untyped_storage()._cdata == t.untyped_storage()._cdata:
-                raise CompileError(f"compile: {what} shares its memory with an argument before it; pass a clone")
+        begin, end = extent(t)
+        for i, other in enumerate(self.tensors):
+            if other.untyped_storage()._cdata != t.untyped_storage()._cdata:
+                continue
+            if other is t or (
+                extent(other) == (begin, end) and other.stride() == t.stride() and other.dtype is t.dtype
+            ):
+                return ("same", i, needs)
+            first, last = extent(other)
+            if first < end and begin < last:
+                raise CompileError(f"compile: {what} overlaps the memory of an argument before it; pass a clone")
         self.tensors.append(t)
         self.holders.append(holder)
         return (t.shape, t.stride(), t.dtype, needs)
@@ -81,7 +89,7 @@ def without_arrays(value: Any) -> Any:
         return type(value)([without_arrays(v) for v in value])
     if isinstance(value, dict):
         return {k: without_arrays(v) for k, v in value.items()}
-    if hasattr(value, "__array_interface__") and hasattr(value, "dtype") and getattr(value, "ndim", 0):
+    if hasattr(value, "__array_interface__") and hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0:
         return Tensor(from_array(value, "compile: argument"))
     return value
 
@@ -126,7 +134,10 @@ class Compiled:
         with self._lock:
             bound = self.ready(given)
             if bound is not None and (bound.calls + 1) % AUDIT:
-                return bound.replay(given.tensors, given.holders)
+                try:
+                    return bound.replay(given.tensors, given.holders)
+                except Failed:  # the eager step says what is wrong
+                    return self._inner()(*given.args, **given.kwargs)
             return self._record(given, bound)
 
     def ready_for(self, args: list[Any]) -> Bound | None:

@@ -12,7 +12,9 @@ def explain(bound: Bound, exact: bool) -> str:
     """Instructions, what lowering did, memory, guards."""
     program = bound.program
     ours = sum(isinstance(call.function, str) for call in program.calls)
-    lines = [f"program: {len(program.calls)} instructions, {ours} kernels of tapegrad, {len(program.calls) - ours} of torch"]
+    lines = [
+        f"program: {len(program.calls)} instructions, {ours} kernels of tapegrad, {len(program.calls) - ours} of torch"
+    ]
     for call in program.once:
         lines.append(f"  once  {show(call)}")
     for i, call in enumerate(program.calls):

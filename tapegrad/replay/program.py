@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .._ext import _C
+from .rewrite import fold_upsampling
 from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of
 
 ALIGN = 64  # bytes
@@ -82,8 +83,6 @@ def lower(trace: Trace, exact: bool = True) -> Program:
     kept = {ref.slot for ref in refs_of(trace.result)}
     kept |= {ref.slot for _, ref in trace.gradients if ref is not None}
     if not exact:
-        from .rewrite import fold_upsampling
-
         calls, folded = fold_upsampling(calls, kept)
         notes += folded
     calls, shared = _share(calls, kept)
@@ -129,11 +128,13 @@ def _renamed(value: Any, instead: Mapping[int, int]) -> Any:
 
 
 def _drop_dead(calls: list[Call], slots: Sequence[Slot], kept: set[int]) -> tuple[list[Call], int]:
-    """Calls whose results reach neither a kept slot nor memory from outside go; of a call, results that nobody reads."""
+    """Calls whose results reach neither a kept slot nor memory from outside go, and results that nobody reads."""
     live = set(kept)
     result: list[Call] = []
     for call in reversed(calls):
-        if not any(ref.slot in live or slots[ref.slot].kind != "made" for ref in written(call)):
+        if call.name != "check" and not any(
+            ref.slot in live or slots[ref.slot].kind != "made" for ref in written(call)
+        ):
             continue
         outs = tuple([r if r is not None and r.slot in live else None for r in call.outs])
         live |= {ref.slot for ref in reads(call)}
@@ -159,7 +160,7 @@ def _constants(calls: list[Call], slots: Sequence[Slot]) -> tuple[list[Call], li
 
 
 def _plan(calls: list[Call], trace: Trace, own: set[int]) -> tuple[dict[int, int], int]:
-    """Places in one arena for the made slots: (offset by slot, bytes in all). Largest first, at the lowest free place."""
+    """Places in one arena for the made slots: (offset by slot, bytes in all). Largest first, at the lowest place."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for i, call in enumerate(calls):
@@ -195,11 +196,11 @@ def resolve(value: Any, memory: Mapping[int, torch.Tensor], numbers: Sequence[fl
     if isinstance(value, Ref):
         return view(memory[value.slot], value)
     if isinstance(value, Number):
-        return numbers[value.index]
+        return numbers[value.which]
     if isinstance(value, Seed):
-        return draws[value.index][0]
+        return draws[value.which][0]
     if isinstance(value, Offset):
-        return (draws[value.index][1] + value.delta) % 2**64
+        return (draws[value.which][1] + value.delta) % 2**64
     return [resolve(v, memory, numbers, draws) for v in value] if type(value) is tuple else value
 
 
@@ -223,9 +224,9 @@ def evaluate(
         arguments = [resolve(a, memory, numbers, draws) for a in call.arguments]
         result = run(call.function, arguments)
         results = result if isinstance(result, list | tuple) else (result,)
-        for ref, value in zip(call.outs, results, strict=False):
-            if ref is not None:
-                view(memory[ref.slot], ref).copy_(value)
+        for out, value in zip(call.outs, results, strict=False):
+            if out is not None:
+                view(memory[out.slot], out).copy_(value)
 
 
 def run(function: Any, arguments: Sequence[Any]) -> Any:

@@ -81,7 +81,9 @@ def one_epoch(
             bar.to(1)
             continue
         count = full - at if at < full else 1
-        at += replay(bound, values, order, batch_size if at < full else len(batch[0]), at, count, losses, bar, batch_size)
+        at += replay(
+            bound, values, order, batch_size if at < full else len(batch[0]), at, count, losses, bar, batch_size
+        )
         bound.leave()
 
 
@@ -119,7 +121,7 @@ def replay(
         bound.calls += finished
         bound.draws(bound.executor.steps)
     bar.to(finished - done)
-    return finished
+    return int(finished)
 
 
 def like(value: torch.Tensor, source: Any) -> Any:

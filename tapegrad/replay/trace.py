@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .._ext import _C
 from ..errors import CompileError
 from ..mode import mode
-from ..tape import DTYPE_NAMES, PACKAGE, Leaf, next_slot, user_frame
+from ..tape import DTYPE_NAMES, PACKAGE, Leaf, next_slot
 from ..tensor import Tensor
 
 
@@ -43,28 +43,28 @@ class Ref(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A hyper-parameter that is read at every replay: entry ``index`` of `Trace.numbers`."""
+    """A hyper-parameter that is read at every replay: entry ``which`` of `Trace.numbers`."""
 
-    index: int
+    which: int
 
 
 class Seed(NamedTuple):
-    """The seed of generator ``index`` of `Trace.generators`."""
+    """The seed of generator ``which`` of `Trace.generators`."""
 
-    index: int
+    which: int
 
 
 class Offset(NamedTuple):
-    """A place in the random stream: ``delta`` blocks after where generator ``index`` stood when the step began."""
+    """A place in the random stream: ``delta`` blocks after where generator ``which`` stood when the step began."""
 
-    index: int
+    which: int
     delta: int
 
 
 class Same(NamedTuple):
-    """A returned value that is argument ``index`` itself."""
+    """A returned value that is argument ``which`` itself."""
 
-    index: int
+    which: int
 
 
 class Made(NamedTuple):
@@ -118,23 +118,26 @@ class Trace:
 _NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
 _READS = {"sgd_": (1,), "adam_": (1,)}  # argument lists that such a kernel only reads
 
+_RANDOM = {"random_uniform", "random_normal", "random_int", "random_bernoulli", "permutation", "dropout"}
 _UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
 _ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
 _STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _TORCH = torch.__path__[0]
 
 
-class _User(dict[CodeType, bool]):
-    """Whether a code object is the user's own: not the package's, torch's or the standard library's."""
+_own_code: dict[CodeType, bool] = {}
 
-    def __missing__(self, code: CodeType) -> bool:
+
+def is_users(frame: FrameType) -> bool:
+    """Whether a frame runs the user's own code: not the package's, torch's or the standard library's."""
+    code = frame.f_code
+    known = _own_code.get(code)
+    if known is None:
         name = code.co_filename
         library = name.startswith(_STDLIB) and "site-packages" not in name
-        self[code] = own = not (name.startswith((PACKAGE, _TORCH, "<frozen")) or library)
-        return own
-
-
-_is_user = _User()
+        made = str(frame.f_globals.get("__name__")).startswith("namedtuple_")
+        known = _own_code[code] = not (name.startswith((PACKAGE, _TORCH, "<frozen")) or library or made)
+    return known
 
 
 class _Schema(NamedTuple):
@@ -173,7 +176,9 @@ _schemas = _Schemas()
 
 def where() -> str:
     """``file.py:line`` of the user's code that is running."""
-    frame = user_frame(2)
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE, _TORCH)):
+        frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
@@ -191,15 +196,22 @@ def refs_of(value: Any) -> Iterator[Ref]:
             yield from refs_of(v)
 
 
+def extent(t: torch.Tensor) -> tuple[int, int]:
+    """The bytes of its storage that a tensor lies in: [begin, end)."""
+    begin = t.storage_offset()
+    last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+    return int(begin * t.itemsize), int((begin + 1 + last if t.numel() else begin) * t.itemsize)
+
+
 def _is_mask(index: torch.Tensor) -> bool:
     return index.dtype in (torch.bool, torch.uint8)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records what this thread runs between ``start`` and ``stop``; ``undo`` restores everything it wrote."""
 
     def __init__(self, arguments: Sequence[torch.Tensor], holders: Sequence[Any]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.group: dict[str, Any] | None = None  # the optimizer's group being applied
         self._slot_of: dict[int, int] = {}  # by storage
@@ -212,11 +224,11 @@ class Recorder(TorchDispatchMode):
         self._holders = list(holders)
         self._nodes = [getattr(h, "_node", None) for h in holders]
         self._refusal: CompileError | None = None
-        self._starts: dict[int, int] = {}  # an argument's offset in its storage: the next one's may be another
+        self._parts: dict[int, list[tuple[int, int, int]]] = {}  # storage: (first byte, last, slot) of each argument
         for t in arguments:
-            start = t.storage_offset()
-            slot = self._new_slot(t, Slot("argument", t.untyped_storage().nbytes() - start * t.itemsize))
-            self._starts[slot] = start
+            begin, end = extent(t)
+            slot = self._new_slot(t, Slot("argument", end - begin))
+            self._parts.setdefault(self._key(t), []).append((begin, end, slot))
 
     # --- the call ---------------------------------------------------------------------------------------------
 
@@ -270,7 +282,7 @@ class Recorder(TorchDispatchMode):
 
     def read_grad(self, leaf: Leaf) -> None:
         """A leaf's ``.grad`` is looked at."""
-        if leaf not in self._grads:
+        if leaf not in self._grads and leaf.seq < self._start:
             self.trace.grads_read.setdefault(id(leaf), (leaf, leaf.grad))
 
     def write_grad(self, leaf: Leaf) -> None:
@@ -280,39 +292,49 @@ class Recorder(TorchDispatchMode):
 
     def take(self, generator: Any, state: tuple[int, int], blocks: int) -> None:
         """A random op reserved ``blocks`` blocks at ``state`` = (seed, offset) of a generator."""
-        for index, (known, taken) in enumerate(self.trace.generators):
-            if known is generator:
-                break
-        else:
-            index, taken = len(self.trace.generators), 0
+        known = [g for g, _ in self.trace.generators]
+        if generator not in known:
+            known.append(generator)
             self.trace.generators.append((generator, 0))
             self._states.append((generator, state))
-        self._takes[state] = (index, taken)
-        self.trace.generators[index] = (generator, taken + blocks)
+        which = known.index(generator)
+        taken = self.trace.generators[which][1]
+        self._takes[state] = (which, taken)
+        self.trace.generators[which] = (generator, taken + blocks)
 
     # --- slots ------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _key(t: torch.Tensor) -> int:
-        return t.untyped_storage()._cdata
+        return int(t.untyped_storage()._cdata)
 
     def _new_slot(self, t: torch.Tensor, slot: Slot) -> int:
         self._slot_of[self._key(t)] = number = len(self.trace.slots)
-        self._alive.append(StorageWeakRef(t.untyped_storage()))
+        self._alive.append(StorageWeakRef(t.untyped_storage()))  # type: ignore[no-untyped-call]
         self.trace.slots.append(slot)
         return number
 
     def _ref(self, value: Any) -> Any:
         """Tensors as Refs, in lists too; a storage not seen before lies outside."""
         if isinstance(value, torch.Tensor):
-            number = self._slot_of.get(self._key(value))
+            key, offset = self._key(value), value.storage_offset()
+            number = self._slot_of.get(key)
             if number is None:
                 number = self._new_slot(value, Slot("outside", value.untyped_storage().nbytes(), value))
-            offset = value.storage_offset() - self._starts.get(number, 0)
-            return Ref(number, value.dtype, offset, tuple(value.shape), value.stride())
+            elif key in self._parts:
+                number, offset = self._part(value)
+            return Ref(number, value.dtype, int(offset), tuple(value.shape), value.stride())
         if isinstance(value, list | tuple):
             return tuple([self._ref(v) for v in value])
         return value
+
+    def _part(self, t: torch.Tensor) -> tuple[int, int]:
+        """(slot, offset in it) of a view of an argument; arguments may be disjoint parts of one storage."""
+        begin, end = extent(t)
+        for first, last, slot in self._parts[self._key(t)]:
+            if first <= begin and end <= last:
+                return slot, (begin - first) // t.itemsize
+        raise self.refuse("memory beside an argument is used: a view that reaches beyond it")
 
     def _made(self, value: Any) -> Ref | None:
         """The Ref of a new result."""
@@ -344,7 +366,7 @@ class Recorder(TorchDispatchMode):
         """A kernel of ours ran (one that writes its arguments: is about to)."""
         with torch._C._DisableTorchDispatch():
             given = list(self._ref(arguments))
-            if len(arguments) >= 2 and arguments[-2:] in self._takes:
+            if name in _RANDOM and arguments[-2:] in self._takes:
                 index, delta = self._takes[arguments[-2:]]
                 given[-2:] = Seed(index), Offset(index, delta)
             writes: tuple[int, ...] = ()
@@ -366,6 +388,11 @@ class Recorder(TorchDispatchMode):
                 return Number(i)
         self.trace.numbers.append((self.group, key))
         return Number(len(self.trace.numbers) - 1)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would else import its compiler (seconds) to keep it out of here."""
+        return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """An operator of torch is about to run."""
@@ -398,14 +425,14 @@ class Recorder(TorchDispatchMode):
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         """Notes which of the user's functions run; refuses what takes a value out of sight."""
         if event == "call":
-            if _is_user[frame.f_code]:
+            if is_users(frame):
                 self.trace.codes.add(frame.f_code)
         elif event == "c_call":
             name = argument.__name__
             if name in _ESCAPES and isinstance(getattr(argument, "__self__", None), torch.Tensor):
                 sys.setprofile(None)
                 raise self.refuse(f"{_ESCAPES[name]} takes a value out of the program, which a replay cannot follow")
-            if argument is print and _is_user[frame.f_code]:
+            if argument is print and is_users(frame):
                 sys.setprofile(None)
                 raise self.refuse("print() is a side effect; a replay would not print")
 
@@ -442,4 +469,6 @@ class Recorder(TorchDispatchMode):
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        raise self.refuse(f"the step returns a {type(value).__name__}; it can return tensors, numbers, tuples and dicts")
+        raise self.refuse(
+            f"the step returns a {type(value).__name__}; it can return tensors, numbers, tuples and dicts"
+        )

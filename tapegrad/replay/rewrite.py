@@ -1,0 +1,89 @@
+"""Rewrites that round differently, which ``compile(step, exact=False)`` asks for."""
+
+from __future__ import annotations
+
+from .trace import Call, Ref, refs_of
+
+
+def fold_upsampling(calls: list[Call], kept: set[int]) -> tuple[list[Call], list[str]]:
+    """Nearest x2 upsampling folded into the convolution that follows: 2.25 times less arithmetic, no large map.
+
+    ``conv2d(up(x), w)`` becomes ``upsample_conv2d(x, w)``; the backward of the convolution followed by that of the
+    upsampling becomes ``upsample_conv2d_backward``. Only where nothing else reads the upsampled map or its gradient,
+    and the kernel is 3x3 with stride, dilation and groups 1.
+    """
+    touched: dict[int, list[int]] = {}
+    for i, call in enumerate(calls):
+        for slot in {ref.slot for ref in refs_of((call.arguments, call.outs))}:
+            touched.setdefault(slot, []).append(i)
+    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of((call.arguments[i],))}
+    result: list[Call | None] = list(calls)
+    notes = []
+    for i, up in enumerate(calls):
+        if up.name != "upsample_nearest2d" or not _doubles(up):
+            continue
+        source, large = up.arguments[0], up.outs[0]
+        assert large is not None
+        uses = touched[large.slot]
+        if large.slot in kept or source.slot in changed or len(uses) not in (2, 3):
+            continue
+        forward = uses[1]
+        if not _is_plain(calls[forward], "conv2d", large, 0):
+            continue
+        conv = calls[forward]
+        weight, bias, padding = conv.arguments[1], conv.arguments[2], conv.arguments[4][0]
+        folded = conv._replace(function="upsample_conv2d", arguments=(source, weight, bias, padding))
+        if len(uses) == 3:
+            backward = uses[2]
+            found = _backward(calls, touched, backward, large, kept)
+            if found is None:
+                continue
+            down, needs_input = found
+            g, _, w, *_rest, _need, need_weight, need_bias = calls[backward].arguments
+            outs = calls[backward].outs
+            dx = calls[down].outs[0] if down is not None else None
+            if down is not None:
+                result[down] = None
+            result[backward] = calls[backward]._replace(
+                function="upsample_conv2d_backward",
+                arguments=(g, source, w, padding, needs_input, need_weight, need_bias),
+                outs=(dx, *outs[1:]),
+            )
+        result[i], result[forward] = None, folded
+        notes.append(f"upsampling at {up.source} folded into the convolution at {conv.source}")
+    return [call for call in result if call is not None], notes
+
+
+def _doubles(up: Call) -> bool:
+    """Exactly twice the height and the width."""
+    x, out = up.arguments[0], up.outs[0]
+    return isinstance(out, Ref) and out.sizes[2:] == (2 * x.sizes[2], 2 * x.sizes[3])
+
+
+def _is_plain(call: Call, name: str, large: Ref, position: int) -> bool:
+    """A 3x3 convolution (or its backward) of the upsampled map that the folded kernel takes."""
+    if call.name != name or call.arguments[position] != large:
+        return False
+    weight = call.arguments[position + 1]
+    stride, padding, dilation, groups = call.arguments[3:7]
+    plain = stride == dilation == (1, 1) and groups == 1 and padding[0] == padding[1]
+    return bool(plain and weight.sizes[2:] == (3, 3))
+
+
+def _backward(
+    calls: list[Call], touched: dict[int, list[int]], backward: int, large: Ref, kept: set[int]
+) -> tuple[int | None, bool] | None:
+    """(the call that brings the map's gradient down, whether one is needed); None where it cannot be folded."""
+    call = calls[backward]
+    if not _is_plain(call, "conv2d_backward", large, 1):
+        return None
+    gradient = call.outs[0]
+    if gradient is None:
+        return None, False
+    uses = touched[gradient.slot]
+    if gradient.slot in kept or len(uses) != 2:
+        return None
+    down = calls[uses[1]]
+    if down.name != "upsample_nearest2d_backward" or down.arguments[0] != gradient:
+        return None
+    return uses[1], True
