@@ -29,18 +29,18 @@ def bars(path: Path, scores: Mapping[str, Sequence[float]], label: str) -> None:
     for place, name in enumerate(names):
         mean, sd = statistics.mean(scores[name]), statistics.stdev(scores[name])
         ax.barh(place, mean, xerr=sd, height=0.62, color=COLOURS.get(name, BASELINE), ecolor="black", capsize=3)
-        ax.text(mean + sd + 0.8, place, f"{mean:.2f}", va="center", fontsize=9)
+        ax.text(mean + sd + 1.5, place, f"{mean:.2f}", va="center", fontsize=9)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlim=(40, 106), xlabel=label)
+    ax.set(xlim=(0, 112), xlabel=label)
     plain(ax)
     ax.grid(False, axis="y")
-    ax.set_xticks(range(40, 101, 10))
+    ax.set_xticks(range(0, 101, 20))
     figure.savefig(path, dpi=130)
 
 
 def predictions(path: Path, points: torch.Tensor, labels: torch.Tensor, panels: Mapping[str, Sequence[int]]) -> None:
     """A panel per framework: the points by predicted class, wrong ones as crosses, and the true circle."""
-    figure = Figure(figsize=(4.4 * len(panels), 4.6), layout="constrained")
+    figure = Figure(figsize=(4.4 * len(panels), 5.1), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, predicted) in zip(axes, panels.items(), strict=True):
         inside = torch.tensor(predicted) == 1
@@ -93,7 +93,7 @@ def grid_search(path: Path, searched: Mapping[str, Mapping[float, float]]) -> No
             ax.plot(list(means), list(means.values()), style, color=colour, label=f"{loss}, {activation}")
             best = max(means, key=lambda rate, means=means: (means[rate], -rate))
             ax.plot(best, means[best], "o", color=colour)
-        ax.set(xscale="log", title=optimizer, xlabel="learning rate")
+        ax.set(xscale="log", title=optimizer, xlabel="learning rate", ylim=(88, 100.4))  # 50: it diverged
         plain(ax)
     axes[0].set_ylabel("validation accuracy in %")
     axes[0].legend(frameon=False, fontsize=8)

@@ -117,7 +117,7 @@ def draw(
     """All rows, and the grid searches."""
     file = "r3_rows.png"
     names = [", ".join(row) for row in PRINTED]
-    drawing.rows(options.out / file, names, list(PRINTED.values()), list(scores[row] for row in PRINTED))
+    drawing.rows(options.out / file, names, list(PRINTED.values()), [scores[row] for row in PRINTED])
     add_picture(one, file, "Test accuracy of every row: printed, PyTorch and tapegrad, mean and SD")
     file = "r3_grid.png"
     drawing.grid_search(options.out / file, {name: searched[name] for name in names})

@@ -48,9 +48,8 @@ def mean_sd(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
-def scientific(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation with one power of ten; 0 where every value is."""
-    mean, sd = statistics.mean(values), statistics.stdev(values)
+def scientific(mean: float, sd: float) -> str:
+    """Mean and SD with one power of ten; 0 where both are."""
     if max(mean, sd) == 0:
         return "0 ± 0"
     power = math.floor(math.log10(max(mean, sd)))
