@@ -36,8 +36,8 @@ def page(results: Sequence[Result]) -> str:
         f"- {', '.join(one['report'] for one in results)} in {seconds / 60:.1f} minutes, PyTorch's share included",
         "",
         "Both sides start from the same weights and see the same batches. tapegrad trains through `tg.compile`,",
-        'PyTorch eagerly with its fused optimizers. "Printed" is what a report\'s authors measured with their own framework,',
-        "or where it says so with PyTorch. ± is the sample standard deviation over runs.",
+        "PyTorch eagerly with its fused optimizers. Printed figures are those of a report's authors, with their",
+        "own framework and the PyTorch of the time. ± is the sample standard deviation over runs.",
     ]
     for one in results:
         lines += section(one, show_machine=len(machines) > 1)

@@ -51,7 +51,7 @@ def classify(name: str, seed: int) -> float:
 def run(options: Options, workers: Workers) -> Result:
     """Every method on the points of every seed."""
     seeds = range(3 if options.quick else 10)
-    recipe = Recipe(NETWORK, "MSELoss", "SGD", rate=0.0, batch_size=25, epochs=30 if options.quick else 200)
+    recipe = Recipe(NETWORK, "MSELoss", "SGD", rate=0.0, batch_size=25, epochs=30 if options.quick else 100)
     (recipe,), (searched,) = choose_rates(workers, [recipe], PROBLEM, GRID, seeds[:5])
     jobs = [(name, seed) for name in baselines() for seed in seeds]
     found = iter(workers.map(classify, jobs, [1] * len(jobs), "r1 baselines"))

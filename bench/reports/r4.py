@@ -24,7 +24,8 @@ from .training import LABELS, Recipe, Training
 from .workers import Workers
 
 PROBLEM = Problem("quarter_circle", low=-1)
-GRID = (0.003, 0.01, 0.03, 0.1)
+# Larger rates amplify rounding: at 0.03 the losses of the ReLU network part within 100 steps (they agree in float64).
+GRID = (0.001, 0.003, 0.01)
 DROPOUT = 0.1
 FOLDS = 5
 COMPARED = 100  # first steps, whose losses must be equal to rounding
@@ -39,6 +40,8 @@ MODELS: dict[str, tuple[int, str, float, str, str]] = {
 }
 THREE = list(MODELS)[:3]
 RELU = THREE[2]
+# PyTorch's folds take as long as all its other trainings here, so it validates the model that failed in the report.
+FOLDED = [*(("tapegrad", name) for name in THREE), ("torch", RELU)]
 
 
 def kaiming(model: Any, activation: str) -> None:
@@ -106,7 +109,7 @@ def run(options: Options, workers: Workers) -> Result:
         recipes.setdefault(name, dataclasses.replace(recipe_of(name, epochs), rate=recipes[RELU].rate))
     sides = ("torch", "tapegrad")
     runs = [(side, name, seed, None) for side in sides for name in MODELS for seed in seeds]
-    runs += [(side, name, 0, fold) for side in sides for name in THREE for fold in folds]
+    runs += [(side, name, 0, fold) for side, name in FOLDED for fold in folds]
     jobs = [(side, recipes[name], seed, fold) for side, name, seed, fold in runs]
     steps = [recipe.steps(N if fold is None else N - N // FOLDS) for _, recipe, _, fold in jobs]
     found = dict(zip(runs, workers.map(curves, jobs, steps, "r4"), strict=True))
@@ -147,13 +150,12 @@ def describe(
     columns = ["", "test accuracy, printed", "train loss", "train accuracy", "test loss", "test accuracy", "balanced"]
     add_table(one, f"After {epochs} epochs, mean ± SD over {len(seeds)} runs", columns, rows)
     rows = []
-    for name in THREE:
-        for side in ("torch", "tapegrad"):
-            parts = [
-                mean_sd([found[side, name, 0, fold][what][-1] for fold in folds], 3)
-                for what in ("train_accuracy", "test_accuracy", "test_balanced")
-            ]
-            rows.append([f"{name}, {LABELS[side]}", *parts])
+    for side, name in FOLDED:
+        parts = [
+            mean_sd([found[side, name, 0, fold][what][-1] for fold in folds], 3)
+            for what in ("train_accuracy", "test_accuracy", "test_balanced")
+        ]
+        rows.append([f"{name}, {LABELS[side]}", *parts])
     caption = f"{FOLDS}-fold validation on the training points of seed 0, mean ± SD over {len(folds)} folds"
     add_table(one, caption, ["", "train accuracy", "validation accuracy", "balanced"], rows)
 
