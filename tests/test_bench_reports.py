@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -67,18 +66,16 @@ def test_a_wrong_choice_of_reports_is_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_an_unwritable_folder_is_refused_before_anything_runs(tmp_path):
+def test_an_unwritable_folder_is_refused_before_anything_runs(tmp_path, capsys):
+    from bench import cli
+
     (tmp_path / "file").write_text("")
-    done = subprocess.run(
-        [sys.executable, "bench", "reports", "--quick", "--out", str(tmp_path / "file" / "x")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 2
-    assert "Not a directory" in done.stderr
-    assert done.stdout == ""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["reports", "--quick", "--out", str(tmp_path / "file" / "x")])
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert "Not a directory" in printed.err
+    assert printed.out == ""
 
 
 def test_a_report_that_fails_does_not_lose_the_others(monkeypatch, tmp_path, capsys):
