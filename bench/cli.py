@@ -10,22 +10,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Each suite is a module of this package with a function run(options).
+# Each suite is a module of this package with a function run(options); a true result says that something failed.
 SUITES = {
     "train": "three networks trained beside PyTorch: disk, handwritten digits, denoising autoencoder",
     "kernels": "every kernel, whole eager steps and their peak memory beside PyTorch",
     "ops_page": "the table of all ops, written from the registry",
+    "reports": "the experiments of five reports, tapegrad beside PyTorch and what they printed; a page of results",
 }
+REPORTS = ("r1", "r2", "r3", "r4", "r5")
 PIP_NAMES = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says: fewer steps or not, the folder for results, torch's number of threads."""
+    """What the command line says: fewer steps or not, the folder for results, torch's number of threads.
+
+    `only` are the reports that suite `reports` runs.
+    """
 
     quick: bool
     out: Path
     threads: int
+    only: tuple[str, ...] = REPORTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,10 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     default_out = Path(__file__).resolve().parent / "out"
     parser.add_argument("--out", type=Path, default=default_out, metavar="DIR", help="results (default: bench/out)")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="for both sides (default: torch's)")
+    parser.add_argument("--only", default=None, metavar="R1,R2", help="suite reports: some of " + ", ".join(REPORTS))
     chosen = parser.parse_args(arguments)
     names = list(SUITES) if chosen.suite == "all" else [chosen.suite]
 
-    problem = check_installed() or check_threads(chosen.threads) or check_writable(chosen.out)
+    problem = (
+        check_only(chosen.only, chosen.suite)
+        or check_installed()
+        or check_threads(chosen.threads)
+        or check_writable(chosen.out)
+    )
     if problem:
         parser.error(problem)
     modules = [importlib.import_module(f"bench.{name}") for name in names]
@@ -52,10 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if chosen.threads is not None:
         torch.set_num_threads(chosen.threads)
-    options = Options(chosen.quick, chosen.out.resolve(), torch.get_num_threads())
-    for module in modules:
-        module.run(options)
-    return 0
+    only = tuple(chosen.only.split(",")) if chosen.only else REPORTS
+    options = Options(chosen.quick, chosen.out.resolve(), torch.get_num_threads(), only)
+    failures = [module.run(options) for module in modules]
+    return 1 if any(failures) else 0
+
+
+def check_only(only: str | None, suite: str) -> str | None:
+    """What is wrong with the choice of reports."""
+    if only is None:
+        return None
+    if suite not in ("reports", "all"):
+        return f"--only chooses reports of suite 'reports'; the suite is '{suite}'"
+    unknown = [name for name in only.split(",") if name not in REPORTS]
+    return f"--only: unknown report '{unknown[0]}'; known: {', '.join(REPORTS)}" if unknown else None
 
 
 def check_installed() -> str | None:

@@ -53,17 +53,18 @@ def psnr(picture: torch.Tensor, clean: torch.Tensor) -> float:
     return -10 * math.log10((picture - clean).double().square().mean().item())
 
 
-def mlp(nn: Any) -> Any:
-    """The reports' network."""
-    return nn.Sequential(
-        nn.Linear(2, 25),
-        nn.ReLU(),
-        nn.Linear(25, 25),
-        nn.ReLU(),
-        nn.Linear(25, 25),
-        nn.ReLU(),
-        nn.Linear(25, 2),
-    )
+def mlp(nn: Any, hidden: int = 3, activation: tuple[Any, ...] = ("ReLU",), last: str = "", dropout: float = 0.0) -> Any:
+    """The reports' network 2-25-...-25-2: `hidden` layers of 25, an activation (name, arguments) behind each.
+
+    `last` is the activation of the output, if any; `dropout` the share of each hidden layer that is left out.
+    """
+    layers: list[Any] = []
+    for i in range(hidden):
+        layers += [nn.Linear(25 if i else 2, 25), getattr(nn, activation[0])(*activation[1:])]
+        layers += [nn.Dropout(dropout)] if dropout else []
+    layers.append(nn.Linear(25, 2))
+    layers += [getattr(nn, last)()] if last else []
+    return nn.Sequential(*layers)
 
 
 def digits_network(nn: Any) -> Any:
