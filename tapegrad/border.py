@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .errors import DTypeError
+from .mode import mode
 from .tape import DTYPE_NAMES
 
 FLOATS = (torch.float32, torch.float64)
@@ -22,12 +23,17 @@ def known_dtype(dtype: torch.dtype | None, what: str) -> torch.dtype | None:
 
 def from_array(array: Any, what: str) -> torch.Tensor:
     """A NumPy array as a torch tensor, sharing memory unless torch cannot (negative strides, read-only)."""
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+    copied = not array.flags.writeable or any(stride < 0 for stride in array.strides)
+    if copied:
         array = array.copy()
     try:
         value = torch.as_tensor(array)
     except (TypeError, ValueError) as error:
         raise DTypeError(f"{what} has NumPy dtype {array.dtype}, which torch cannot take") from error
+    if mode.tracer is not None:
+        if copied:
+            raise mode.tracer.refuse(f"{what} is an array that is read-only or runs backward; pass it as an argument")
+        mode.tracer.share(value)
     return plain(value, what)
 
 

@@ -207,6 +207,7 @@ int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional
   char* to = static_cast<char*>(losses.mutable_data_ptr());
   auto asked = Clock::now();
   steps_ = 0;
+  failed_ = -1;
   for (int64_t step = 0; step < count; ++step) {
     const int64_t begin = (first + step) * rows;
     for (size_t i = 0; i < arrays.size(); ++i) {

@@ -11,6 +11,10 @@ void TorchCall::run() {
   if (!into_ && !outs_.empty()) {
     size_t i = 0;
     for (const c10::IValue& result : stack_) {
+      if (result.isNone()) {
+        ++i;
+        continue;
+      }
       if (result.isTensor()) {
         place(result.toTensor(), outs_[i++]);
         continue;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ def difference(first: Trace, second: Trace) -> str | None:
     if [ref for _, ref in first.gradients] != [ref for _, ref in second.gradients]:
         return "the gradients left in .grad differ between two recorded calls"
     for before, after in zip(first.slots, second.slots, strict=True):
-        if before.kind == "outside" and not _one_storage(before, after) and not _equal_bytes(before, after):
+        if before.kind == "outside" and not one_storage(before, after) and not _equal_bytes(before, after):
             return (
                 f"{after.source}: a tensor {describe(after.tensor)} made from Python values inside the step "
                 "differs between two calls; "
@@ -69,9 +69,11 @@ def _layout(trace: Trace) -> Any:
     return [(s.kind, s.nbytes, s.written) for s in trace.slots], trace.needs, [n for _, n in trace.generators]
 
 
-def _one_storage(a: Slot, b: Slot) -> bool:
+def one_storage(a: Slot, b: Slot) -> bool:
     assert a.tensor is not None
     assert b.tensor is not None
+    if a.array and b.array:
+        return a.tensor.data_ptr() == b.tensor.data_ptr() and a.nbytes == b.nbytes
     return bool(a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata)
 
 
@@ -130,6 +132,7 @@ class Bound:
         self.trace = trace
         self.facts = facts
         self.calls = 0  # replays so far
+        self.met_bad_values = False
         self._guards = _C.Guards()
         for fact in facts:
             key = _frozen if fact.kind == "copy" else fact.key
@@ -198,7 +201,8 @@ class Bound:
         elif isinstance(call.function, str):
             index = self.executor.add_kernel(call.function, tuple(arguments), outs)
         else:
-            into = out_variant(call.function) if outs and all(o is not None for o in outs) else None
+            filled = outs and all(o is not None for o in outs) and not call.writes
+            into = out_variant(call.function) if filled else None
             function = into or call.function
             name, _, overload = function._schema.name, None, function._schema.overload_name
             given = (*arguments, *outs) if into is not None else tuple(arguments)
@@ -294,10 +298,35 @@ class Bound:
         for (generator, _), (seed, offset, _) in zip(self.trace.generators, draws, strict=True):
             generator.set_state((seed, offset))
 
-    def leave(self) -> None:
-        """Assign the gradients."""
-        for leaf, grad in self._grads:
-            leaf.grad = grad
+    def run(
+        self,
+        arrays: Sequence[torch.Tensor],
+        order: torch.Tensor | None,
+        rows: int,
+        count: int,
+        losses: torch.Tensor,
+        tick: Callable[[int], bool],
+    ) -> int:
+        """``count`` steps over batches of ``rows`` rows; how many were done.
+
+        ``met_bad_values``: the step after them failed before it had changed anything, and is to be run eagerly.
+        """
+        self.met_bad_values = False
+        executor, draws = self.executor, self.draws(0)
+        try:
+            executor.run(arrays, order, rows, 0, count, losses, self.numbers(), draws, tick)
+        except Exception:
+            if not 0 <= executor.failed < self._first_write:
+                raise
+            self.met_bad_values = True
+        finally:
+            done = executor.steps
+            self.calls += done
+            self.draws(done)
+            if done:
+                for leaf, grad in self._grads:
+                    leaf.grad = grad
+        return done
 
     def replay(self, arguments: list[torch.Tensor], holders: Sequence[Any]) -> Any:
         """One step; `Failed` if a check did not pass before anything was written, so that it can be run eagerly."""

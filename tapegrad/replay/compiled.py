@@ -20,11 +20,11 @@ from ..mode import mode
 from ..optim.optimizer import number
 from ..tape import Leaf
 from ..tensor import Tensor
-from .bind import Bound, Failed, difference, lowered
+from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
 from .facts import Fact, changed, collect, same
 from .run import run_epochs
-from .trace import Call, Number, Recorder, Trace, extent
+from .trace import Call, Made, Number, Recorder, Trace, extent
 
 AUDIT = 1000  # every so many replays a call is an eager one, recorded, and compared
 
@@ -191,6 +191,14 @@ class Compiled:
             self._missed(reason)
         return None
 
+    def loss(self, args: list[Any]) -> Any:
+        """``step(*args)``, which must return a loss; if it does not, it changes nothing."""
+        given = Arguments(tuple(args), {})
+        bound = self.ready(given)
+        if bound is not None:
+            return self._replay(bound, given.tensors, given.holders, given.args, {})
+        return self._record(given, None, scalar=True)
+
     def _missed(self, path: str) -> None:
         self._misses[path] = count = self._misses.get(path, 0) + 1
         if count == 4 * self.cache_size:
@@ -201,7 +209,7 @@ class Compiled:
                 stacklevel=4,
             )
 
-    def _record(self, given: Arguments, known: Bound | None) -> Any:
+    def _record(self, given: Arguments, known: Bound | None, scalar: bool = False) -> Any:
         """An eager call, recorded; the second that agrees with the first becomes a program."""
         pending = self._pending.get(given.key)
         earlier = pending.trace if pending else known.trace if known else None
@@ -211,6 +219,8 @@ class Compiled:
         result = recorder.run(self._inner(), given.args, given.kwargs)
         trace = recorder.trace
         try:
+            if scalar and not (isinstance(trace.result, Made) and trace.result.ref.sizes == ()):
+                raise CompileError(f"run: {self._where()} must return its loss, a 0-dim tensor")
             for (group, key), value in zip(earlier.numbers if earlier else (), numbers, strict=True):
                 if not same(number(group[key]), value):
                     raise CompileError(
@@ -238,7 +248,7 @@ class Compiled:
         if known is not None:
             self._audit(known, trace)
             return
-        while len(self._pending) > self.cache_size:
+        while len(self._pending) >= self.cache_size and given.key not in self._pending:
             self._pending.popitem(last=False)
         world = self._world(trace)
         tries = pending.tries if pending else 0
@@ -282,9 +292,7 @@ class Compiled:
 
     def _bind(self, first: Trace, second: Trace, world: list[Fact], arguments: list[torch.Tensor]) -> Bound:
         stable = [
-            a.tensor is not None
-            and b.tensor is not None
-            and a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata
+            a.tensor is not None and b.tensor is not None and one_storage(a, b)
             for a, b in zip(first.slots, second.slots, strict=True)
         ]
         given = {t.untyped_storage()._cdata for t in arguments}

@@ -183,13 +183,14 @@ def function_name(call: Call) -> str:
     if isinstance(call.function, str):
         return call.function
     overload = call.function._schema.overload_name
-    return call.function._schema.name + (f".{overload}" if overload else "")
+    return str(call.function._schema.name) + (f".{overload}" if overload else "")
 
 
 def _chains(calls: list[Call]) -> list[tuple[int, int]]:
     """Stretches of at least two elementwise calls of one size, none of which reads a number that another makes."""
     chains: list[tuple[int, int]] = []
-    first, size, made = 0, None, set()
+    first, size = 0, None
+    made: set[int] = set()
     for i, call in enumerate(calls):
         mine = _elements(call)
         if mine is None or mine != size or any(r.sizes == () and r.slot in made for r in reads(call)):
@@ -230,13 +231,14 @@ def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: s
     """Places in one arena for the made slots: (offset by slot, bytes in all). Largest first, at the lowest place."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    start = {i: a for a, b in chains for i in range(a, b)}  # a chain's calls run together
-    end = {i: b - 1 for a, b in chains for i in range(a, b)}
+    begins = {i: a for a, b in chains for i in range(a, b)}  # a chain's calls run together
+    ends = {i: b - 1 for a, b in chains for i in range(a, b)}
     for i, call in enumerate(calls):
         for ref in (*reads(call), *written(call)):
-            first.setdefault(ref.slot, start.get(i, i))
-            last[ref.slot] = max(last.get(ref.slot, 0), end.get(i, i))
+            first.setdefault(ref.slot, begins.get(i, i))
+            last[ref.slot] = max(last.get(ref.slot, 0), ends.get(i, i))
     for ref in refs_of(trace.result):
+        first.setdefault(ref.slot, 0)
         last[ref.slot] = len(calls)
     slots = [s for s in first if trace.slots[s].kind == "made" and s not in own]
     placed: list[tuple[int, int, int, int]] = []  # (first, last, offset, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,86 +48,71 @@ def run_epochs(
     chosen = 0
     if shuffle:
         chosen = drawn_seed() if seed is None else as_seed(seed, "run: seed")
+        values = [value.contiguous() for value in values]  # rows are gathered, each from one piece of memory
     losses = Losses(epochs, steps)
     with Bar(epochs * steps, progress) as bar:
         for epoch in range(epochs):
             order = _C.permutation(n, chosen, epoch) if shuffle else None
-            one_epoch(step, arrays, values, order, batch_size, full, steps, losses.row(epoch), bar)
+            Epoch(step, arrays, values, order, batch_size, full, losses.row(epoch), bar).run(steps)
             if on_epoch is not None and on_epoch(epoch, losses.epoch(epoch)):
                 return losses.up_to(epoch + 1)
     return losses.up_to(epochs)
 
 
-def one_epoch(
-    step: Compiled,
-    arrays: tuple[Any, ...],
-    values: list[torch.Tensor],
-    order: torch.Tensor | None,
-    batch_size: int,
-    full: int,
-    steps: int,
-    losses: Row,
-    bar: Bar,
-) -> None:
-    """Batches 0 .. steps: in C++ as soon as there is a program for their shape, by calling the step until then."""
-    at = 0
-    while at < steps:
-        rows_of = slice(at * batch_size, (at + 1) * batch_size)
-        batch = [v[rows_of] if order is None else v.index_select(0, order[rows_of]) for v in values]
-        given = [like(b, a) for b, a in zip(batch, arrays, strict=True)]
-        bound = step.ready_for(given)
-        if bound is None:
-            losses.put(at, step(*given))
-            at += 1
-            bar.to(1)
-            continue
-        count = full - at if at < full else 1
-        at += replay(
-            bound, values, order, batch_size if at < full else len(batch[0]), at, count, losses, bar, batch_size
-        )
-        bound.leave()
+@dataclass
+class Epoch:
+    """One pass over the data: in C++ as soon as there is a program for a batch's shape, step by step until then."""
 
+    step: Compiled
+    arrays: tuple[Any, ...]  # as given
+    values: list[torch.Tensor]
+    order: torch.Tensor | None
+    batch_size: int
+    full: int  # batches of that size
+    losses: Row
+    bar: Bar
 
-def replay(
-    bound: Bound,
-    values: list[torch.Tensor],
-    order: torch.Tensor | None,
-    size: int,
-    at: int,
-    count: int,
-    losses: Row,
-    bar: Bar,
-    batch_size: int,
-) -> int:
-    """``count`` batches of ``size`` rows from batch ``at`` on, in C++. Returns how many were done."""
-    if not bound.scalar_loss:
-        raise CompileError("run: the step must return its loss, a 0-dim tensor")
-    start = at * batch_size
-    arrays = values if order is not None else [v[start : start + size * count] for v in values]
-    part = None if order is None else order[start : start + size * count]
-    out = losses.space(bound.trace.result.ref.dtype)[at : at + count]
-    blocks = bound.draws(0)
-    done = 0
+    def run(self, steps: int) -> None:
+        """Batches 0 .. steps."""
+        at = 0
+        while at < steps:
+            batch = self.batch(at)
+            bound = self.step.ready_for(batch)
+            if bound is not None:
+                at += self.replay(bound, at, self.full - at if at < self.full else 1)
+            if bound is None or (at < steps and bound.met_bad_values):
+                batch = self.batch(at) if bound is not None else batch
+                self.losses.put(at, self.step.loss(batch))
+                at += 1
+                self.bar.to(1)
 
-    def tick(steps: int) -> bool:
-        nonlocal done
-        bar.to(steps - done)
-        done = steps
-        return True
+    def batch(self, at: int) -> list[Any]:
+        """Batch number ``at``, as `tapegrad.data.batches` gives it."""
+        rows = slice(at * self.batch_size, (at + 1) * self.batch_size)
+        parts = [v[rows] if self.order is None else v.index_select(0, self.order[rows]) for v in self.values]
+        return [Tensor(p) if isinstance(a, Tensor) else p for p, a in zip(parts, self.arrays, strict=True)]
 
-    finished = 0
-    try:
-        finished = bound.executor.run(arrays, part, size, 0, count, out, bound.numbers(), blocks, tick)
-    finally:
-        bound.calls += finished
-        bound.draws(bound.executor.steps)
-    bar.to(finished - done)
-    return int(finished)
+    def replay(self, bound: Bound, at: int, count: int) -> int:
+        """``count`` batches of one size from ``at`` on. Returns how many were done before bad values stopped it."""
+        if not bound.scalar_loss:
+            raise CompileError("run: the step must return its loss, a 0-dim tensor")
+        start = at * self.batch_size
+        size = self.batch_size if at < self.full else len(self.values[0]) - start
+        rows = slice(start, start + size * count)
+        arrays = self.values if self.order is not None else [v[rows] for v in self.values]
+        order = None if self.order is None else self.order[rows]
+        out = self.losses.space(bound.trace.result.ref.dtype)[at : at + count]
+        shown = 0
 
+        def tick(done: int) -> bool:
+            nonlocal shown
+            self.bar.to(done - shown)
+            shown = done
+            return True
 
-def like(value: torch.Tensor, source: Any) -> Any:
-    """A batch as `tapegrad.data.batches` gives it: a Tensor where the array was one."""
-    return Tensor(value) if isinstance(source, Tensor) else value
+        done = bound.run(arrays, order, size, count, out, tick)
+        self.bar.to(done - shown)
+        return done
 
 
 class Losses:

@@ -86,6 +86,7 @@ class Slot:
     nbytes: int
     tensor: torch.Tensor | None = None
     source: str = ""  # the line that saw it first
+    array: bool = False  # the memory of a NumPy array, which has a new storage in every call
     written: bool = False
 
 
@@ -183,7 +184,7 @@ _schemas = _Schemas()
 def where() -> str:
     """``file.py:line`` of the user's code that is running."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE, _TORCH)):
+    while frame.f_back is not None and not is_users(frame):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
@@ -230,6 +231,26 @@ def _side_effect(function: Any) -> str | None:
     return None
 
 
+def _for_user(frame: FrameType | None) -> bool:
+    """Whether a frame of the standard library, or the user's own, was entered from the user's code."""
+    while frame is not None and frame.f_code.co_filename.startswith(_STDLIB) and not _is_package(frame):
+        frame = frame.f_back
+    return frame is not None and is_users(frame)
+
+
+def _is_package(frame: FrameType) -> bool:
+    return "site-packages" in frame.f_code.co_filename
+
+
+def _restore(profiler: Any) -> None:
+    """Put a profiler back; cProfile's is not a function but an object that enables itself."""
+    sys.setprofile(None)
+    if hasattr(profiler, "enable"):
+        profiler.enable()
+    else:
+        sys.setprofile(profiler)
+
+
 def _is_mask(index: torch.Tensor) -> bool:
     return index.dtype in (torch.bool, torch.uint8)
 
@@ -244,6 +265,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._slot_of: dict[int, int] = {}  # by storage
         self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
         self._old: list[tuple[torch.Tensor, torch.Tensor]] = []  # (bytes of a written storage, copy of them)
+        self._arrays: set[int] = set()
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
         self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
         self._grads: dict[Leaf, Tensor | None] = {}  # leaves written: .grad before
@@ -271,7 +293,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 try:
                     result = fn(*args, **kwargs)
                 finally:
-                    sys.setprofile(before)
+                    _restore(before)
             if self._refusal is not None:  # raised inside, and swallowed by the user's code
                 raise self._refusal
             if (mode.record, torch.get_default_dtype()) != setting:
@@ -320,6 +342,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if leaf not in self._grads:
             self._grads[leaf] = leaf.grad
 
+    def share(self, t: torch.Tensor) -> None:
+        """``t`` lies in the memory of a NumPy array."""
+        self._arrays.add(t.data_ptr())
+
     def take(self, generator: Any, state: tuple[int, int], blocks: int) -> None:
         """A random op reserved ``blocks`` blocks at ``state`` = (seed, offset) of a generator."""
         known = [g for g, _ in self.trace.generators]
@@ -350,7 +376,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key, offset = self._key(value), value.storage_offset()
             number = self._slot_of.get(key)
             if number is None:
-                number = self._new_slot(value, Slot("outside", value.untyped_storage().nbytes(), value, where()))
+                array = value.data_ptr() in self._arrays
+                slot = Slot("outside", value.untyped_storage().nbytes(), value, where(), array)
+                number = self._new_slot(value, slot)
             elif key in self._parts:
                 number, offset = self._part(value)
             return Ref(number, value.dtype, int(offset), tuple(value.shape), value.stride())
@@ -362,7 +390,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """(slot, offset in it) of a view of an argument; arguments may be disjoint parts of one storage."""
         begin, end = extent(t)
         for first, last, slot in self._parts[self._key(t)]:
-            if first <= begin and end <= last:
+            if (first <= begin and end <= last) or begin == end:
                 return slot, (begin - first) // t.itemsize
         raise self.refuse("memory beside an argument is used: a view that reaches beyond it")
 
@@ -439,20 +467,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if function is torch.ops.aten.index.Tensor and any(_is_mask(i) for i in given[1] if i is not None):
             raise self.refuse("indexing with a boolean mask has an output whose shape depends on values; use tg.where")
         refs = self._ref(given)
-        for i in schema.writes:
+        writes = schema.writes
+        if function is torch.ops.aten.native_batch_norm.default and given[5]:  # its schema does not say so
+            writes = tuple([i for i in (3, 4) if given[i] is not None])
+        for i in writes:
             self._before_write(given[i])
         result = function(*args, **(kwargs or {}))
         results = result if isinstance(result, list | tuple) else () if result is None else (result,)
-        if any(not isinstance(r, torch.Tensor) for r in results):
+        if any(not isinstance(r, torch.Tensor | None) for r in results):
             raise self.refuse(f"{function} returns a Python value")
-        if schema.writes:
-            self._append(function, refs, (), schema.writes)
-            return result
         known = {ref.slot for ref in refs_of(refs)}
-        if all(self._slot_of.get(self._key(r)) in known for r in results):
-            return result  # a view
-        outs = [self._made(r) for r in results]
-        if function._schema.name not in _UNFILLED:
+        new = [r is not None and self._slot_of.get(self._key(r)) not in known for r in results]
+        outs = [self._made(r) if made else None for r, made in zip(results, new, strict=True)]
+        if writes:
+            self._append(function, refs, outs if any(new) else (), writes)
+        elif any(new) and function._schema.name not in _UNFILLED:  # else a view
             self._append(function, refs, outs, ())
         return result
 
@@ -463,11 +492,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.trace.codes.add(frame.f_code)
         elif event == "c_call":
             name = argument.__name__
-            if name in _ESCAPES and isinstance(getattr(argument, "__self__", None), torch.Tensor):
+            outside = frame.f_code.co_filename != __file__
+            if name in _ESCAPES and outside and isinstance(getattr(argument, "__self__", None), torch.Tensor):
                 sys.setprofile(None)
                 raise self.refuse(f"{_ESCAPES[name]} takes a value out of the program, which a replay cannot follow")
             reason = _side_effect(argument)
-            if reason is not None and not frame.f_code.co_filename.startswith((PACKAGE, _TORCH)):
+            if reason is not None and _for_user(frame):
                 sys.setprofile(None)
                 raise self.refuse(reason)
 
