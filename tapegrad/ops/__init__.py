@@ -183,7 +183,8 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
         raise TapeError(
             "setitem: a leaf that requires a gradient cannot be written to; write to a clone, or under no_grad"
         )
-    if self.data._is_view() or _C.storage_use_count(self.data) > 1:
+    recorded = 0 if mode.tracer is None else mode.tracer.holds(self.data)
+    if self.data._is_view() or _C.storage_use_count(self.data) > 1 + recorded:
         raise TapeError(
             "setitem: the tensor shares memory with another one, whose recorded value would change with it; "
             "write to x.clone()"

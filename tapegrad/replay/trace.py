@@ -265,6 +265,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._slot_of: dict[int, int] = {}  # by storage
         self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
         self._old: list[tuple[torch.Tensor, torch.Tensor]] = []  # (bytes of a written storage, copy of them)
+        self._added: dict[int, int] = {}  # by slot
         self._arrays: set[int] = set()
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
         self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
@@ -342,9 +343,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if leaf not in self._grads:
             self._grads[leaf] = leaf.grad
 
+    def holds(self, t: torch.Tensor) -> int:
+        """References to a storage that the recording itself added when it was made."""
+        return self._added.get(self._slot_of.get(self._key(t), -1), 0)
+
     def share(self, t: torch.Tensor) -> None:
         """``t`` lies in the memory of a NumPy array."""
         self._arrays.add(t.data_ptr())
+        known = self._slot_of.get(self._key(t))
+        if known is not None:
+            self.trace.slots[known].array = True
 
     def take(self, generator: Any, state: tuple[int, int], blocks: int) -> None:
         """A random op reserved ``blocks`` blocks at ``state`` = (seed, offset) of a generator."""
@@ -399,7 +407,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if value is None:
             return None
         if self._key(value) not in self._slot_of:
-            self._new_slot(value, Slot("made", value.untyped_storage().nbytes()))
+            number = self._new_slot(value, Slot("made", value.untyped_storage().nbytes()))
+            self._added[number] = _C.storage_use_count(value) - 1
         ref: Ref = self._ref(value)
         return ref
 
