@@ -128,8 +128,8 @@ def fit(
 
     try:
         with _ctrl_c() as ctrl_c:
-            options = {"batch_size": batch_size, "epochs": epochs, "shuffle": shuffle, "seed": seed}
-            _Step(step, compile, ctrl_c, bar).run(*train, **options, on_epoch=on_epoch)
+            compiled = _Step(step, compile, ctrl_c, bar)
+            compiled.run(*train, batch_size=batch_size, epochs=epochs, shuffle=shuffle, seed=seed, on_epoch=on_epoch)
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
@@ -258,7 +258,8 @@ class _Step(Compiled):
             return method(*args)
         except CompileError as error:
             self._compiles = False
-            warnings.warn(f"fit: training goes on uncompiled: {error}", RuntimeWarning, stacklevel=2)
+            # the line that called Sequential.fit; between it and here: fit, run, run_epochs, one_epoch, and one of ours
+            warnings.warn(f"fit: training goes on uncompiled: {error}", RuntimeWarning, stacklevel=8)
             return None
 
 

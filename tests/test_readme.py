@@ -13,7 +13,8 @@ COMMANDS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)), ids=lambda i: re.sub(r"\W+", "-", BLOCKS[i][0].split("\n")[-2]))
-def test_block_prints_what_the_readme_says(number):
+def test_block_prints_what_the_readme_says(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a block's files go
     code, expected = BLOCKS[number]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import ops as F
+from .checks import require
 from .module import Module
 
 
@@ -151,6 +152,10 @@ class Hardtanh(Activation):
     min_val: float = -1.0
     max_val: float = 1.0
     inplace: bool = False
+
+    def __post_init__(self) -> None:
+        fits = self.min_val < self.max_val
+        require(fits, "Hardtanh", "min_val", f"be less than max_val = {self.max_val}", self.min_val)
 
     def forward(self, input: Any) -> Any:
         return F.hardtanh(input, self.min_val, self.max_val)

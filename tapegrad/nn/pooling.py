@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import functional as F
+from .checks import extent, ntuple, require
 from .module import Module
+
+
+def _check_window(layer: MaxPool2d | AvgPool2d) -> None:
+    """A window of at least one element, moved by at least one, with at most half of it outside the input."""
+    name = type(layer).__name__
+    kernel = ntuple(layer.kernel_size, 2, name, "kernel_size", 1)
+    ntuple(layer.stride, 2, name, "stride", 1)
+    padding = ntuple(layer.padding, 2, name, "padding")
+    half = all(2 * p <= k for p, k in zip(padding, kernel, strict=True))
+    require(half, name, "padding", f"be at most half of kernel_size = {layer.kernel_size}", layer.padding)
 
 
 @dataclass(eq=False, repr=False)
@@ -31,6 +42,8 @@ class MaxPool2d(Module):
 
     def __post_init__(self) -> None:
         self.stride = self.kernel_size if self.stride is None else self.stride
+        _check_window(self)
+        ntuple(self.dilation, 2, "MaxPool2d", "dilation", 1)
 
     def forward(self, input: Any) -> Any:
         """input [N, C, H, W] -> [N, C, OH, OW]."""
@@ -72,6 +85,7 @@ class AvgPool2d(Module):
 
     def __post_init__(self) -> None:
         self.stride = self.kernel_size if self.stride is None else self.stride
+        _check_window(self)
 
     def forward(self, input: Any) -> Any:
         """input [N, C, H, W] -> [N, C, OH, OW]."""
@@ -97,6 +111,12 @@ class AdaptiveAvgPool2d(Module):
     """
 
     output_size: Any
+
+    def __post_init__(self) -> None:
+        sizes = self.output_size if isinstance(self.output_size, tuple | list) else [self.output_size]
+        for size in sizes:
+            if size is not None:
+                extent(size, "AdaptiveAvgPool2d", "output_size")
 
     def forward(self, input: Any) -> Any:
         """input [N, C, H, W] -> [N, C, OH, OW]."""

@@ -122,7 +122,7 @@ class Sequential(Numbered):
                     optimizer.step()
 
         >>> import tapegrad as tg
-        >>> tg.manual_seed(0)
+        >>> _ = tg.manual_seed(0)
         >>> model = tg.nn.Sequential(tg.nn.Linear(2, 25), tg.nn.ReLU(), tg.nn.Linear(25, 2))
         >>> x, labels = tg.data.disk(1000, seed=1)
         >>> history = model.fit(
