@@ -43,6 +43,7 @@ def all_cases(quick: bool) -> Iterator[Case]:
     yield from linears(quick)
     yield from convolutions()
     yield from upsamplings()
+    yield from upsampled_convolutions()
     yield from elementwise((1000, 30_000, 1_000_000) if quick else (100, 1000, 10_000, 30_000, 10**5, 10**6, 10**7))
     yield from losses(quick)
     yield from views()
@@ -88,28 +89,31 @@ def linears(quick: bool) -> Iterator[Case]:
 
 # --- pictures ----------------------------------------------------------------------------------------------------
 
-# name: N, C, H (= W), OC, K, stride, padding
+# name: N, C, H (= W), OC, K, stride, padding, groups
 CONVOLUTIONS = {
-    "reports": (100, 3, 10, 3, 3, 1, 0),
-    "autoencoder 1": (100, 3, 32, 32, 3, 2, 1),
-    "autoencoder 2": (100, 32, 16, 32, 3, 2, 1),
-    "autoencoder 3": (100, 32, 16, 32, 3, 1, 1),
-    "autoencoder 4": (100, 32, 32, 3, 3, 1, 1),
-    "LeNet-5 1": (64, 1, 28, 6, 5, 1, 2),
-    "LeNet-5 2": (64, 6, 14, 16, 5, 1, 0),
+    "reports": (100, 3, 10, 3, 3, 1, 0, 1),
+    "autoencoder 1": (100, 3, 32, 32, 3, 2, 1, 1),
+    "autoencoder 2": (100, 32, 16, 32, 3, 2, 1, 1),
+    "autoencoder 3": (100, 32, 16, 32, 3, 1, 1, 1),
+    "autoencoder 4": (100, 32, 32, 3, 3, 1, 1, 1),
+    "LeNet-5 1": (64, 1, 28, 6, 5, 1, 2, 1),
+    "LeNet-5 2": (64, 6, 14, 16, 5, 1, 0, 1),
+    "pointwise": (32, 64, 16, 64, 1, 1, 0, 1),
+    "small planes": (32, 64, 8, 64, 3, 1, 1, 1),
+    "depthwise": (32, 32, 16, 32, 3, 1, 1, 32),
 }
 
 
 def convolutions() -> Iterator[Case]:
-    for name, (n, c, h, oc, k, stride, padding) in CONVOLUTIONS.items():
+    for name, (n, c, h, oc, k, stride, padding, groups) in CONVOLUTIONS.items():
         out = (h + 2 * padding - k) // stride + 1
-        flops = 2 * n * oc * out * out * c * k * k
+        flops = 2 * n * oc * out * out * (c // groups) * k * k
         yield Case(
             "conv2d",
             f"({n},{c},{h},{h}) {c}->{oc} {k}x{k}/{stride}, {name}",
-            lambda x, w, b, s=stride, p=padding: tg.conv2d(x, w, b, s, p),
-            lambda x, w, b, s=stride, p=padding: F.conv2d(x, w, b, s, p),
-            lambda n=n, c=c, h=h, oc=oc, k=k: (randn(n, c, h, h), randn(oc, c, k, k), randn(oc)),
+            lambda x, w, b, s=stride, p=padding, g=groups: tg.conv2d(x, w, b, s, p, 1, g),
+            lambda x, w, b, s=stride, p=padding, g=groups: F.conv2d(x, w, b, s, p, 1, g),
+            lambda x=(n, c, h, h), c=c // groups, oc=oc, k=k: (randn(*x), randn(oc, c, k, k), randn(oc)),
             work=(flops, 3 * flops),
             unit=FLOPS,
             elements=max(n * c * h * h, n * oc * out * out),
@@ -129,6 +133,23 @@ def upsamplings() -> Iterator[Case]:
             work=(5 * F32 * size, 10 * F32 * size),
             unit=BYTES,
             elements=4 * size,
+        )
+
+
+def upsampled_convolutions() -> Iterator[Case]:
+    """The two steps on PyTorch's side, whose products they are counted by."""
+    for n, c, h, oc in ((100, 32, 16, 3), (100, 32, 8, 32)):
+        flops = 2 * n * oc * (2 * h) ** 2 * c * 9
+        yield Case(
+            "upsample_conv2d",
+            f"({n},{c},{h},{h}) {c}->{oc}",
+            tg.upsample_conv2d,
+            lambda x, w, b: F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), w, b, padding=1),
+            lambda n=n, c=c, h=h, oc=oc: (randn(n, c, h, h), randn(oc, c, 3, 3), randn(oc)),
+            work=(flops, 3 * flops),
+            unit=FLOPS,
+            elements=4 * n * max(c, oc) * h * h,
+            images=True,
         )
 
 

@@ -1,6 +1,7 @@
 """What the kernels' test files share."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 # Rounding differs by the order of sums, so tolerances are relative to the largest value, times the dtype's epsilon.
 # The longest chain below has about 4000 terms; 64 epsilons hold for the random walk that their rounding is.
 ROUNDING = {torch.float32: 64 * 1.2e-7, torch.float64: 64 * 2.2e-16}
+ISAS = ("baseline", "avx2", "avx512")
 DTYPES = (torch.float64, torch.float32)
 
 
@@ -46,3 +48,15 @@ def assert_same_for_all_threads(f: Callable[[], Iterable[torch.Tensor]]) -> None
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert torch.equal(a, b)
+
+
+def supported(isa: str) -> bool:
+    """Whether this machine runs kernels compiled for `isa`."""
+    if isa == "baseline":
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        return False
+    needs = {"avx2": {"avx2", "fma"}, "avx512": {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}}
+    return needs[isa] <= set(flags)

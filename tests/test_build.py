@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from kernel_checks import ISAS, supported
 
 from tapegrad._ext import _C
 
 TESTS = Path(__file__).parent
-ISAS = ("baseline", "avx2", "avx512")
 
 
 def python(*args: str, **env: str) -> subprocess.CompletedProcess:
@@ -32,17 +32,6 @@ def stderr_of(code: str, **env: str) -> str:
     run = python("-c", code, **env)
     assert run.returncode != 0, run.stdout
     return run.stderr
-
-
-def supported(isa: str) -> bool:
-    if isa == "baseline":
-        return True
-    try:
-        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
-    except OSError:
-        return False
-    needs = {"avx2": {"avx2", "fma"}, "avx512": {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}}
-    return needs[isa] <= set(flags)
 
 
 def test_import_works_where_nothing_imported_torch_before():

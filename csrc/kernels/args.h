@@ -80,7 +80,8 @@ struct ConvWeight {
   ConvMap map;
   int64_t N, G, M, H, W;  // of v; M channels a group
   int64_t m_step, group_step, parts;
-  int64_t padded;  // M rounded up to whole vectors of any instruction set
+  int64_t padded;  // M rounded up to whole vectors of any instruction set; `narrow`: kConvLanes for each of M
+  bool narrow;     // vectors run along pixels instead of channels, and end as sums of lanes
   ConvTaps<T> taps;
   const T* x;  // the map's source
   const T* v;  // [N, G, M, H, W]
@@ -90,7 +91,6 @@ struct ConvWeight {
 };
 constexpr int64_t kConvMapBytes = 384 << 10;  // what a band's map may take of the scratch
 constexpr int64_t kConvLanes = 16;            // M is padded to a multiple of it; slack behind a map
-constexpr int64_t kConvRowSlack = 2 * kConvLanes;  // behind a padded row: whole vectors are read and written
 
 // Nearest-neighbour resampling of `planes` planes. A unit is a plane.
 template <class T>

@@ -27,41 +27,49 @@ TG_INLINE void padded_row(const T* from, int64_t first, int64_t W, int64_t width
 // The planes of one padded source row: to[s * plane + j] = row[j SW + s]
 template <class T>
 TG_INLINE void split_row(const ConvMap& a, const T* row, int64_t plane, T* to) {
-  using V = Vec<T>;
-  if (a.SW == 2 && a.planes_w == 2) {
-    int64_t j = 0;
-    for (; j + V::N <= a.pitch; j += V::N) {
-      const V x = V::load(row + 2 * j), y = V::load(row + 2 * j + V::N);
-      even(x, y).store(to + j);
-      odd(x, y).store(to + plane + j);
-    }
-    if (j < a.pitch) {  // not over the end: the second plane's rows are written before the first's next ones
-      const V x = V::load(row + 2 * j), y = V::load(row + 2 * j + V::N);
-      even(x, y).store(to + j, static_cast<int>(a.pitch - j));
-      odd(x, y).store(to + plane + j, static_cast<int>(a.pitch - j));
-    }
-    return;
-  }
   for (int64_t s = 0; s < a.planes_w; ++s)
     for (int64_t j = 0; j < a.pitch; ++j) to[s * plane + j] = row[j * a.SW + s];
 }
 
+// Both planes of a source row, stride 2: to[s * plane + j] = from[2 j + s - left], 0 outside of [0, W)
+template <class T>
+TG_INLINE void halved_row(const ConvMap& a, const T* from, int64_t W, int64_t plane, T* to) {
+  using V = Vec<T>;
+  const auto least = [](int64_t a, int64_t b) { return static_cast<int>(a < b ? a : b); };
+  for (int64_t j = 0; j < a.pitch; j += V::N)
+    for (int64_t s = 0; s < 2; ++s) V::set1(0).store(to + s * plane + j, least(V::N, a.pitch - j));
+  for (int64_t i = 0; 2 * i < W; i += V::N) {
+    const int64_t left = W - 2 * i;
+    const V x = left >= V::N ? V::load(from + 2 * i) : V::load(from + 2 * i, static_cast<int>(left));
+    const V y = left > V::N ? V::load(from + 2 * i + V::N, least(V::N, left - V::N)) : V::set1(0);
+    for (int64_t s = 0; s < 2; ++s) {
+      const bool is_odd = ((a.left - s) & 1) != 0;
+      const int64_t j = i + (a.left - s + is_odd) / 2;
+      const int n = least(least(V::N, (left + !is_odd) / 2), a.pitch - j);
+      if (n > 0) (is_odd ? odd(x, y) : even(x, y)).store(to + s * plane + j, n);
+    }
+  }
+}
+
 // x: [C, H, W] -> map of the band that starts at result row q0; zeros behind its end, where whole vectors read.
-// padded: room for the map's rows of SW * pitch elements and kConvRowSlack
+// padded: room for SW * pitch elements and a vector
 template <class T>
 inline void form_map(const ConvMap& a, const T* x, int64_t q0, T* to, T* padded) {
   const int64_t rows = a.band + a.halo, plane = rows * a.pitch;
-  const int64_t width = a.SW * a.pitch, step = a.SW == 1 ? a.pitch : width + kConvRowSlack;
   for (int64_t c = 0; c < a.C; ++c, x += a.H * a.W)
     for (int64_t r = 0; r < a.planes_h; ++r, to += a.planes_w * plane) {
-      T* const first = a.SW == 1 ? to : padded;
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t h = (q0 + i) * a.SH + r - a.top, W = h >= 0 && h < a.H ? a.W : 0;
-        padded_row(W > 0 ? x + h * a.W : x, -a.left, W, width, first + i * step);
+        const T* from = W > 0 ? x + h * a.W : x;
+        if (a.SW == 1) {
+          padded_row(from, -a.left, W, a.pitch, to + i * a.pitch);
+        } else if (a.SW == 2 && a.planes_w == 2) {
+          halved_row(a, from, W, plane, to + i * a.pitch);
+        } else {
+          padded_row(from, -a.left, W, a.SW * a.pitch, padded);
+          split_row(a, padded, plane, to + i * a.pitch);
+        }
       }
-      // All rows first: what was stored just now is slow to load in other vectors.
-      if (a.SW != 1)
-        for (int64_t i = 0; i < rows; ++i) split_row(a, padded + i * step, plane, to + i * a.pitch);
     }
   zero_row(to, kConvLanes);
 }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kHeader = 64;          // in front of the data: its size; keeps the data 64-byte aligned
 constexpr size_t kMost = 256ull << 20;  // bytes kept at most
+constexpr size_t kMostBlocks = 256;     // blocks kept at most, which every search may have to pass
 
 size_t& size_of(void* data) { return *reinterpret_cast<size_t*>(static_cast<char*>(data) - kHeader); }
 
@@ -35,7 +36,7 @@ class Blocks final : public c10::Allocator {
   int64_t empty() {
     const std::lock_guard<std::mutex> guard(lock_);
     const int64_t bytes = static_cast<int64_t>(kept_);
-    for (void* data : free_) release(data);
+    for (const Free& block : free_) release(block.data);
     free_.clear();
     kept_ = 0;
     return bytes;
@@ -47,26 +48,28 @@ class Blocks final : public c10::Allocator {
     const std::unique_lock<std::mutex> guard(lock_, std::try_to_lock);
     if (!guard) return nullptr;
     auto best = free_.end();
-    for (auto i = free_.begin(); i != free_.end(); ++i)
-      if (size_of(*i) >= size && size_of(*i) <= size + size / 8 &&
-          (best == free_.end() || size_of(*i) < size_of(*best)))
-        best = i;
+    for (auto i = free_.end(); i != free_.begin();) {  // the latest first: it may still be in the processor's cache
+      --i;
+      if (i->size < size || i->size > size + size / 8 || (best != free_.end() && i->size >= best->size)) continue;
+      best = i;
+      if (best->size == size) break;
+    }
     if (best == free_.end()) return nullptr;
-    void* data = *best;
+    const Free block = *best;
     free_.erase(best);
-    kept_ -= size_of(data);
-    return data;
+    kept_ -= block.size;
+    return block.data;
   }
 
   bool keep(void* data) {
     const size_t size = size_of(data);
     const std::unique_lock<std::mutex> guard(lock_, std::try_to_lock);
     if (!guard || size > kMost) return false;
-    for (; kept_ + size > kMost; free_.pop_front()) {  // the oldest goes first
-      kept_ -= size_of(free_.front());
-      release(free_.front());
+    for (; kept_ + size > kMost || free_.size() >= kMostBlocks; free_.pop_front()) {  // the oldest goes first
+      kept_ -= free_.front().size;
+      release(free_.front().data);
     }
-    free_.push_back(data);
+    free_.push_back({data, size});
     kept_ += size;
     return true;
   }
@@ -74,7 +77,11 @@ class Blocks final : public c10::Allocator {
   static void give_back(void* data);
 
   std::mutex lock_;
-  std::deque<void*> free_;  // oldest first
+  struct Free {
+    void* data;
+    size_t size;
+  };
+  std::deque<Free> free_;  // oldest first
   size_t kept_ = 0;
 };
 

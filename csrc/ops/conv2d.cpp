@@ -9,6 +9,7 @@
 #include "dispatch.h"
 #include "ops/border.h"
 #include "ops/conv_plan.h"
+#include "ops/product.h"
 
 namespace tapegrad {
 namespace {
@@ -99,11 +100,42 @@ void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* 
                 [&](int64_t begin, int64_t end, T* scratch) { kernels_for<T>().conv_direct(d, begin, end, scratch); });
 }
 
+// A 1x1 convolution, which is a product for each image: [M, K] (w, by its strides) @ [K, P] -> [M, P]
+template <class T>
+bool is_pointwise(const Conv2d<T>& a) {
+  return a.KH * a.KW * a.SH * a.SW * a.G == 1 && a.PH + a.PW == 0;
+}
+template <class T>
+void pointwise(const Conv2d<T>& a, int64_t M, int64_t K, const T* w, int64_t w_m, int64_t w_k, const T* source,
+               const T* bias, T* out) {
+  const int64_t P = a.H * a.W;
+  products<T>({.first = {.M = M,
+                         .N = P,
+                         .K = K,
+                         .A = w,
+                         .a_m = w_m,
+                         .a_k = w_k,
+                         .B = source,
+                         .b_k = P,
+                         .b_n = 1,
+                         .C = out,
+                         .c_m = P,
+                         .bias_m = bias},
+               .dims = 1,
+               .extent = {a.N},
+               .a_step = {0},
+               .b_step = {K * P}});
+}
+
 template <class T>
 at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias, Conv2d<T> a) {
   at::Tensor out = make({a.N, a.OC, a.OH, a.OW}, x.scalar_type(), "conv2d");
   if (out.numel() == 0) return out;
   a.x = data<T>(x), a.w = data<T>(w), a.bias = data<T>(bias), a.out = mutable_data<T>(out);
+  if (is_pointwise(a)) {
+    pointwise(a, a.OC, a.C, a.w, a.C, int64_t{1}, a.x, a.bias, a.out);
+    return out;
+  }
   const ConvPlan plan = forward_plan(a);
   if (plan.fits) {
     direct(plan, a, a.x, a.w, a.bias, a.out);
@@ -121,6 +153,10 @@ template <class T>
 at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a, const at::Tensor& bias = {}) {
   at::Tensor dx = make({a.N, a.C, a.H, a.W}, g.scalar_type(), "conv2d_input_grad");
   if (dx.numel() == 0) return dx;
+  if (is_pointwise(a)) {
+    pointwise(a, a.C, a.OC, data<T>(w), int64_t{1}, a.C, data<T>(g), data<T>(bias), mutable_data<T>(dx));
+    return dx;
+  }
   const ConvPlan plan = input_grad_plan(a);
   if (plan.fits) {
     direct(plan, a, data<T>(g), data<T>(w), data<T>(bias), mutable_data<T>(dx));
@@ -175,7 +211,9 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
   if (!plan.fits) return false;
   const PhaseTaps& taps = plan.phases[0];
   const int64_t K = static_cast<int64_t>(taps.offset.size());
-  const int64_t padded = tiles(plan.M, kConvLanes) * kConvLanes;
+  // few channels on wide planes leave vectors of channels emptier than vectors of pixels
+  const bool narrow = 2 * plan.M * tiles(plan.W, kConvLanes) <= plan.W * tiles(plan.M, kConvLanes);
+  const int64_t padded = (narrow ? plan.M : tiles(plan.M, kConvLanes)) * kConvLanes;
   const double flops = 2.0 * static_cast<double>(a.N * K * plan.H * plan.W) * static_cast<double>(padded);
   // The batch is summed in parts, which only the shape decides, so that threads can share it.
   const int64_t parts = flops * static_cast<double>(a.G) < 1e6 ? 1 : std::clamp<int64_t>(8 / a.G, 1, a.N);
@@ -191,6 +229,7 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
                            plan.group_step,
                            parts,
                            padded,
+                           narrow,
                            {K, taps.offset.data(), taps.weight.data(), nullptr},
                            swap ? gs : xs,
                            swap ? xs : gs,

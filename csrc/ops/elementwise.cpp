@@ -37,7 +37,7 @@ at::Tensor laid_out(const at::Tensor& t, const char* op, const char* name, const
 
 at::Tensor make_like(const at::Tensor& t) {
   if (at::Tensor out = Given::take(t.sizes(), t.strides(), t.scalar_type()); out.defined()) return out;
-  if (t.is_contiguous()) return at::detail::empty_cpu(t.sizes(), t.scalar_type());
+  if (t.is_contiguous()) return make(t.sizes(), t.scalar_type(), "make_like");
   return at::detail::empty_strided_cpu(t.sizes(), t.strides(), t.scalar_type());
 }
 
