@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import pickle
@@ -29,7 +30,7 @@ def training(model, optimizer, loss, xs, ys):
 def mlp(sizes=(2, 25, 25, 25, 2), activation=nn.ReLU, loss=None, optimizer=None, dtype=torch.float32):
     """The reports' networks on random data, three batches of 25."""
     loss, optimizer = loss or nn.MSELoss(), optimizer or functools.partial(optim.SGD, lr=0.1)
-    layers = [part for a, b in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(a, b), activation())]
+    layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), activation())]
     model = nn.Sequential(*layers[:-1]).to(dtype)
     x = tg.randn(3, 25, sizes[0], dtype=dtype)
     if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
