@@ -96,9 +96,19 @@ void bind_upsample(py::module_& m) {
 }
 
 void bind_products(py::module_& m) {
-  kernel(m, "linear", &linear, "input", "weight", "bias");
-  kernel(m, "linear_backward", &linear_backward, "g", "input", "weight", "need_input", "need_weight", "need_bias");
+  const auto affine = [](In input, In weight, const Optional& bias) { return linear(input, weight, bias); };
+  const auto affine_backward = [](In g, const Optional& input, const Optional& weight, bool need_input,
+                                  bool need_weight, bool need_bias) {
+    return linear_backward(g, input, weight, need_input, need_weight, need_bias);
+  };
+  kernel(m, "linear", affine, "input", "weight", "bias");
+  kernel(m, "linear_backward", affine_backward, "g", "input", "weight", "need_input", "need_weight", "need_bias");
+  const auto backward = [](In g, const Optional& input, const Optional& other, const Sizes& input_size,
+                           const Sizes& other_size, bool need_input, bool need_other) {
+    return matmul_backward(g, input, other, input_size, other_size, need_input, need_other);
+  };
   kernel(m, "matmul", &matmul, "input", "other");
+  kernel(m, "matmul_backward", backward, "g", "input", "other", "input_size", "other_size", "need_input", "need_other");
 }
 
 void bind_random(py::module_& m) {

@@ -10,39 +10,12 @@ import time
 
 import pytest
 import torch
-from kernel_checks import assert_same_for_all_threads
+from kernel_checks import DTYPES, assert_close, assert_same_for_all_threads, rand
+from kernel_checks import one_thread as one_thread
 from torch.nn import functional as F
 
 from tapegrad._ext import _C
 from tapegrad.errors import DTypeError, ShapeError
-
-# Rounding differs by the order of sums, so tolerances are relative to the largest value, times the dtype's epsilon.
-# The longest chain below has about 4000 terms; 64 epsilons hold for the random walk that their rounding is.
-ROUNDING = {torch.float32: 64 * 1.2e-7, torch.float64: 64 * 2.2e-16}
-DTYPES = (torch.float64, torch.float32)
-
-
-def rand(*size: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
-    assert actual.shape == expected.shape
-    assert actual.dtype == expected.dtype
-    assert actual.is_contiguous()
-    if expected.numel():
-        error = (actual - expected).abs().max().item()
-        assert error <= ROUNDING[actual.dtype] * max(1.0, expected.abs().max().item())
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """torch's threads spend milliseconds on products of this size where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 # conv2d: rows of (N, C, H, W, OC, KH, KW, stride, padding, dilation, groups)
 
@@ -167,115 +140,6 @@ def test_conv2d_of_nothing():
     assert torch.equal(db, torch.zeros(2))
     no_channels = _C.conv2d(torch.ones(1, 0, 5, 5), torch.ones(2, 0, 3, 3), torch.ones(2), one, zero, one, 1)
     assert torch.equal(no_channels, torch.ones(1, 2, 3, 3))
-
-
-# linear
-
-LINEAR = [
-    *itertools.product((1, 2, 3, 5, 15, 16, 17, 33, 64, 65), (1, 17, 65), (1, 3, 16)),
-    *[(25, 25, 25), (7, 3, 2500), (3, 130, 784), (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1)],
-]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_agrees_with_torch(dtype):
-    for M, N, K in LINEAR:
-        x, w, b, g = (rand(*s, dtype=dtype, seed=i) for i, s in enumerate([(M, K), (N, K), (N,), (M, N)]))
-        X, W, B, G = (t.double() for t in (x, w, b, g))
-        assert_close(_C.linear(x, w, b), (X @ W.T + B).to(dtype))
-        assert_close(_C.linear(x, w, None), (X @ W.T).to(dtype))
-        dx, dw, db = _C.linear_backward(g, x, w, True, True, True)
-        assert_close(dx, (G @ W).to(dtype))
-        assert_close(dw, (G.T @ X).to(dtype))
-        assert_close(db, G.sum(0).to(dtype))
-
-
-def test_linear_keeps_leading_dimensions():
-    x, w, b = rand(2, 3, 5, 7), rand(4, 7), rand(4)
-    g = rand(2, 3, 5, 4)
-    assert_close(_C.linear(x, w, b), F.linear(x, w, b))
-    assert_close(_C.linear(x[0, 0, 0], w, b), F.linear(x[0, 0, 0], w, b))
-    dx, dw, db = _C.linear_backward(g.transpose(0, 1), x.transpose(0, 1), w, True, True, True)
-    assert_close(dx, (g @ w).transpose(0, 1).contiguous())
-    assert_close(dw, g.flatten(0, 2).T @ x.flatten(0, 2))
-    assert_close(db, g.sum((0, 1, 2)))
-    assert _C.linear_backward(g, x, w, False, True, False)[0::2] == (None, None)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_is_the_same_for_any_number_of_threads(dtype):
-    for M, N, K in [(250, 130, 784), (5, 515, 300)]:
-        x, w, b, g = (rand(*s, dtype=dtype) for s in [(M, K), (N, K), (N,), (M, N)])
-        assert_same_for_all_threads(
-            lambda t=(x, w, b, g): (_C.linear(*t[:3]), *_C.linear_backward(t[3], *t[:2], True, True, True))
-        )
-
-
-def test_an_element_of_a_product_does_not_depend_on_where_it_stands():
-    x, w = rand(65, 33, dtype=torch.float32), rand(97, 33, dtype=torch.float32)
-    whole = _C.linear(x, w, None)
-    for m, n in [(0, 0), (64, 96), (7, 95), (63, 47), (64, 16)]:
-        assert _C.linear(x[m : m + 1], w[n : n + 1], None).item() == whole[m, n].item()
-
-
-# matmul
-
-ODD = (1, 2, 3, 5, 15, 16, 17, 33, 64, 65)
-
-
-def views(*size: int, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
-    """The same values, contiguous and as a transposed view."""
-    x = rand(*size, dtype=dtype, seed=seed)
-    return [x, x.mT.contiguous().mT]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_matmul_agrees_with_torch_for_views_too(dtype):
-    rows = [*itertools.product(ODD, (1, 17, 65), (1, 3, 16, 49)), (7, 3, 2500), (40, 1024, 300), (300, 70, 1024)]
-    for M, N, K in rows:
-        xs, ys = views(M, K, dtype=dtype, seed=1), views(K, N, dtype=dtype, seed=2)
-        expected = xs[0].double() @ ys[0].double()
-        results = [_C.matmul(x, y) for x in xs for y in ys]
-        assert_close(results[0], expected.to(dtype))
-        assert all(torch.equal(r, results[0]) for r in results)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_large_product_is_the_same_for_any_number_of_threads(dtype):
-    for M, N, K in [(601, 400, 500), (80, 1300, 1030)]:
-        x, w, b = rand(M, K, dtype=dtype), rand(N, K, dtype=dtype, seed=1), rand(N, dtype=dtype, seed=2)
-        g = rand(M, N, dtype=dtype, seed=3)
-        X, W, B, G = (t.double() for t in (x, w, b, g))
-        assert_close(_C.matmul(x, w.T), (X @ W.T).to(dtype))
-        assert_close(_C.linear(x, w, b), (X @ W.T + B).to(dtype))
-        dx, dw, _ = _C.linear_backward(g, x, w, True, True, True)
-        assert_close(dx, (G @ W).to(dtype))
-        assert_close(dw, (G.T @ X).to(dtype))
-        assert_same_for_all_threads(
-            lambda t=(x, w, b, g): (
-                _C.matmul(t[0], t[1].T),
-                _C.linear(*t[:3]),
-                *_C.linear_backward(t[3], *t[:2], True, True, True),
-            )
-        )
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_matmul_of_batches(dtype):
-    for B, M, N, K in [(1, 2, 3, 4), (5, 17, 33, 7), (3, 64, 65, 16), (0, 2, 2, 2), (2, 0, 3, 4), (2, 3, 4, 0)]:
-        for x in views(B, M, K, dtype=dtype, seed=1):
-            for y in views(B, K, N, dtype=dtype, seed=2):
-                assert_close(_C.matmul(x, y), (x.double() @ y.double()).to(dtype))
-        y = rand(K, N, dtype=dtype).expand(B, K, N)
-        assert_close(_C.matmul(x, y), (x.double() @ y.double()).to(dtype))
-    x = rand(40, 60, dtype=dtype)
-    assert_close(_C.matmul(x[::2, ::3], x[5:25]), (x[::2, ::3].double() @ x[5:25].double()).to(dtype))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_matmul_is_the_same_for_any_number_of_threads(dtype):
-    x, y, z = rand(300, 257, dtype=dtype), rand(257, 97, dtype=dtype), rand(9, 33, 65, dtype=dtype)
-    assert_same_for_all_threads(lambda: (_C.matmul(x, y), _C.matmul(y.T, x.T), _C.matmul(z, z.mT)))
 
 
 # upsample_conv2d: against the two steps
@@ -438,17 +302,32 @@ BAD = [
     (
         lambda: _C.linear_backward(torch.ones(2, 3), torch.ones(2, 3), torch.ones(4, 3), True, True, True),
         ShapeError,
-        r"linear_backward: g.shape must be \[2, 4\], is \[2, 3\]",
+        r"linear_backward: weight.shape must be \[3, 3\], is \[4, 3\]",
     ),
     (
         lambda: _C.matmul(W[0, 0], X[0, 0]),
         ShapeError,
         r"matmul: other.shape\[-2\] = 5 must equal input.shape\[-1\] = 3",
     ),
-    (lambda: _C.matmul(W[0, 0], W[0]), ShapeError, "matmul: other must have input's 2 dimensions"),
-    (lambda: _C.matmul(W, W), ShapeError, "matmul: input must have 2 or 3 dimensions"),
-    (lambda: _C.matmul(W[0], W[0, :2]), ShapeError, r"matmul: other.shape\[0\] = 2 must equal input.shape\[0\] = 3"),
-    (lambda: _C.matmul(W[0], W[0].double()), DTypeError, "matmul: other.dtype must be Float as the other"),
+    (lambda: _C.matmul(X.sum(), W[0]), ShapeError, "matmul: input must have at least 1 dimension"),
+    (lambda: _C.matmul(W[0], W[0, :2]), ShapeError, r"matmul: the leading dimensions .* do not broadcast"),
+    (lambda: _C.matmul(W.expand(2, 1, 1, 1, 1, 1, 1, 4, 3, 3, 3), W), ShapeError, "matmul: at most 8 leading"),
+    (
+        lambda: _C.matmul_backward(X[0, 0], W[0, 0], W[0, 0], [3, 3], [3, 3], True, True),
+        ShapeError,
+        r"matmul_backward: g.shape, .* must be \[3, 3\], is \[5, 5\]",
+    ),
+    (
+        lambda: _C.matmul_backward(W[0, 0], None, X[0, 0], [3, 3], [3, 3], True, False),
+        ShapeError,
+        r"matmul_backward: other.shape must be \[3, 3\], is \[5, 5\]",
+    ),
+    (
+        lambda: _C.matmul_backward(W[0, 0], None, None, [3, 3], [3, 3], True, False),
+        DTypeError,
+        "matmul_backward: other must be a tensor, is None",
+    ),
+    (lambda: _C.linear_backward(W[0, 0], None, None, True, False, False), DTypeError, "weight must be a tensor"),
     (lambda: _C.matmul(hollow(3, 3), W[0, 0]), ShapeError, "matmul: input of shape .* bytes of storage, has 0"),
     (lambda: _C.upsample_conv2d(X[:, :3], W, None, 0), ShapeError, "upsample_conv2d: padding must be 1, is 0"),
     (lambda: _C.upsample_conv2d(X, W, None, 1), ShapeError, r"weight.shape\[1\] = 3 must equal input.shape\[1\] = 6"),

@@ -50,8 +50,12 @@ void bind_reductions(py::module_& m) {
 }
 
 void bind_losses(py::module_& m) {
-  kernel(m, "mse_loss", &mse_loss, "input", "target", "mean");
-  kernel(m, "mse_loss_backward", &mse_loss_backward, "g", "input", "target", "mean", "need_input", "need_target");
+  const auto mse = [](In x, In y, bool mean) { return mse_loss(x, y, mean); };
+  const auto mse_backward = [](In g, In x, In y, bool mean, bool need_input, bool need_target) {
+    return mse_loss_backward(g, x, y, mean, need_input, need_target);
+  };
+  kernel(m, "mse_loss", mse, "input", "target", "mean");
+  kernel(m, "mse_loss_backward", mse_backward, "g", "input", "target", "mean", "need_input", "need_target");
   const auto forward = [](In input, In target, const Optional& weight, int64_t ignore_index,
                           const std::string& reduction, double label_smoothing) {
     return cross_entropy(input, target, weight, ignore_index, reduction_of(reduction), label_smoothing);

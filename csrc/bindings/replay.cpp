@@ -2,6 +2,7 @@
 
 #include <torch/csrc/jit/python/pybind_utils.h>
 
+#include "bindings/direct.h"
 #include "bindings/kernel.h"
 #include "replay/executor.h"
 #include "replay/torch_call.h"
@@ -19,6 +20,7 @@ std::vector<Draws> draws_of(const std::vector<std::tuple<uint64_t, uint64_t, uin
 }
 
 std::unique_ptr<Call> bind_kernel(const std::string& name, const py::tuple& arguments, Tensors outs) {
+  if (std::unique_ptr<Call> call = direct_call(name, arguments, outs)) return call;
   const auto found = binders().find(name);
   if (found == binders().end()) throw std::invalid_argument("no kernel is called " + name);
   return found->second(arguments, std::move(outs));
@@ -54,7 +56,7 @@ int64_t run(Executor& e, const Tensors& arrays, const std::optional<at::Tensor>&
 // Whether references that a program relies on still hold: identity, or for numbers and strings equal value.
 class Guards {
  public:
-  enum Kind { item, attribute, cell, length };
+  enum Kind { item, attribute, cell, length, keys, copy };
   void add(int kind, py::object container, py::object key, py::object value, bool by_value) {
     all_.push_back({static_cast<Kind>(kind), std::move(container), std::move(key), std::move(value), by_value});
   }
@@ -76,6 +78,12 @@ class Guards {
     PyObject* container = g.container.ptr();
     if (g.kind == length) return PyObject_Size(container) == PyLong_AsSsize_t(g.value.ptr());
     py::object now;
+    if (g.kind == keys) return same_keys(container, g.value.ptr());
+    if (g.kind == copy) {  // a set or bytearray against the frozenset or bytes it was
+      const int equal = PyObject_RichCompareBool(container, g.value.ptr(), Py_EQ);
+      if (equal < 0) PyErr_Clear();
+      return equal == 1;
+    }
     if (g.kind == cell) {
       now = py::reinterpret_steal<py::object>(PyCell_Get(container));
     } else if (g.kind == attribute) {
@@ -100,6 +108,21 @@ class Guards {
     return equal == 1;
   }
 
+  // The keys of a dict, in order; they are mostly the same objects.
+  static bool same_keys(PyObject* dict, PyObject* keys) {
+    if (PyDict_Size(dict) != PyTuple_GET_SIZE(keys)) return false;
+    PyObject *key, *value;
+    Py_ssize_t position = 0, i = 0;
+    while (PyDict_Next(dict, &position, &key, &value)) {
+      PyObject* expected = PyTuple_GET_ITEM(keys, i++);
+      if (key == expected) continue;
+      const int equal = PyObject_RichCompareBool(key, expected, Py_EQ);
+      if (equal < 0) PyErr_Clear();
+      if (equal != 1) return false;
+    }
+    return true;
+  }
+
   std::vector<Guard> all_;
 };
 
@@ -116,7 +139,7 @@ void bind_replay(py::module_& m) {
       .def(py::init<int64_t>(), py::arg("arena_bytes"))
       .def("add_arena", &Executor::add_arena, py::arg("offset"), py::arg("nbytes"))
       .def("add_outside", &Executor::add_outside, py::arg("tensor"), py::arg("written"))
-      .def("add_argument", &Executor::add_argument, py::arg("written"))
+      .def("add_argument", &Executor::add_argument, py::arg("example"), py::arg("written"))
       .def(
           "view",
           [](Executor& e, size_t slot, at::ScalarType dtype, int64_t offset, const Sizes& sizes, const Sizes& strides) {
@@ -147,6 +170,7 @@ void bind_replay(py::module_& m) {
           },
           py::arg("kind"), py::arg("call"), py::arg("argument"), py::arg("source"), py::arg("delta"))
       .def("add_result", &Executor::add_result, py::arg("value"))
+      .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)
       .def("overlaps", &Executor::overlaps, py::arg("arguments"))
       .def(

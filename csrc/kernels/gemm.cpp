@@ -14,10 +14,10 @@ constexpr int ROWS = 4, VECS = 2;
 #endif
 
 // Blocks: DEPTH of K at a time, so that a panel of B stays near the core; what is packed of A and B at a time.
-constexpr int64_t DEPTH = 256;
-constexpr int64_t A_BYTES = 176 << 10, B_BYTES = 320 << 10;
-constexpr int64_t SKEW = 16;          // rows of packed A lie this much further apart, off powers of two
-constexpr int64_t FAR_BYTES = 2048;   // strides from here on cost a page or a cache set each
+constexpr int64_t DEPTH = 384;
+constexpr int64_t A_BYTES = 128 << 10, B_BYTES = 384 << 10;
+constexpr int64_t FAR_BYTES = 1024;  // strides from here on share few sets of the nearest cache
+constexpr int AHEAD = 8;             // rows of an operand that are asked for before their turn
 static_assert(A_BYTES + B_BYTES <= kScratchBytes / 2, "conv2d keeps its tile in the other half");
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -29,7 +29,7 @@ template <class T>
 struct Block {
   int64_t M, K;
   const T* A;
-  int64_t a_m, a_k;
+  int64_t a_m, a_k, a_tile;  // row m of a tile is A[first * a_tile + (m - first) * a_m]
   const T* B;
   int64_t b_k;
   T* C;
@@ -39,11 +39,21 @@ struct Block {
   int columns;  // of the last vector that are real
 };
 
+// Asks for the lines of rows [m, m + MR) of C, which come from far away, while the tile before is computed.
+template <class T, int MR, int NV>
+TG_INLINE void fetch_result(const Block<T>& a, int64_t m) {
+  const T* C = a.C + m * a.c_m;
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(C + i * a.c_m + j * Vec<T>::N, 1);
+}
+
 // C[0..MR)[0..NV vectors) (+)= A @ B; rows from m on
 template <class T, int MR, int NV, bool TAIL>
 void tile(const Block<T>& a, int64_t m) {
   using V = Vec<T>;
-  const T *A = a.A + m * a.a_m, *B = a.B;
+  const T *A = a.A + m * a.a_tile, *B = a.B;
   T* C = a.C + m * a.c_m;
   V acc[MR][NV];
 #pragma GCC unroll 8
@@ -53,9 +63,12 @@ void tile(const Block<T>& a, int64_t m) {
       const T* c = C + i * a.c_m + j * V::N;
       acc[i][j] = !a.carry ? V::set1(0) : TAIL && j == NV - 1 ? V::load(c, a.columns) : V::load(c);
     }
+  if (m + MR < a.M) fetch_result<T, MR, NV>(a, m + MR);
   const int64_t a_m = a.a_m, a_k = a.a_k, b_k = a.b_k;
   for (int64_t k = a.K; k > 0; --k, A += a_k, B += b_k) {
     V b[NV];
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(B + AHEAD * b_k + j * V::N);
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j)
       b[j] = TAIL && j == NV - 1 ? V::load(B + j * V::N, a.columns) : V::load(B + j * V::N);
@@ -115,20 +128,25 @@ void pack_b(const Gemm<T>& a, int64_t k, int64_t K, int64_t n, int64_t columns, 
   }
 }
 
-// A[M][K] -> to: row by row where a row is contiguous, else column by column. The block then reads `to`.
+// The block's A -> to [tile][K][rows of the tile], which the block then reads
 template <class T>
-void pack_a(const Gemm<T>& a, int64_t m, int64_t k, Block<T>& block, T* to) {
-  const T* A = a.A + m * a.a_m + k * a.a_k;
-  const bool by_rows = a.a_k == 1;
-  block.a_m = by_rows ? block.K + SKEW : 1;
-  block.a_k = by_rows ? 1 : block.M;
+void pack_a(Block<T>& block, T* to) {
+  const int64_t rows = share(block.M, ROWS), a_m = block.a_m, K = block.K, M = block.M;
+  const int64_t whole = a_m == 1 && rows == ROWS ? M / ROWS * ROWS : 0;
+  const T* A = block.A;
   block.A = to;
-  if (by_rows)
-    for (int64_t i = 0; i < block.M; ++i)
-      for (int64_t j = 0; j < block.K; ++j) to[i * block.a_m + j] = A[i * a.a_m + j];
-  else
-    for (int64_t j = 0; j < block.K; ++j)
-      for (int64_t i = 0; i < block.M; ++i) to[j * block.M + i] = A[i * a.a_m + j * a.a_k];
+  for (int64_t k = 0; k < K; ++k, A += block.a_k, to += rows) {
+    T* tile = to;
+    for (int64_t m = 0; m < whole; m += ROWS, tile += ROWS * K) {
+      __builtin_prefetch(A + AHEAD * block.a_k + m);
+      __builtin_memcpy(tile, A + m, ROWS * sizeof(T));
+    }
+    for (int64_t m = whole; m < M; m += rows, tile += rows * K)
+      for (int64_t i = 0; i < smaller(rows, M - m); ++i) tile[i] = A[(m + i) * a_m];
+  }
+  block.a_m = 1;
+  block.a_k = rows;
+  block.a_tile = K;
 }
 
 template <class T>
@@ -147,10 +165,10 @@ void gemm(const Gemm<T>& a, T* scratch) {
   const int64_t depth = a.K > 0 ? share(a.K, DEPTH) : 1;
   // Packing costs one pass over an operand and pays where many tiles read it.
   const bool packs_b = a.b_n != 1 || (a.M > 4 * ROWS && is_far<T>(a.b_k));
-  const bool packs_a = a.N > 2 * width && (is_far<T>(a.a_m) || is_far<T>(a.a_k));
+  const bool packs_a = a.N > 2 * width && is_far<T>(a.a_k);
   T* const packed_a = scratch + B_BYTES / element;
   const int64_t NB = packs_b ? B_BYTES / element / (depth * width) * width : a.N;
-  const int64_t MB = packs_a ? A_BYTES / element / (depth + SKEW) / ROWS * ROWS : a.M;
+  const int64_t MB = packs_a || packs_b ? A_BYTES / element / depth / ROWS * ROWS : a.M;
   for (int64_t k = 0; k == 0 || k < a.K; k += depth) {  // once even where K = 0: the result is then the bias
     const int64_t K = smaller(depth, a.K - k);
     const bool last = k + K >= a.K;
@@ -165,6 +183,7 @@ void gemm(const Gemm<T>& a, T* scratch) {
                           .A = a.A + m * a.a_m + k * a.a_k,
                           .a_m = a.a_m,
                           .a_k = a.a_k,
+                          .a_tile = a.a_m,
                           .B = nullptr,
                           .b_k = packs_b ? width : a.b_k,
                           .C = nullptr,
@@ -173,7 +192,7 @@ void gemm(const Gemm<T>& a, T* scratch) {
                           .bias_n = nullptr,
                           .carry = a.carry || k > 0,
                           .columns = 0};
-        if (packs_a) pack_a(a, m, k, block, packed_a);
+        if (packs_a) pack_a(block, packed_a);
         for (int64_t n = n0; n < n1; n += width) {
           const int64_t columns = smaller(width, n1 - n), nv = cut(columns, V);
           block.B = packs_b ? scratch + (n - n0) * depth : a.B + k * a.b_k + n;

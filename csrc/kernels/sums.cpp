@@ -58,6 +58,16 @@ void sum_segments(const Sum<T>& a, int64_t begin, int64_t end) {
   }
 }
 
+// out[part] = sum of x * y over elements [part, part + 1) * kSumRun of n
+template <class T>
+void dot(const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end) {
+  for (int64_t part = begin; part < end; ++part) {
+    const int64_t first = part * kSumRun, count = n - first < kSumRun ? n - first : kSumRun;
+    out[part] = sum_of<T>(
+        count, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return x * y; }, x + first, y + first);
+  }
+}
+
 // out[part] = sum of (x - y)^2 over elements [part, part + 1) * kSumRun of n
 template <class T>
 void squared_error(const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end) {
@@ -84,6 +94,7 @@ void mse_backward(const T* x, const T* y, T scale, T* dx, T* dy, int64_t n) {
 
 #define TG_INSTANTIATE(T)                                                         \
   template void sum_segments(const Sum<T>&, int64_t, int64_t);                    \
+  template void dot(const T*, const T*, int64_t, T*, int64_t, int64_t);           \
   template void squared_error(const T*, const T*, int64_t, T*, int64_t, int64_t); \
   template void mse_backward(const T*, const T*, T, T*, T*, int64_t);
 TG_INSTANTIATE(float)

@@ -29,21 +29,6 @@ class Partials {
   std::unique_ptr<T[]> heap_;
 };
 
-// out [A, B] = sum over R of x [A, R, B], over divisor
-template <class T>
-void sum_into(const T* x, int64_t A, int64_t R, int64_t B, T divisor, T* out) {
-  const int64_t rows = B == 1 ? kSumRun : kSumRows, parts = R > rows ? (R + rows - 1) / rows : 1;
-  const auto run = [&](T* result, T by) {
-    const Sum<T> a = {A, R, B, x, result, by};
-    over(A * parts * ((B + kSumColumns - 1) / kSumColumns), units_of(std::min(R, rows) * std::min(B, kSumColumns)),
-         [&](int64_t begin, int64_t end) { kernels_for<T>().sum_segments(a, begin, end); });
-  };
-  if (parts == 1) return run(out, divisor);
-  Partials<T> partials(A * parts * B);
-  run(partials.data(), T(1));
-  sum_into<T>(partials.data(), A, parts, B, divisor, out);
-}
-
 int64_t wrapped(int64_t dim, int64_t ndim, const char* op) {
   const int64_t n = std::max<int64_t>(ndim, 1), d = dim < 0 ? dim + n : dim;
   if (d < 0 || d >= n)
@@ -69,6 +54,30 @@ T number(const at::Tensor& t, const char* op, const char* name, const at::Tensor
 }
 
 }  // namespace
+
+template <class T>
+void sum_into(const T* x, int64_t A, int64_t R, int64_t B, T divisor, T* out) {
+  const int64_t rows = B == 1 ? kSumRun : kSumRows, parts = R > rows ? (R + rows - 1) / rows : 1;
+  const auto run = [&](T* result, T by) {
+    const Sum<T> a = {A, R, B, x, result, by};
+    over(A * parts * ((B + kSumColumns - 1) / kSumColumns), units_of(std::min(R, rows) * std::min(B, kSumColumns)),
+         [&](int64_t begin, int64_t end) { kernels_for<T>().sum_segments(a, begin, end); });
+  };
+  if (parts == 1) return run(out, divisor);
+  Partials<T> partials(A * parts * B);
+  run(partials.data(), T(1));
+  sum_into<T>(partials.data(), A, parts, B, divisor, out);
+}
+
+// out = the sum of what `kernel` makes of every kSumRun elements of x and y, over divisor
+template <class T, class Kernel>
+void in_parts(const at::Tensor& x, const at::Tensor& y, Kernel kernel, T divisor, const at::Tensor& out) {
+  const int64_t n = x.numel(), parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
+  Partials<T> partials(parts);
+  over(parts, units_of(kSumRun),
+       [&](int64_t begin, int64_t end) { kernel(data<T>(x), data<T>(y), n, partials.data(), begin, end); });
+  sum_into<T>(partials.data(), 1, parts, 1, divisor, mutable_data<T>(out));
+}
 
 at::Tensor sum(const at::Tensor& input, at::IntArrayRef dims, bool keepdim, bool mean) {
   const char* op = mean ? "mean" : "sum";
@@ -140,18 +149,50 @@ at::Tensor softmax_backward(const at::Tensor& grad, const at::Tensor& output, in
   return dx;
 }
 
+at::Tensor dot(const at::Tensor& input, const at::Tensor& other) {
+  const char* op = "dot";
+  const at::Tensor x = checked(input, op, "input", 1), y = checked_sizes(other, op, "other", x.sizes(), x),
+                   out = make({}, x.scalar_type(), op);
+  by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    in_parts<T>(x, y, kernels_for<T>().dot, T(1), out);
+  });
+  return out;
+}
+
+template <class T>
+void mse_loss(int64_t n, const T* x, const T* y, bool mean, T* out) {
+  const int64_t parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
+  Partials<T> partials(parts);
+  over(parts, units_of(kSumRun), [&](int64_t begin, int64_t end) {
+    kernels_for<T>().squared_error(x, y, n, partials.data(), begin, end);
+  });
+  sum_into<T>(partials.data(), 1, parts, 1, mean ? static_cast<T>(n) : T(1), out);
+}
+
+template <class T>
+void mse_loss_backward(int64_t n, T g, const T* x, const T* y, bool mean, T* dx, T* dy) {
+  const T scale = g * static_cast<T>(mean ? 2.0 / static_cast<double>(n) : 2.0);
+  over(n, kGrain, [&](int64_t begin, int64_t end) {
+    kernels_for<T>().mse_backward(x + begin, y + begin, scale, dx ? dx + begin : nullptr, dy ? dy + begin : nullptr,
+                                  end - begin);
+  });
+}
+
+#define TG_LOSS(T)                                                           \
+  template void sum_into(const T*, int64_t, int64_t, int64_t, T, T*);        \
+  template void mse_loss(int64_t, const T*, const T*, bool, T*);             \
+  template void mse_loss_backward(int64_t, T, const T*, const T*, bool, T*, T*);
+TG_LOSS(float)
+TG_LOSS(double)
+
 at::Tensor mse_loss(const at::Tensor& input, const at::Tensor& target, bool mean) {
   const char* op = "mse_loss";
   const at::Tensor x = dense(input, op, "input"), y = laid_out(target, op, "target", x),
                    out = make({}, x.scalar_type(), op);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    const int64_t n = x.numel(), parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
-    Partials<T> partials(parts);
-    over(parts, units_of(kSumRun), [&](int64_t begin, int64_t end) {
-      kernels_for<T>().squared_error(data<T>(x), data<T>(y), n, partials.data(), begin, end);
-    });
-    sum_into<T>(partials.data(), 1, parts, 1, mean ? static_cast<T>(n) : T(1), mutable_data<T>(out));
+    mse_loss<T>(x.numel(), data<T>(x), data<T>(y), mean, mutable_data<T>(out));
   });
   return out;
 }
@@ -164,13 +205,8 @@ std::tuple<at::Tensor, at::Tensor> mse_loss_backward(const at::Tensor& g, const 
   const at::Tensor dx = need_input ? make_like(x) : at::Tensor(), dy = need_target ? make_like(x) : at::Tensor();
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    const int64_t n = x.numel();
-    const T scale = number<T>(g, op, "g", x) * static_cast<T>(mean ? 2.0 / static_cast<double>(n) : 2.0);
-    over(n, kGrain, [&](int64_t begin, int64_t end) {
-      kernels_for<T>().mse_backward(data<T>(x) + begin, data<T>(y) + begin, scale,
-                                    need_input ? mutable_data<T>(dx) + begin : nullptr,
-                                    need_target ? mutable_data<T>(dy) + begin : nullptr, end - begin);
-    });
+    mse_loss_backward<T>(x.numel(), number<T>(g, op, "g", x), data<T>(x), data<T>(y), mean,
+                         need_input ? mutable_data<T>(dx) : nullptr, need_target ? mutable_data<T>(dy) : nullptr);
   });
   return {dx, dy};
 }

@@ -1,4 +1,4 @@
-// Sums, softmax and losses. Fixed order of summation: parts of a fixed size, then the parts' sums the same way.
+// Sums, inner products, softmax and losses. Fixed order of summation: parts of a fixed size, then the parts' sums the same way.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,6 +10,9 @@ namespace tapegrad {
 // The sum (or mean) over `dims`, every dimension where it is empty; the reduced ones stay as 1 with keepdim.
 at::Tensor sum(const at::Tensor& input, at::IntArrayRef dims, bool keepdim, bool mean);
 
+// sum of input * other, vectors of one length; 0-dim
+at::Tensor dot(const at::Tensor& input, const at::Tensor& other);
+
 // softmax or log_softmax along dim, and its backward from the output
 at::Tensor softmax(const at::Tensor& input, int64_t dim, bool log);
 at::Tensor softmax_backward(const at::Tensor& g, const at::Tensor& out, int64_t dim, bool log);
@@ -20,6 +23,16 @@ at::Tensor mse_loss(const at::Tensor& input, const at::Tensor& target, bool mean
 std::tuple<at::Tensor, at::Tensor> mse_loss_backward(const at::Tensor& g, const at::Tensor& input,
                                                      const at::Tensor& target, bool mean, bool need_input,
                                                      bool need_target);
+
+// The same on memory: x and y [n] in one order, gradients null where not needed.
+template <class T>
+void mse_loss(int64_t n, const T* x, const T* y, bool mean, T* out);
+template <class T>
+void mse_loss_backward(int64_t n, T g, const T* x, const T* y, bool mean, T* dx, T* dy);
+
+// out [A, B] = the sum over R of x [A, R, B], divided
+template <class T>
+void sum_into(const T* x, int64_t A, int64_t R, int64_t B, T divisor, T* out);
 
 enum class Reduction { none, mean, sum };
 

@@ -78,15 +78,6 @@ std::vector<Parameter> checked_lists(const char* op, const Tensors& params, cons
   return all;
 }
 
-// Counts a step up and gives the number of steps before.
-double advance(const at::Tensor& step) {
-  float* count = mutable_data<float>(step);
-  const double before = *count;
-  *count += 1;
-  step.unsafeGetTensorImpl()->bump_version();
-  return before;
-}
-
 void finish(const Written& w) {
   if (!w.tensor.defined()) return;
   if (w.tensor.is_same(w.work))
@@ -95,37 +86,51 @@ void finish(const Written& w) {
     w.tensor.copy_(w.work);
 }
 
-// f(parameter's number, begin, end) over all elements of all parameters as if they were one array
-template <class F>
-void over_elements(const std::vector<Parameter>& all, const F& f) {
+// update(numbers, segment, begin, end) over all elements of all segments as if they were one array; make(steps before)
+// gives the kernel's numbers. Counts every step up.
+template <class T, class Make, class Update>
+void over_segments(std::vector<Segment<T>>& all, const Make& make, const Update& update) {
   int64_t total = 0;
-  for (const Parameter& one : all) total += one.g.numel();
+  for (Segment<T>& one : all) {
+    total += one.n;
+    one.before = one.step ? *one.step : 0.0;
+    if (one.step) *one.step += 1;
+  }
   over(total, kGrain, [&](int64_t begin, int64_t end) {
     int64_t first = 0;
+    double before = -1;
+    decltype(make(0.0)) numbers = make(0.0);
     for (size_t i = 0; i < all.size() && first < end; ++i) {
-      const int64_t n = all[i].g.numel(), from = std::max(begin - first, int64_t{0}), to = std::min(end - first, n);
-      if (from < to) f(i, from, to);
-      first += n;
+      const Segment<T>& one = all[i];
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, one.n);
+      if (from < to) {
+        if (one.before != before) numbers = make(before = one.before);
+        update(numbers, one, from, to);
+      }
+      first += one.n;
     }
   });
 }
 
-template <class T>
-T* at(const Written& w, int64_t begin) {
-  return w.work.defined() ? mutable_data<T>(w.work) + begin : nullptr;
-}
-
-// The update, for the parameters of one dtype; hyper(one) makes the kernel's numbers, update(numbers, one, begin, end)
-// calls it.
-template <class T, class Hyper, class Update>
-void apply(const std::vector<Parameter>& all, const Hyper& hyper, const Update& update) {
-  std::vector<decltype(hyper(all.front(), 0.0))> numbers;
-  for (const Parameter& one : all) numbers.push_back(hyper(one, one.step.defined() ? advance(one.step) : 0.0));
-  over_elements(all, [&](size_t i, int64_t begin, int64_t end) { update(numbers[i], all[i], begin, end); });
+// The update of parameters of one dtype, which the caller has checked.
+template <class T, class Options>
+void apply(const std::vector<Parameter>& parameters, const Options& options,
+           void (*update)(std::vector<Segment<T>>&, const Options&)) {
+  std::vector<Segment<T>> all;
+  all.reserve(parameters.size());
+  const auto memory = [](const Written& w) { return w.work.defined() ? mutable_data<T>(w.work) : nullptr; };
+  for (const Parameter& one : parameters)
+    all.push_back({one.g.numel(),
+                   memory(one.p),
+                   data<T>(one.g),
+                   {memory(one.state[0]), memory(one.state[1]), memory(one.state[2])},
+                   one.step.defined() ? mutable_data<float>(one.step) : nullptr});
+  update(all, options);
   const at::NoGradGuard unrecorded;
-  for (const Parameter& one : all) {
+  for (const Parameter& one : parameters) {
     finish(one.p);
     for (const Written& w : one.state) finish(w);
+    if (one.step.defined()) one.step.unsafeGetTensorImpl()->bump_version();
   }
 }
 
@@ -144,6 +149,52 @@ void by_dtypes(std::vector<Parameter> all, const F& f) {
 
 }  // namespace
 
+template <class T>
+T* moved(T* p, int64_t begin) {
+  return p ? p + begin : nullptr;
+}
+
+template <class T>
+void sgd_(std::vector<Segment<T>>& all, const SgdOptions& o) {
+  const auto make = [&](double before) {
+    return Sgd<T>{static_cast<T>(o.lr),
+                  static_cast<T>(o.momentum),
+                  static_cast<T>(before == 0 ? 1 : 1 - o.dampening),
+                  static_cast<T>(o.weight_decay),
+                  o.nesterov,
+                  o.maximize};
+  };
+  over_segments<T>(all, make, [](const Sgd<T>& h, const Segment<T>& one, int64_t begin, int64_t end) {
+    kernels_for<T>().sgd(h, one.p + begin, one.g + begin, moved(one.state[0], begin), end - begin);
+  });
+}
+
+template <class T>
+void adam_(std::vector<Segment<T>>& all, const AdamOptions& o) {
+  const auto make = [&](double before) {
+    const double t = before + 1;
+    return Adam<T>{static_cast<T>(1 - o.beta1),
+                   static_cast<T>(o.beta2),
+                   static_cast<T>(1 - o.beta2),
+                   static_cast<T>(o.eps),
+                   static_cast<T>(o.decoupled ? 0 : o.weight_decay),
+                   static_cast<T>(o.decoupled ? 1 - o.lr * o.weight_decay : 1),
+                   static_cast<T>(o.lr / (1 - std::pow(o.beta1, t))),
+                   static_cast<T>(std::sqrt(1 - std::pow(o.beta2, t))),
+                   o.maximize};
+  };
+  over_segments<T>(all, make, [](const Adam<T>& h, const Segment<T>& one, int64_t begin, int64_t end) {
+    kernels_for<T>().adam(h, one.p + begin, one.g + begin, one.state[0] + begin, one.state[1] + begin,
+                          moved(one.state[2], begin), end - begin);
+  });
+}
+
+#define TG_OPTIM(T)                                                \
+  template void sgd_(std::vector<Segment<T>>&, const SgdOptions&); \
+  template void adam_(std::vector<Segment<T>>&, const AdamOptions&);
+TG_OPTIM(float)
+TG_OPTIM(double)
+
 void sgd_(const Tensors& params, const Tensors& grads, const Tensors& buffers, const Tensors& steps,
           const SgdOptions& o) {
   const size_t expected = o.momentum != 0 ? params.size() : 0;
@@ -151,19 +202,7 @@ void sgd_(const Tensors& params, const Tensors& grads, const Tensors& buffers, c
   check_length("sgd_", "steps", steps, expected);
   by_dtypes(checked_lists("sgd_", params, grads, {{"momentum_buffers", &buffers}}, steps),
             [&](auto zero, const std::vector<Parameter>& all) {
-              using T = decltype(zero);
-              const auto hyper = [&](const Parameter&, double before) {
-                return Sgd<T>{static_cast<T>(o.lr),
-                              static_cast<T>(o.momentum),
-                              static_cast<T>(before == 0 ? 1 : 1 - o.dampening),
-                              static_cast<T>(o.weight_decay),
-                              o.nesterov,
-                              o.maximize};
-              };
-              apply<T>(all, hyper, [&](const Sgd<T>& h, const Parameter& one, int64_t begin, int64_t end) {
-                kernels_for<T>().sgd(h, at<T>(one.p, begin), data<T>(one.g) + begin, at<T>(one.state[0], begin),
-                                     end - begin);
-              });
+              apply<decltype(zero), SgdOptions>(all, o, &sgd_<decltype(zero)>);
             });
 }
 
@@ -175,23 +214,7 @@ void adam_(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
   check_length("adam_", "steps", steps, params.size());
   const States states = {{"exp_avgs", &exp_avgs}, {"exp_avg_sqs", &exp_avg_sqs}, {"max_exp_avg_sqs", &max_exp_avg_sqs}};
   by_dtypes(checked_lists("adam_", params, grads, states, steps), [&](auto zero, const std::vector<Parameter>& all) {
-    using T = decltype(zero);
-    const auto hyper = [&](const Parameter&, double before) {
-      const double t = before + 1;
-      return Adam<T>{static_cast<T>(1 - o.beta1),
-                     static_cast<T>(o.beta2),
-                     static_cast<T>(1 - o.beta2),
-                     static_cast<T>(o.eps),
-                     static_cast<T>(o.decoupled ? 0 : o.weight_decay),
-                     static_cast<T>(o.decoupled ? 1 - o.lr * o.weight_decay : 1),
-                     static_cast<T>(o.lr / (1 - std::pow(o.beta1, t))),
-                     static_cast<T>(std::sqrt(1 - std::pow(o.beta2, t))),
-                     o.maximize};
-    };
-    apply<T>(all, hyper, [&](const Adam<T>& h, const Parameter& one, int64_t begin, int64_t end) {
-      kernels_for<T>().adam(h, at<T>(one.p, begin), data<T>(one.g) + begin, at<T>(one.state[0], begin),
-                            at<T>(one.state[1], begin), at<T>(one.state[2], begin), end - begin);
-    });
+    apply<decltype(zero), AdamOptions>(all, o, &adam_<decltype(zero)>);
   });
 }
 

@@ -42,10 +42,25 @@ size_t Executor::add_outside(const at::Tensor& t, bool written) {
   return slots_.size() - 1;
 }
 
-size_t Executor::add_argument(bool written) {
+size_t Executor::add_argument(const at::Tensor& example, bool written) {
   slots_.push_back(storage_at(nullptr, 0));
-  arguments_.push_back({slots_.back(), written});
+  arguments_.push_back({slots_.back(), example.scalar_type(), at::DimVector(example.sizes()),
+                        at::DimVector(example.strides()), written});
   return slots_.size() - 1;
+}
+
+bool Executor::fits(const std::vector<at::Tensor>& arguments) const {
+  if (arguments.size() != arguments_.size()) return false;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const at::Tensor& t = arguments[i];
+    const Argument& a = arguments_[i];
+    if (t.scalar_type() != a.dtype || t.sizes() != at::IntArrayRef(a.sizes) ||
+        t.strides() != at::IntArrayRef(a.strides) || t.is_neg() || t.layout() != at::kStrided)
+      return false;
+    for (size_t j = 0; j < i; ++j)
+      if (t.storage().data() == arguments[j].storage().data()) return false;  // perhaps; the slow path looks closer
+  }
+  return in_place() && !overlaps(arguments);
 }
 
 at::Tensor Executor::view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,

@@ -34,13 +34,15 @@ class Executor {
   // --- binding ---
   size_t add_arena(int64_t offset, int64_t nbytes);
   size_t add_outside(const at::Tensor& t, bool written);  // the whole storage of t
-  size_t add_argument(bool written);
+  size_t add_argument(const at::Tensor& example, bool written);
   at::Tensor view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides);
   size_t add(std::unique_ptr<Call> call);
   void add_dynamic(const Dynamic& dynamic) { dynamics_.push_back(dynamic); }
   void add_result(const at::Tensor& value) { results_.push_back(value); }
 
   // --- running ---
+  // The arguments are laid out as those recorded, and nothing of the program lies in their memory.
+  bool fits(const std::vector<at::Tensor>& arguments) const;
   // Every outside tensor's memory is where it was when it was bound.
   bool in_place() const;
   // Whether one of these shares its storage with a tensor from outside.
@@ -70,6 +72,8 @@ class Executor {
   };
   struct Argument {
     c10::Storage storage;
+    at::ScalarType dtype;
+    at::DimVector sizes, strides;
     bool written;
   };
   at::Tensor arena_;

@@ -9,7 +9,7 @@ import torch
 from .._ext import _C
 from ..errors import ShapeError
 from ..op import Array, Arrays, op
-from ..record import unread
+from ..record import either
 from ..tensor import Tensor, raw
 from .elementwise import mul
 from .shape import diagonal, expand, unsqueeze
@@ -49,6 +49,9 @@ def _matmul_other(g: Any, input: Any, other_shape: torch.Size) -> Any:
 @op(
     input=lambda g, input_shape, other: _matmul_input(g, input_shape, other),
     other=lambda g, input, other_shape: _matmul_other(g, input, other_shape),
+    backward=lambda g, input, other, input_shape, other_shape, needs: _C.matmul_backward(
+        g, input, other, input_shape, other_shape, *needs
+    ),
 )
 def matmul(input: Array, other: Array) -> Any:
     """The matrix product ``y[..., i, j] = sum_k input[..., i, k] * other[..., k, j]``.
@@ -60,7 +63,7 @@ def matmul(input: Array, other: Array) -> Any:
 
     Returns [..., M, N], without the dimensions that a vector argument lacks. Raises ShapeError where K differs.
     """
-    return torch.matmul(input, other)
+    return _C.matmul(input, other)
 
 
 def _ranked(name: str, *arguments: tuple[str, Any, int]) -> None:
@@ -121,24 +124,52 @@ def _scaled(x: Any, factor: float) -> Any:
     return x if factor == 1 else x * factor
 
 
+def _added(input: Any, left: Any, right: Any, ndim: int) -> bool:
+    """Whether the kernels take the three; torch computes integers, and says what is wrong with the others."""
+    if not all(isinstance(x, torch.Tensor) and x.is_floating_point() for x in (input, left, right)):
+        return False
+    if left.ndim != ndim or right.ndim != ndim or left.shape[:-2] != right.shape[:-2]:
+        return False
+    full = (*left.shape[:-1], right.shape[-1])
+    fits = len(input.shape) <= ndim and all(
+        n in (1, whole) for n, whole in zip(reversed(input.shape), reversed(full), strict=False)
+    )
+    return fits and input.dtype is left.dtype is right.dtype and left.shape[-1] == right.shape[-2]
+
+
+def _add_scaled(product: torch.Tensor, alpha: float, input: torch.Tensor, beta: float) -> torch.Tensor:
+    """alpha * product + beta * input, in the product's memory; the input is not read where beta is 0."""
+    if alpha != 1:
+        product *= alpha
+    if beta == 1:
+        product += input
+    elif beta != 0:
+        product += input * beta
+    return product
+
+
 @op(
     input=lambda g, beta: _scaled(g, beta),
-    mat1=lambda g, mat2, alpha: _scaled(g @ mat2.mT, alpha),
-    mat2=lambda g, mat1, alpha: _scaled(mat1.mT @ g, alpha),
+    mat1=lambda g, mat2, alpha: _scaled(either("matmul", g, mat2.mT), alpha),
+    mat2=lambda g, mat1, alpha: _scaled(either("matmul", mat1.mT, g), alpha),
 )
 def addmm(input: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> Any:
     """``y = beta * input + alpha * mat1 @ mat2``: [M, K] and [K, N]; the input broadcasts to [M, N]."""
-    return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
+    if not _added(input, mat1, mat2, 2):
+        return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
+    return _add_scaled(_C.matmul(mat1, mat2), alpha, input, beta)
 
 
 @op(
     input=lambda g, beta: _scaled(g, beta),
-    batch1=lambda g, batch2, alpha: _scaled(g @ batch2.mT, alpha),
-    batch2=lambda g, batch1, alpha: _scaled(batch1.mT @ g, alpha),
+    batch1=lambda g, batch2, alpha: _scaled(either("matmul", g, batch2.mT), alpha),
+    batch2=lambda g, batch1, alpha: _scaled(either("matmul", batch1.mT, g), alpha),
 )
 def baddbmm(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Any:
     """``y = beta * input + alpha * batch1 @ batch2``: [B, M, K] and [B, K, N]; the input broadcasts to [B, M, N]."""
-    return torch.baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
+    if not _added(input, batch1, batch2, 3):
+        return torch.baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
+    return _add_scaled(_C.matmul(batch1, batch2), alpha, input, beta)
 
 
 def _rows(x: Any) -> Any:
@@ -147,12 +178,10 @@ def _rows(x: Any) -> Any:
 
 
 @op(
-    input=lambda g, weight: torch.matmul(g, weight),
-    weight=lambda g, input: torch.matmul(_rows(g).mT, _rows(input)),
+    input=lambda g, weight: either("matmul", g, weight),
+    weight=lambda g, input: either("matmul", _rows(g).mT, _rows(input)),
     bias=lambda g: g,
-    backward=lambda g, input, weight, input_shape, weight_shape, needs: _C.linear_backward(
-        g, unread(input, input_shape, g), unread(weight, weight_shape, g), *needs
-    ),
+    backward=lambda g, input, weight, needs: _C.linear_backward(g, input, weight, *needs),
 )
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Any:
     """``y = x W^T + b``.

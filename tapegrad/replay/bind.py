@@ -17,7 +17,7 @@ from .facts import _BY_VALUE, Fact
 from .program import Program, lower, run, written
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of
 
-_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3}
+_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5}
 
 
 # --- do two recordings agree? ------------------------------------------------------------------------------------
@@ -122,7 +122,14 @@ class Failed(Exception):
 class Bound:
     """A program with its memory. ``replay`` runs it; ``stale`` says why it must not be."""
 
-    def __init__(self, program: Program, trace: Trace, facts: list[Fact], stable: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        trace: Trace,
+        facts: list[Fact],
+        stable: Sequence[bool],
+        arguments: Sequence[torch.Tensor],
+    ) -> None:
         self.program = program
         self.trace = trace
         self.facts = facts
@@ -139,7 +146,7 @@ class Bound:
         needed |= {ref.slot for _, ref in trace.gradients if ref is not None}
         for i, slot in enumerate(trace.slots):
             if slot.kind == "argument":
-                handles[i] = executor.add_argument(slot.written)
+                handles[i] = executor.add_argument(arguments[i], slot.written)
             elif i not in needed:
                 continue
             elif slot.kind == "outside" or i in program.own:
@@ -257,6 +264,14 @@ class Bound:
             if leaf.grad is not grad:
                 return "a gradient that the step adds to"
         return None if self.executor.in_place() else "the memory of a tensor"
+
+    def serves(self, arguments: list[torch.Tensor]) -> bool:
+        """The usual case, quickly: arguments laid out as before, and every guard holds."""
+        return (
+            self.executor.fits(arguments)
+            and self._guards.check() < 0
+            and all(leaf.grad is grad for leaf, grad in self.trace.grads_read.values())
+        )
 
     def numbers(self) -> list[float]:
         """The hyper-parameters as they are now."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -21,23 +22,29 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import CompileError
-from ..nn.module import Module
-from ..optim import Optimizer
-from ..optim.lr_scheduler import LRScheduler
+from ..ops.random import Generator
+from ..tape import Entry, Leaf
 from ..tensor import Tensor
 
 LIMIT = 20_000  # facts; a step that reads more state than this is refused
 
 _SCALARS = (bool, int, float, complex, str, bytes)
-_BY_VALUE = (*_SCALARS, frozenset, enum.Enum, torch.dtype, range, slice)
-_OPAQUE = (type, torch.dtype, torch.device, CodeType)
-_LIBRARIES = {"torch", "numpy", "tapegrad", "builtins", "math", "random", "time", "os", "sys"}
+_BY_VALUE = (*_SCALARS, tuple, frozenset, enum.Enum, torch.dtype, range, slice)
+_OPAQUE = (torch.dtype, torch.device, CodeType, Leaf, Entry)
+_LIBRARIES = {"torch", "numpy", "tapegrad"}
 
 _missing = object()
 
 
+@functools.cache
+def is_library(module: str) -> bool:
+    """Whether a class or module is this package's, torch's or the standard library's."""
+    top = module.partition(".")[0]
+    return top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__")
+
+
 class Fact(NamedTuple):
-    """``kind`` says how ``key`` is looked up in ``container``: "item", "attribute", "cell", or "length"."""
+    """``kind`` says how ``key`` is looked up in ``container``; "keys" and "copy" are the container's own content."""
 
     container: Any
     kind: str
@@ -57,9 +64,17 @@ class Fact(NamedTuple):
                 return self.container[self.key]
             if self.kind == "attribute":
                 return getattr(self.container, self.key)
+            if self.kind == "keys":
+                return tuple(self.container)
+            if self.kind == "copy":
+                return _frozen(self.container)
             return self.container.cell_contents if self.kind == "cell" else len(self.container)
         except (KeyError, IndexError, AttributeError, ValueError):
             return _missing
+
+
+def _frozen(value: Any) -> Any:
+    return bytes(value) if isinstance(value, bytearray) else frozenset(value)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -68,6 +83,8 @@ def same(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b) or not isinstance(a, _BY_VALUE):
         return False
+    if type(a) is tuple:
+        return len(a) == len(b) and all(map(same, a, b))
     return bool(a == b) or (isinstance(a, float) and a != a and b != b)
 
 
@@ -85,7 +102,7 @@ class _Walk:
         if len(self.facts) >= LIMIT:
             raise CompileError(f"compile: the step reads more than {LIMIT} values, at {path}; pass data as arguments")
         self.facts.append(Fact(container, kind, key, value, path))
-        if not isinstance(value, _SCALARS) and value is not None:
+        if not isinstance(value, _SCALARS) and value is not None and kind not in ("keys", "copy"):
             self.todo.append((value, path))
 
     def run(self, roots: Iterable[tuple[Any, str]]) -> list[Fact]:
@@ -110,7 +127,7 @@ class _Walk:
         elif isinstance(value, torch.Tensor):
             pass
         elif isinstance(value, dict):
-            self.note(value, "length", None, len(value), f"len({path})")
+            self.note(value, "keys", None, tuple(value), f"the keys of {path}")
             for key, item in list(value.items()):
                 if (id(value), key) not in self.dynamic:
                     self.note(value, "item", key, item, f"{path}[{key!r}]" if isinstance(key, str) else f"{path}[...]")
@@ -118,12 +135,16 @@ class _Walk:
             self.note(value, "length", None, len(value), f"len({path})")
             for i, item in enumerate(value):
                 self.note(value, "item", i, item, f"{path}[{i}]")
-        elif isinstance(value, set):
-            self.note(value, "length", None, len(value), f"len({path})")
+        elif isinstance(value, set | bytearray):
+            self.note(value, "copy", None, _frozen(value), path)
+        elif isinstance(value, Generator):
+            self.note(value, "attribute", "__class__", type(value), path)  # its state is read at every step
         elif isinstance(value, CellType):
             self.cell(value, path)
+        elif isinstance(value, type):
+            self.classes(value, path)
         elif isinstance(value, ModuleType):
-            if value.__name__.partition(".")[0] not in _LIBRARIES:
+            if not is_library(value.__name__):
                 self.attributes(value, path, self.names)
         elif isinstance(value, functools._lru_cache_wrapper):
             self.todo.append((value.__wrapped__, path))
@@ -136,6 +157,8 @@ class _Walk:
             cells = f.__closure__ or ()
             self.todo += [(wrapped, path)] if wrapped is not None else [(c, path) for c in cells]
             return
+        self.note(f, "attribute", "__code__", f.__code__, f"{path}.__code__")
+        self.note(f, "attribute", "__defaults__", f.__defaults__, f"{path}.__defaults__")
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             self.cell(cell, name)
         for i, default in enumerate(f.__defaults__ or ()):
@@ -148,6 +171,8 @@ class _Walk:
         for name in code.co_names:
             if name in scope:
                 self.note(scope, "item", name, scope[name], name)
+            elif name in sys.modules:  # imported inside the function
+                self.todo.append((sys.modules[name], name))
         for constant in code.co_consts:
             if isinstance(constant, CodeType):
                 self.globals(constant, scope)
@@ -170,23 +195,33 @@ class _Walk:
         """An instance: all attributes of our own classes, those that are named of the user's."""
         own = getattr(value, "__dict__", None)
         if isinstance(own, dict):
-            ours = isinstance(value, Module | Optimizer | LRScheduler) or type(value).__module__.startswith("tapegrad.")
-            self.attributes(value, path, list(own) if ours or self.everything else self.names)
-        for kind in type(value).__mro__:
-            if kind.__module__.partition(".")[0] in _LIBRARIES:
+            library = is_library(type(value).__module__)
+            self.attributes(value, path, list(own) if library or self.everything else self.names)
+        for name in self.names & {slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())}:
+            if hasattr(value, name):
+                self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")
+        if not is_library(type(value).__module__):
+            self.note(value, "attribute", "__class__", type(value), f"{path}.__class__")
+
+    def classes(self, kind: type, path: str) -> None:
+        """What the user's classes define, as an instance would find it: a subclass may come to shadow a base."""
+        if is_library(kind.__module__):
+            return
+        found: dict[str, Any] = {}
+        for base in reversed(kind.__mro__):
+            if not is_library(base.__module__):
+                found.update(vars(base))
+        for name, attribute in found.items():
+            if isinstance(attribute, FunctionType) and attribute.__code__ not in self.codes:
                 continue
-            for name, attribute in vars(kind).items():
-                if isinstance(attribute, FunctionType):
-                    if attribute.__code__ in self.codes:
-                        self.todo.append((attribute, f"{path}.{name}"))
-                elif isinstance(attribute, staticmethod | classmethod):
-                    self.todo.append((attribute.__func__, f"{path}.{name}"))
-                elif isinstance(attribute, property):
-                    self.todo.append((attribute.fget, f"{path}.{name}"))
-                elif name in self.names and name in getattr(kind, "__slots__", ()) and hasattr(value, name):
-                    self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")
-                elif name in self.names:
-                    self.note(kind, "attribute", name, attribute, f"{path}.{name}")
+            if isinstance(attribute, staticmethod | classmethod):
+                self.todo.append((attribute.__func__, f"{path}.{name}"))
+            elif isinstance(attribute, property):
+                self.todo.append((attribute.fget, f"{path}.{name}"))
+            elif (name in self.names or isinstance(attribute, FunctionType)) and not name.startswith("__"):
+                self.note(kind, "attribute", name, getattr(kind, name), f"{path}.{name}")
+            elif isinstance(attribute, FunctionType):
+                self.todo.append((attribute, f"{path}.{name}"))
 
 
 def collect(

@@ -23,6 +23,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._ext import _C
+from ..backward import gather
 from ..errors import CompileError
 from ..mode import mode
 from ..tape import DTYPE_NAMES, PACKAGE, Leaf, next_slot
@@ -201,6 +202,13 @@ def extent(t: torch.Tensor) -> tuple[int, int]:
     begin = t.storage_offset()
     last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
     return int(begin * t.itemsize), int((begin + 1 + last if t.numel() else begin) * t.itemsize)
+
+
+def _on_tape(value: Tensor) -> bool:
+    """A recorded value that backward can still start from: nothing it depends on has been released."""
+    if value._node is None or isinstance(value._node, Leaf):
+        return False
+    return all(entry.versions is not None for entry in gather([value._node]))
 
 
 def _is_mask(index: torch.Tensor) -> bool:
@@ -451,6 +459,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             grad = leaf.grad
             if id(leaf) not in known and leaf.seq >= self._start:
                 continue  # made inside the step
+            if grad is not None and _on_tape(grad):
+                raise self.refuse("a gradient left in .grad was recorded with create_graph=True; detach it")
             ref = None if grad is None else self._ref(grad._data)
             trace.gradients.append((known.get(id(leaf), leaf), ref))
 
@@ -461,6 +471,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if value is holder:
                     return Same(i)
             raw = value._data if isinstance(value, Tensor) else value
+            if isinstance(value, Tensor) and _on_tape(value):
+                raise self.refuse(
+                    "the step returns a value that could still be differentiated, which a replay could not offer; "
+                    "return value.detach(), or compute it under tg.no_grad()"
+                )
             return Made(self._ref(raw), isinstance(value, Tensor))
         if isinstance(value, dict):
             return {key: self._tree(v) for key, v in value.items()}

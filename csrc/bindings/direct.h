@@ -1,0 +1,17 @@
+// From a recorded call's Python arguments to a direct instruction (csrc/replay/direct.h).
+#pragma once
+#include <torch/csrc/utils/pybind.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "replay/call.h"
+
+namespace tapegrad {
+
+// Null where the kernel has no direct form, or the tensors are not plain.
+std::unique_ptr<Call> direct_call(const std::string& name, const py::tuple& arguments,
+                                  const std::vector<at::Tensor>& outs);
+
+}  // namespace tapegrad

@@ -1,0 +1,34 @@
+// Instructions for the kernels that small networks spend their time in: pointers and sizes are worked out when the
+// program is bound, so that a step pays for the arithmetic alone. They call what csrc/ops calls, on the same memory
+// layouts, so the bits are the same. Each returns null where the tensors are not plain: float32 or float64, contiguous,
+// of one dtype; the ordinary call then serves.
+#pragma once
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kernels/activation.h"
+#include "ops/optim.h"
+#include "replay/call.h"
+
+namespace tapegrad {
+
+using Optional = std::optional<at::Tensor>;
+
+std::unique_ptr<Call> direct_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, const Tensors& outs);
+std::unique_ptr<Call> direct_linear_backward(const at::Tensor& g, const Optional& x, const Optional& w,
+                                             const Tensors& outs);
+std::unique_ptr<Call> direct_activation(Activation f, const at::Tensor& x, double a, double b, const Tensors& outs);
+std::unique_ptr<Call> direct_activation_backward(Activation f, const at::Tensor& g, const at::Tensor& saved, double a,
+                                                 double b, const Tensors& outs);
+std::unique_ptr<Call> direct_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
+std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
+                                               const Tensors& outs);
+// lr and weight decay are arguments 4 and 7 of sgd_, 6 and 10 of adam_
+std::unique_ptr<Call> direct_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
+                                 const Tensors& steps, const SgdOptions& options);
+std::unique_ptr<Call> direct_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
+                                  const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
+                                  const AdamOptions& options);
+
+}  // namespace tapegrad
