@@ -27,7 +27,7 @@ def bits(value: Any) -> Any:
     if isinstance(value, tg.Tensor):
         return "Tensor", bits(value.data)  # what a step returns is on the tape only if the step was not replayed
     if isinstance(value, torch.Tensor):
-        return tuple(value.shape), value.dtype, value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        return tuple(value.shape), value.dtype, value.numpy().tobytes()
     if isinstance(value, dict):
         return {key: bits(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
