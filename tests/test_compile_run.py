@@ -21,7 +21,7 @@ def looped(step, *arrays, batch_size, epochs=1, shuffle=True, drop_last=False, s
     """What `run` does, written out."""
     losses = []
     if shuffle and seed is None:
-        seed = tg.ops.random._integers(2**62, 1, tg.ops.random.default_generator)[0]
+        seed = tg.data._integers(2**62, 1, tg.ops.random.default_generator)[0]
     for epoch in range(epochs):
         options = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch}
         rows = [step(*rows) for rows in tg.data.batches(*arrays, batch_size=batch_size, **options)]
@@ -79,9 +79,15 @@ def test_run_draws_the_random_numbers_of_the_loop():
 
 @pytest.mark.parametrize(
     "convert",
-    [lambda t: t, lambda t: t.data, lambda t: t.data.numpy(), lambda t: t.data.T.contiguous().T, lambda t: tg.cat([t, t], 1)[:, ::2]],
+    [
+        lambda t: t,
+        lambda t: t.data,
+        lambda t: t.data.numpy(),
+        lambda t: t.data.T.contiguous().T,
+        lambda t: tg.cat([t, t], 1)[:, ::2],
+    ],
     ids=["Tensor", "torch", "NumPy", "columns first", "every other column"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_arrays_of_every_kind(convert, shuffle):
     x, y = data()
@@ -183,7 +189,7 @@ def test_all_but_the_recorded_steps_are_replayed():
 
 
 def test_losses_have_the_dtype_of_the_step():
-    model, optimizer = mlp()
+    model, _ = mlp()
     model.double()
     step = tg.compile(training_step(model, tg.optim.SGD(model.parameters(), lr=0.1)))
     losses = step.run(*batch(10, dtype=torch.float64), batch_size=5, epochs=3)
@@ -216,7 +222,7 @@ def bad_inputs():
         "infinity": ((x, inf), {}, ArgumentError, r"arrays\[1\] must be finite; element \[0, 0\] is -inf"),
         "numbers": ((3.0, y), {}, TypeError, r"arrays\[0\]"),
         "strings": ((np.array(["a"] * 23), y), {}, TypeError, r"arrays\[0\]"),
-        "no batch": ((x, y), {"batch_size": 50, "drop_last": True}, ShapeError, "batch_size = 50 leaves no batch of 23"),
+        "no batch": ((x, y), {"batch_size": 50, "drop_last": True}, ShapeError, "= 50 leaves no batch of 23"),
         "no rows": ((x[:0], y[:0]), {}, ShapeError, "no batch"),
         "seed": ((x, y), {"seed": "a"}, TypeError, "seed must be an integer"),
         "columns": ((y, y), {}, ShapeError, "linear"),
@@ -248,7 +254,7 @@ def test_a_bad_label_in_a_later_batch_keeps_the_steps_before_it():
         model, optimizer = mlp(momentum=0.9)
         step = training_step(model, optimizer, F.cross_entropy)
         train = tg.compile(step).run if compiled else functools.partial(looped, step)
-        with pytest.raises(IndexError, match="cross_entropy: target"):
+        with pytest.raises(ShapeError, match=r"targets must be class indices in \[0, 2\); got 9"):
             train(batch(20)[0], labels, batch_size=4, epochs=1, shuffle=False)
         sides.append(state([model], [optimizer]))
     for name in sides[0]:
@@ -294,27 +300,23 @@ def test_an_exception_in_on_epoch_keeps_the_epochs_before_it():
 
 
 def test_ctrl_c_stops_between_two_steps():
-    """The parameters are those after a whole number of steps, and training goes on from there."""
-    x, y = batch(2000, 5)
-    model, optimizer = mlp()
+    """In the middle of an epoch; the parameters are those after a whole number of steps, and training goes on."""
+    x, y = batch(300_000)
+    model, optimizer = mlp(momentum=0.9)
     step = tg.compile(training_step(model, optimizer))
-    step.run(x, y, batch_size=10, epochs=1, shuffle=False)
-    timer = threading.Timer(0.15, _thread.interrupt_main)
+    timer = threading.Timer(0.2, _thread.interrupt_main)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        step.run(x, y, batch_size=10, epochs=10**7, shuffle=False)
+        step.run(x, y, batch_size=1, shuffle=False)
     timer.join()
-    reached = bits(model[0].weight)
-    taken = replays(step) + 2
-    step.run(x, y, batch_size=10, epochs=1, shuffle=False)
-    assert replays(step) + 2 == taken + 200
+    taken = int(optimizer.state[model[0].weight]["step"].item())
+    assert 2 < taken < 300_000
+    reached = state([model], [optimizer])
+    assert step.run(x[:50], y[:50], batch_size=1, shuffle=False).shape == (1, 50)
 
-    model, optimizer = mlp()
-    again = tg.compile(training_step(model, optimizer))
-    whole, rest = divmod(taken, 200)
-    again.run(x, y, batch_size=10, epochs=whole, shuffle=False)
-    again.run(x[: 10 * rest], y[: 10 * rest], batch_size=10, epochs=1, shuffle=False)
-    assert bits(model[0].weight) == reached
+    model, optimizer = mlp(momentum=0.9)
+    tg.compile(training_step(model, optimizer)).run(x[:taken], y[:taken], batch_size=1, shuffle=False)
+    assert state([model], [optimizer]) == reached
 
 
 def test_progress_is_shown(capsys, monkeypatch):
