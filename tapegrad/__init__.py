@@ -10,7 +10,7 @@ Tensor([2., 4., 6.])
 from . import _ext  # isort: skip  # before everything: says what to do where the extension cannot be loaded
 from torch import bool, float32, float64, int8, int16, int32, int64, uint8
 
-from . import data, func, nn, optim
+from . import data, func, nn, optim, plot
 from .check import gradcheck, gradgradcheck
 from .derivatives import grad
 from .errors import (

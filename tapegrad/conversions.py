@@ -9,6 +9,7 @@ import torch
 
 from ._methods import Methods
 from .errors import ShapeError, TapeError
+from .mode import mode
 from .tape import Leaf, Node, describe
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Conversions(Methods):
     def __dlpack__(self, **kwargs: Any) -> Any:
         if self._node is not None:
             raise TapeError("__dlpack__: the tensor needs a gradient; export .detach()")
+        if mode.tracer is not None:
+            raise mode.tracer.refuse("__dlpack__() takes a value out of the program, which a replay cannot follow")
         return self._data.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import torch
 
 from ._ext import _C
+from .arguments import as_count, as_rows, as_seed
 from .errors import DTypeError, ShapeError
 from .ops.random import Generator, default_generator, normal, uniform
-from .tensor import Tensor, raw
+from .tensor import Tensor
 
 if TYPE_CHECKING:
     import numpy
@@ -55,40 +56,15 @@ def _stream(seed: int, number: int = 0) -> Generator:
     return generator
 
 
+def drawn_seed() -> int:
+    """A seed from the default generator, which ``tg.manual_seed`` sets."""
+    return _integers(2**62, 1, default_generator)[0]
+
+
 def _integers(high: int, n: int, generator: Generator) -> list[int]:
     """`n` uniform integers in [0, high)."""
     values: list[int] = _C.random_int(0, high, [n], *generator.take(n, torch.int64)).tolist()
     return values
-
-
-# --- checks ------------------------------------------------------------------------------------------------------
-
-
-def _count(value: Any, what: str, least: int = 1) -> int:
-    """`value` as an int of at least `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} must be an integer; got {type(value).__name__} {value!r}")
-    number = int(value.__index__())
-    if number < least:
-        raise ShapeError(f"{what} must be at least {least}; got {number}")
-    return number
-
-
-def _seed(value: Any, what: str) -> int:
-    """A seed as the generator takes it: any integer, modulo 2**64."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} must be an integer; got {type(value).__name__} {value!r}")
-    return int(value.__index__()) % 2**64
-
-
-def _rows(array: Any, what: str) -> torch.Tensor:
-    """The torch tensor behind `array`, which must have a first dimension."""
-    value = raw(array, *what.split(": "))
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{what} must be an array or a tensor; got {type(array).__name__}")
-    if value.ndim == 0:
-        raise ShapeError(f"{what} must have samples along dimension 0; got a 0-dim tensor")
-    return value
 
 
 def _like(value: torch.Tensor, source: Any) -> torch.Tensor | Tensor:
@@ -148,8 +124,8 @@ def quarter_circle(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _points(n: int, seed: int, name: str, centre: float) -> tuple[torch.Tensor, torch.Tensor]:
-    n = _count(n, f"{name}: n")
-    points = uniform([n, 2], torch.float32, _stream(_seed(seed, f"{name}: seed")), name)
+    n = as_count(n, f"{name}: n")
+    points = uniform([n, 2], torch.float32, _stream(as_seed(seed, f"{name}: seed")), name)
     # float64, so that the boundary is not moved by rounding
     inside = (points.double() - centre).square().sum(1) <= RADIUS**2
     return points, inside.long()
@@ -199,12 +175,12 @@ def noisy_patches(
 
     Source: report 5, with Lehtinen et al., "Noise2Noise", ICML 2018, for training on pairs.
     """
-    n, size = _count(n, "noisy_patches: n"), _count(size, "noisy_patches: size")
+    n, size = as_count(n, "noisy_patches: n"), as_count(size, "noisy_patches: size")
     if split not in PHOTOGRAPHS:
         raise ValueError(f"noisy_patches: split must be 'train' or 'test'; got {split!r}")
     if not 0 <= sigma < math.inf:
         raise ValueError(f"noisy_patches: sigma must be a finite number of at least 0; got {sigma!r}")
-    generator = _stream(_seed(seed, "noisy_patches: seed"), list(PHOTOGRAPHS).index(split))
+    generator = _stream(as_seed(seed, "noisy_patches: seed"), list(PHOTOGRAPHS).index(split))
     paths = _shipped(split) if folder is None else _in_folder(Path(folder), split)
     clean = torch.empty(n, 3, size, size)
     for first, path in enumerate(paths[:n]):
@@ -306,7 +282,7 @@ def standardize(train: Any, /, *others: Any) -> Any:
     """
     arrays = [train, *others]
     names = ["train", *[f"others[{i}]" for i in range(len(others))]]
-    values = [_rows(a, f"standardize: {name}") for a, name in zip(arrays, names, strict=True)]
+    values = [as_rows(a, f"standardize: {name}") for a, name in zip(arrays, names, strict=True)]
     features = values[0].shape[1:]
     if values[0].numel() == 0:
         raise ShapeError(f"standardize: train must not be empty; got shape {list(values[0].shape)}")
@@ -360,16 +336,16 @@ def batches(
     """
     if not arrays:
         raise ShapeError("batches: at least one array is needed; got none")
-    values = [_rows(a, f"batches: arrays[{i}]") for i, a in enumerate(arrays)]
-    batch_size = _count(batch_size, "batches: batch_size")
+    values = [as_rows(a, f"batches: arrays[{i}]") for i, a in enumerate(arrays)]
+    batch_size = as_count(batch_size, "batches: batch_size")
     n = len(values[0])
     for i, value in enumerate(values):
         if len(value) != n:
             raise ShapeError(f"batches: len(arrays[{i}]) = {len(value)} must equal len(arrays[0]) = {n}")
     order = None
     if shuffle:
-        chosen = _integers(2**62, 1, default_generator)[0] if seed is None else _seed(seed, "batches: seed")
-        order = _C.permutation(n, chosen, _count(epoch, "batches: epoch", 0))
+        chosen = drawn_seed() if seed is None else as_seed(seed, "batches: seed")
+        order = _C.permutation(n, chosen, as_count(epoch, "batches: epoch", 0))
     stop = n - n % batch_size if drop_last else n
     return _slices(arrays, values, order, batch_size, stop)
 
@@ -407,8 +383,8 @@ def kfold(n: int, k: int, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tenso
 
     Source: the further work of report 4.
     """
-    n, k = _count(n, "kfold: n"), _count(k, "kfold: k", 2)
+    n, k = as_count(n, "kfold: n"), as_count(k, "kfold: k", 2)
     if k > n:
         raise ShapeError(f"kfold: k = {k} folds must be at most n = {n} samples")
-    folds = _C.permutation(n, _seed(seed, "kfold: seed"), 0).tensor_split(k)
+    folds = _C.permutation(n, as_seed(seed, "kfold: seed"), 0).tensor_split(k)
     return [(torch.cat([*folds[:i], *folds[i + 1 :]]), folds[i]) for i in range(k)]

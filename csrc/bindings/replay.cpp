@@ -2,6 +2,8 @@
 
 #include <torch/csrc/jit/python/pybind_utils.h>
 
+#include <cstring>
+
 #include "bindings/direct.h"
 #include "bindings/kernel.h"
 #include "replay/executor.h"
@@ -79,8 +81,9 @@ class Guards {
     if (g.kind == length) return PyObject_Size(container) == PyLong_AsSsize_t(g.value.ptr());
     py::object now;
     if (g.kind == keys) return same_keys(container, g.value.ptr());
-    if (g.kind == copy) {  // a set or bytearray against the frozenset or bytes it was
-      const int equal = PyObject_RichCompareBool(container, g.value.ptr(), Py_EQ);
+    if (g.kind == copy) {  // the key freezes a container's content
+      now = py::reinterpret_steal<py::object>(PyObject_CallOneArg(g.key.ptr(), container));
+      const int equal = now ? PyObject_RichCompareBool(now.ptr(), g.value.ptr(), Py_EQ) : -1;
       if (equal < 0) PyErr_Clear();
       return equal == 1;
     }
@@ -101,7 +104,7 @@ class Guards {
     if (!g.by_value || Py_TYPE(now.ptr()) != Py_TYPE(g.value.ptr())) return false;
     if (PyFloat_CheckExact(now.ptr())) {
       const double a = PyFloat_AS_DOUBLE(now.ptr()), b = PyFloat_AS_DOUBLE(g.value.ptr());
-      return a == b || (a != a && b != b);
+      return std::memcmp(&a, &b, sizeof a) == 0;  // 0.0 is not -0.0, NaN is NaN
     }
     const int equal = PyObject_RichCompareBool(now.ptr(), g.value.ptr(), Py_EQ);
     if (equal < 0) PyErr_Clear();

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from ..mode import no_grad
-from ..tensor import Tensor
+from ..tensor import Tensor, raw
 from .checks import extent
 from .containers import Numbered
 from .layers import Embedding
 from .module import Module
 
+if TYPE_CHECKING:
+    from ..fit import History
+    from ..optim import Optimizer
+
 Self = TypeVar("Self", bound="Sequential")
+
+
+def as_input(model: Module, x: Any, what: str = "predict: x") -> Any:
+    """Samples with the dtype of the model's parameters if they are floating-point numbers, else as they are."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    value = raw(x, *what.split(": "))
+    if dtype is None or not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.dtype is dtype:
+        return x
+    return x.to(dtype) if isinstance(x, Tensor) else value.to(dtype)
 
 
 class Sequential(Numbered):
@@ -70,16 +83,104 @@ class Sequential(Numbered):
 
         Parameters
         ----------
-        x : what the model takes: Tensor, torch tensor or NumPy array, batch first
+        x : what the model takes: Tensor, torch tensor or NumPy array, batch first; floating-point numbers are converted
+            to the dtype of the parameters
         """
         modes = [(module, module.training) for module in self.modules()]
         try:
             self.eval()
             with no_grad():
-                return self(x)  # type: ignore[no-any-return]
+                return self(as_input(self, x))  # type: ignore[no-any-return]
         finally:
             for module, training in modes:
                 module.training = training
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        loss: Callable[[Any, Any], Tensor],
+        optimizer: Optimizer,
+        epochs: int,
+        batch_size: int,
+        validation_data: tuple[Any, Any] | None = None,
+        metrics: tuple[str, ...] = ("accuracy",),
+        shuffle: bool = True,
+        seed: int | None = None,
+        progress: bool = True,
+        compile: bool = True,
+    ) -> History:
+        """Train on `X` and `y`: the same as, bit for bit, and after a check of everything that is given,
+
+        ::
+
+            for epoch in range(epochs):
+                for xb, yb in tg.data.batches(X, y, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch):
+                    optimizer.zero_grad()
+                    loss(model(xb), yb).backward()
+                    optimizer.step()
+
+        >>> import tapegrad as tg
+        >>> tg.manual_seed(0)
+        >>> model = tg.nn.Sequential(tg.nn.Linear(2, 25), tg.nn.ReLU(), tg.nn.Linear(25, 2))
+        >>> x, labels = tg.data.disk(1000, seed=1)
+        >>> history = model.fit(
+        ...     tg.data.standardize(x), labels, loss=tg.nn.CrossEntropyLoss(),
+        ...     optimizer=tg.optim.Adam(model.parameters(), lr=0.01), epochs=20, batch_size=25, seed=0
+        ... )
+        >>> history.accuracy[-1] > 0.95
+        True
+
+        Parameters
+        ----------
+        X : samples [n, ...]: NumPy array, torch tensor or Tensor; floating-point numbers are converted to the dtype of
+            the parameters, here and in `predict`
+        y : targets [n, ...], likewise. CrossEntropyLoss and NLLLoss take class indices or one-hot; MSELoss, L1Loss,
+            SmoothL1Loss, HuberLoss, BCELoss and BCEWithLogitsLoss take the output's shape, or for an output [N, C]
+            class indices, which become one-hot, or for [N, 2] -1 and +1, which become (1, -1) and (-1, 1); any other
+            loss gets them as they are
+        loss : a function of (output, target), such as one of the loss modules
+        optimizer : made with parameters of this model
+        epochs, batch_size : passes over the data, rows of a step; the last batch of an epoch may be smaller
+        validation_data : a pair (X, y), looked at after every epoch
+        metrics : ("accuracy",) or (); accuracy is left out for targets that name no classes
+        shuffle, seed : as in `tapegrad.data.batches`; one seed is drawn for all epochs if it is None
+        progress : draw a bar on stderr with loss and steps per second, if that is a terminal and tqdm is installed
+        compile : replay the step in C++ (`tapegrad.compile`); a step that cannot be compiled runs as it is, after a
+            warning that says why
+
+        A model in evaluation mode is put into training mode; one in training mode keeps the modes of its layers, so
+        that a frozen normalisation stays frozen.
+
+        Returns
+        -------
+        The `History`: lists of loss, accuracy, val_loss, val_accuracy and seconds, one entry per epoch. Ctrl-C ends the
+        training after the step under way and returns the history of the epochs that were completed.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ArgumentError, TypeError
+            before any parameter changes, for what does not fit: "CrossEntropyLoss: targets must be class indices in
+            [0, 2); got 5 at row 17".
+        """
+        from ..fit import fit
+
+        return fit(
+            self,
+            X,
+            y,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_data=validation_data,
+            metrics=metrics,
+            shuffle=shuffle,
+            seed=seed,
+            progress=progress,
+            compile=compile,
+        )
 
     def describe(self, input_shape: Sequence[int] | None = None) -> str:
         """A table of layers, output shapes and numbers of parameters.

@@ -92,7 +92,7 @@ def _weighted(terms: Tensor, weight: Any, reduction: str, name: str) -> Tensor:
     return reduced(terms, reduction, name)
 
 
-def _check_classes(target: torch.Tensor, classes: int, ignore_index: int, name: str) -> None:
+def check_classes(target: torch.Tensor, classes: int, ignore_index: int, name: str) -> None:
     """Every target a class index in [0, classes) or `ignore_index`; else ShapeError with the first bad one."""
     good = ((target >= 0) & (target < classes)) | (target == ignore_index)
 
@@ -130,7 +130,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
             f"{name}: target must have shape {expected} for input {list(input.shape)}; got {list(labels.shape)}"
         )
     classes = input.shape[dim]
-    _check_classes(labels, classes, ignore_index, name)
+    check_classes(labels, classes, ignore_index, name)
     counted = labels != ignore_index
     index = torch.where(counted, labels, 0)
     dtype = input.dtype

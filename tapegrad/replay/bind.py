@@ -13,8 +13,8 @@ from .._ext import _C
 from ..optim.optimizer import number
 from ..tape import Leaf, describe
 from ..tensor import Tensor
-from .facts import _BY_VALUE, Fact
-from .program import Program, lower, run, written
+from .facts import _BY_VALUE, Fact, _frozen
+from .program import Program, lower, run, types_of, written
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of
 
 _KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5}
@@ -46,7 +46,8 @@ def difference(first: Trace, second: Trace) -> str | None:
     for before, after in zip(first.slots, second.slots, strict=True):
         if before.kind == "outside" and not _one_storage(before, after) and not _equal_bytes(before, after):
             return (
-                f"a tensor {describe(after.tensor)} made from Python values inside the step differs between two calls; "
+                f"{after.source}: a tensor {describe(after.tensor)} made from Python values inside the step "
+                "differs between two calls; "
                 "pass it as an argument"
             )
     return None
@@ -56,7 +57,7 @@ def _agree(x: Any, y: Any) -> bool:
     if type(x) is not type(y):
         return False
     if isinstance(x, float):
-        return x == y or (x != x and y != y)
+        return bool(x.hex() == y.hex())
     if isinstance(x, dict):
         return list(x) == list(y) and all(_agree(x[k], y[k]) for k in x)
     if type(x) in (tuple, list):
@@ -94,7 +95,7 @@ def lowered(trace: Trace, exact: bool) -> Program:
     """The program of a trace; one that was lowered for another model of the same structure serves again."""
     slots = tuple([(s.kind, s.nbytes, s.written) for s in trace.slots])
     ends = tuple(refs_of(trace.result)), tuple([ref for _, ref in trace.gradients])
-    calls = tuple([(c.function, c.arguments, _types(c.arguments), c.outs, c.writes, c.source) for c in trace.calls])
+    calls = tuple([(c.function, c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls])
     key = (exact, slots, ends, calls)
     with _programs_lock:
         program = _programs.get(key)
@@ -108,11 +109,6 @@ def lowered(trace: Trace, exact: bool) -> Program:
         else:
             _programs.move_to_end(key)
     return program
-
-
-def _types(value: Any) -> Any:
-    """1, 1.0 and True are equal keys; their types tell them apart."""
-    return tuple([_types(v) for v in value]) if type(value) is tuple else type(value)
 
 
 class Failed(Exception):
@@ -136,7 +132,8 @@ class Bound:
         self.calls = 0  # replays so far
         self._guards = _C.Guards()
         for fact in facts:
-            self._guards.add(_KINDS[fact.kind], fact.container, fact.key, fact.value, isinstance(fact.value, _BY_VALUE))
+            key = _frozen if fact.kind == "copy" else fact.key
+            self._guards.add(_KINDS[fact.kind], fact.container, key, fact.value, isinstance(fact.value, _BY_VALUE))
         self.executor = executor = _C.Executor(program.arena_bytes)
         self._memory: dict[int, torch.Tensor] = {}  # own and outside slots
         self._numbers: dict[int, int] = {}
@@ -224,11 +221,12 @@ class Bound:
                 return lambda out, holders: holders[tree.which]
             if isinstance(tree, Made):
                 slot = trace.slots[tree.ref.slot]
-                if slot.kind == "made" or slot.kind == "argument":
+                if slot.kind == "made":
                     i = fresh(tree.ref)
                     return (lambda out, h: Tensor._made(out[i], None)) if tree.wrapped else (lambda out, h: out[i])
-                shared = self._view(tree.ref) if slot.tensor is None else _alias(slot.tensor, tree.ref)
-                return lambda out, h: Tensor._made(shared, None) if tree.wrapped else shared
+                if slot.kind == "argument":  # a view of it
+                    return lambda out, h: _part(h[tree.ref.slot], tree.ref, tree.wrapped)
+                return lambda out, h: tree.value
             if isinstance(tree, dict):
                 items = {k: build(v) for k, v in tree.items()}
                 return lambda out, h: {k: f(out, h) for k, f in items.items()}
@@ -319,6 +317,13 @@ class Bound:
 
 def _outside(trace: Trace, ref: Ref) -> bool:
     return trace.slots[ref.slot].kind != "made"
+
+
+def _part(holder: Any, ref: Ref, wrapped: bool) -> Any:
+    """The view of an argument that a step returned."""
+    t = holder._data if isinstance(holder, Tensor) else holder
+    part = torch.as_strided(t, ref.sizes, ref.strides, t.storage_offset() + ref.offset)
+    return Tensor._made(part, None) if wrapped else part
 
 
 def _alias(memory: torch.Tensor, ref: Ref) -> torch.Tensor:

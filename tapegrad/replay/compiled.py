@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import os
 import threading
 import warnings
 from collections import OrderedDict
@@ -15,13 +17,14 @@ import torch
 from ..border import from_array, plain
 from ..errors import CompileError
 from ..mode import mode
+from ..optim.optimizer import number
 from ..tape import Leaf
 from ..tensor import Tensor
 from .bind import Bound, Failed, difference, lowered
 from .explain import explain
 from .facts import Fact, changed, collect, same
 from .run import run_epochs
-from .trace import Recorder, Trace, extent
+from .trace import Call, Number, Recorder, Trace, extent
 
 AUDIT = 1000  # every so many replays a call is an eager one, recorded, and compared
 
@@ -59,18 +62,18 @@ class Arguments:
             node = value._node
             if node is not None and type(node) is not Leaf:
                 raise CompileError(f"compile: {what} is the recorded output of an op; pass x.detach()")
-            return self._tensor(value._data, value, node is not None, what)
+            return (*self._tensor(value._data, value, what), type(value), node is not None)
         if isinstance(value, torch.Tensor):
-            return self._tensor(plain(value, f"compile: {what}"), value, None, what)
+            return (*self._tensor(plain(value, f"compile: {what}"), value, what), type(value), None)
         if isinstance(value, tuple | list):
             return (type(value), *[self._part(v, f"{what}[{i}]") for i, v in enumerate(value)])
         if isinstance(value, dict):
             return (dict, *[(k, self._part(v, f"{what}[{k!r}]")) for k, v in value.items()])
         if value is None or isinstance(value, bool | int | float | str):
-            return (type(value), value)
+            return (type(value), value.hex() if isinstance(value, float) else value)
         raise CompileError(f"compile: {what} is a {type(value).__name__}; expected tensors, arrays, numbers, strings")
 
-    def _tensor(self, t: torch.Tensor, holder: Any, needs: bool | None, what: str) -> Any:
+    def _tensor(self, t: torch.Tensor, holder: Any, what: str) -> Any:
         begin, end = extent(t)
         for i, other in enumerate(self.tensors):
             if other.untyped_storage()._cdata != t.untyped_storage()._cdata:
@@ -78,13 +81,13 @@ class Arguments:
             if other is t or (
                 extent(other) == (begin, end) and other.stride() == t.stride() and other.dtype is t.dtype
             ):
-                return ("same", i, needs)
+                return ("same", i)
             first, last = extent(other)
             if first < end and begin < last:
                 raise CompileError(f"compile: {what} overlaps the memory of an argument before it; pass a clone")
         self.tensors.append(t)
         self.holders.append(holder)
-        return (t.shape, t.stride(), t.dtype, needs)
+        return (t.shape, t.stride(), t.dtype)
 
 
 def without_arrays(value: Any) -> Any:
@@ -98,8 +101,15 @@ def without_arrays(value: Any) -> Any:
     return value
 
 
+def is_constant(value: Any) -> bool:
+    """A plain Tensor that needs no gradient."""
+    return type(value) is Tensor and value._node is None
+
+
 class Compiled:
     """A compiled step; see `compile`."""
+
+    walked = ("fn",)  # what `facts` looks at, if a step holds a compiled one
 
     def __init__(self, fn: Callable[..., Any], exact: bool, cache_size: int) -> None:
         functools.update_wrapper(self, fn)
@@ -108,7 +118,7 @@ class Compiled:
         self.cache_size = cache_size
         self._bound: OrderedDict[int, tuple[Any, Bound]] = OrderedDict()  # least recently used first
         self._of: dict[Any, list[Bound]] = {}  # by signature
-        self._pending: dict[Any, _Pending] = {}
+        self._pending: OrderedDict[Any, _Pending] = OrderedDict()
         self._misses: dict[str, int] = {}
         self._last: tuple[Bound, Any] | None = None  # the program of the last call, if its arguments are Tensors alone
         self._lock = threading.RLock()
@@ -124,6 +134,12 @@ class Compiled:
             f"compile: {getattr(self.fn, '__qualname__', 'the step')} is a method; compile the bound method instead, "
             "in __init__: self.step = tg.compile(self.step)"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return Compiled(copy.deepcopy(self.fn, memo), self.exact, self.cache_size)
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self.fn, self.exact, self.cache_size)
 
     @property
     def programs(self) -> list[Any]:
@@ -146,8 +162,7 @@ class Compiled:
         with self._lock:
             bound = self.ready(given)
             if bound is not None and (bound.calls + 1) % AUDIT:
-                plain = all(part[-1] is False for part in given.key[2:] if isinstance(part, tuple))
-                simple = plain and not kwargs and len(given.tensors) == len(args)
+                simple = not kwargs and len(given.tensors) == len(args) and all(map(is_constant, args))
                 self._last = (bound, given.key[:2]) if simple else None
                 return self._replay(bound, given.tensors, given.holders, given.args, given.kwargs)
             return self._record(given, bound)
@@ -191,14 +206,19 @@ class Compiled:
         pending = self._pending.get(given.key)
         earlier = pending.trace if pending else known.trace if known else None
         before = self._world(earlier)
-        numbers = [group[key] for group, key in earlier.numbers] if earlier else []
+        numbers = [number(group[key]) for group, key in earlier.numbers] if earlier else []
         recorder = Recorder(given.tensors, given.holders)
         result = recorder.run(self._inner(), given.args, given.kwargs)
         trace = recorder.trace
         try:
             for (group, key), value in zip(earlier.numbers if earlier else (), numbers, strict=True):
-                if not same(group[key], value):
-                    raise CompileError(f"compile: the step changes the optimizer's {key}; change it between two steps")
+                if not same(number(group[key]), value):
+                    raise CompileError(
+                        f"compile: {self._where()} changes the optimizer's {key}; change it between steps"
+                    )
+            self._plain_numbers(trace, earlier, numbers)
+            if Arguments(given.args, given.kwargs).key != given.key and not trace.needs:
+                raise CompileError(f"compile: {self._where()} changes a list or dict among its arguments")
             self._settle(given, known, pending, before, trace)
         except CompileError:
             recorder.undo()
@@ -212,12 +232,14 @@ class Compiled:
         effect = changed(before)
         if effect is not None:
             raise CompileError(
-                f"compile: the step changes {effect.path}, which a replay would not; "
+                f"compile: {self._where()} changes {effect.path}, which a replay would not; "
                 "move the change out of the step, or keep the value in a tensor"
             )
         if known is not None:
             self._audit(known, trace)
             return
+        while len(self._pending) > self.cache_size:
+            self._pending.popitem(last=False)
         world = self._world(trace)
         tries = pending.tries if pending else 0
         if pending is None or (tries < self.cache_size and _moved(pending, before, trace)):
@@ -233,12 +255,30 @@ class Compiled:
         del self._pending[given.key]
         self._keep(given.key, self._bind(pending.trace, trace, world, given.tensors))
 
+    def _plain_numbers(self, trace: Trace, earlier: Trace | None, before: list[float]) -> None:
+        """Hyper-parameters are read at replay only if the step neither sets them nor reads them itself."""
+        named = {name for code in trace.codes for name in (*code.co_names, *map(str, code.co_consts))}
+        known = {(id(g), k): v for (g, k), v in zip(earlier.numbers if earlier else (), before, strict=True)}
+        for i, (group, key) in enumerate(trace.numbers):
+            used = trace.values[i]
+            if key in named or not same(known.get((id(group), key), used), used):
+                trace.calls = [_with_number(call, i, used) for call in trace.calls]
+
+    def _where(self) -> str:
+        """The step, with the place of its definition."""
+        code = getattr(self._inner(), "__code__", None) or getattr(type(self._inner()).__call__, "__code__", None)
+        name = getattr(self._inner(), "__name__", "the step")
+        return name if code is None else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}: {name}"
+
     def _inner(self) -> Callable[..., Any]:
         return self.fn.fn if isinstance(self.fn, Compiled) else self.fn
 
     def _world(self, trace: Trace | None) -> list[Fact]:
         """The facts, as far as it is known which functions run."""
-        return [] if trace is None else collect(self._inner(), trace.codes, trace.numbers)
+        if trace is None:
+            return []
+        read = {a.which for call in trace.calls for a in call.arguments if isinstance(a, Number)}
+        return collect(self._inner(), trace.codes, [trace.numbers[i] for i in read])
 
     def _bind(self, first: Trace, second: Trace, world: list[Fact], arguments: list[torch.Tensor]) -> Bound:
         stable = [
@@ -259,6 +299,8 @@ class Compiled:
         if len(self._bound) > self.cache_size:
             _, (old, gone) = self._bound.popitem(last=False)
             self._of[old] = [b for b in self._of[old] if b is not gone]
+            if not self._of[old]:
+                del self._of[old]
             self._last = None
 
     def _audit(self, known: Bound, trace: Trace) -> None:
@@ -332,6 +374,12 @@ class Compiled:
         if differs is not None:
             raise CompileError(f"compile: {differs}")
         return self._bind(traces[0], traces[1], self._world(traces[1]), given.tensors)
+
+
+def _with_number(call: Call, which: int, value: float) -> Call:
+    """A call with a hyper-parameter replaced by its value."""
+    arguments = tuple([value if isinstance(a, Number) and a.which == which else a for a in call.arguments])
+    return call._replace(arguments=arguments)
 
 
 def _moved(pending: _Pending, before: list[Fact], trace: Trace) -> bool:

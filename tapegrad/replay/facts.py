@@ -16,7 +16,7 @@ import functools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -74,7 +74,8 @@ class Fact(NamedTuple):
 
 
 def _frozen(value: Any) -> Any:
-    return bytes(value) if isinstance(value, bytearray) else frozenset(value)
+    """The content by value; types too, because 1 == True."""
+    return bytes(value) if isinstance(value, bytearray) else frozenset([(type(v), v) for v in value])
 
 
 def same(a: Any, b: Any) -> bool:
@@ -85,14 +86,16 @@ def same(a: Any, b: Any) -> bool:
         return False
     if type(a) is tuple:
         return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b) or (isinstance(a, float) and a != a and b != b)
+    if isinstance(a, float):
+        return bool(a.hex() == b.hex())  # 0.0 is not -0.0, NaN is NaN
+    return bool(a == b)
 
 
 class _Walk:
     def __init__(self, codes: Iterable[CodeType], dynamic: set[tuple[int, str]]) -> None:
         self.codes = set(codes)
         self.names = {name for code in self.codes for name in code.co_names}
-        self.everything = bool(self.names & {"getattr", "vars", "__dict__", "dir"})
+        self.everything = bool(self.names & {"getattr", "setattr", "vars", "__dict__", "dir"})
         self.dynamic = dynamic  # (dict, key) that a replay reads anew
         self.facts: list[Fact] = []
         self.seen: set[int] = set()
@@ -119,11 +122,15 @@ class _Walk:
             self.function(value, path)
         elif isinstance(value, MethodType):
             self.todo += [(value.__self__, path), (value.__func__, path)]
+        elif isinstance(value, BuiltinMethodType):  # log.append
+            self.todo.append((value.__self__, path))
         elif isinstance(value, functools.partial):
             self.todo += [(value.func, path), (value.args, path + ".args"), (value.keywords, path + ".keywords")]
         elif isinstance(value, Tensor):
             self.note(value, "attribute", "_data", value._data, path)
             self.note(value, "attribute", "_node", value._node, f"{path}.requires_grad")
+            if isinstance(value._node, Leaf):
+                self.note(value._node, "attribute", "hooks", value._node.hooks, f"{path}'s hooks")
         elif isinstance(value, torch.Tensor):
             pass
         elif isinstance(value, dict):
@@ -157,6 +164,8 @@ class _Walk:
             cells = f.__closure__ or ()
             self.todo += [(wrapped, path)] if wrapped is not None else [(c, path) for c in cells]
             return
+        if vars(f):
+            self.attributes(f, path, self.names)
         self.note(f, "attribute", "__code__", f.__code__, f"{path}.__code__")
         self.note(f, "attribute", "__defaults__", f.__defaults__, f"{path}.__defaults__")
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
@@ -194,7 +203,9 @@ class _Walk:
     def object(self, value: Any, path: str) -> None:
         """An instance: all attributes of our own classes, those that are named of the user's."""
         own = getattr(value, "__dict__", None)
-        if isinstance(own, dict):
+        if hasattr(type(value), "walked"):  # a compiled step: what it calls, not its cache
+            self.attributes(value, path, type(value).walked)
+        elif isinstance(own, dict):
             library = is_library(type(value).__module__)
             self.attributes(value, path, list(own) if library or self.everything else self.names)
         for name in self.names & {slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())}:

@@ -72,6 +72,13 @@ def written(call: Call) -> Iterator[Ref]:
         yield from refs_of((call.arguments[i],))
 
 
+def types_of(value: Any) -> Any:
+    """What tells equal keys apart: 1, 1.0 and True, 0.0 and -0.0."""
+    if type(value) is tuple:
+        return tuple([types_of(v) for v in value])
+    return value.hex() if type(value) is float else type(value)
+
+
 def is_pure(call: Call) -> bool:
     """Gives the same results for the same arguments, and changes nothing."""
     return not call.writes and not any(isinstance(a, Seed | Offset | Number) for a in call.arguments)
@@ -109,7 +116,7 @@ def _share(calls: list[Call], kept: set[int]) -> tuple[list[Call], int]:
     result = []
     for call in calls:
         call = call._replace(arguments=_renamed(call.arguments, instead))
-        key = (call.name, call.arguments, tuple(map(type, call.arguments)), tuple(r and r[1:] for r in call.outs))
+        key = (call.name, call.arguments, types_of(call.arguments), tuple(r and r[1:] for r in call.outs))
         slots = {ref.slot for ref in reads(call)} | {ref.slot for ref in refs_of(call.outs)}
         if is_pure(call) and not slots & changed:
             before = known.setdefault(key, call)

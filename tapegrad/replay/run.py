@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._ext import _C
-from ..data import _integers, _rows, _seed, batches
+from ..arguments import as_rows, as_seed
+from ..data import batches, drawn_seed
 from ..errors import ArgumentError, CompileError, ShapeError
-from ..ops.random import default_generator
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run_epochs(
 ) -> Tensor:
     """See `Compiled.run`."""
     batches(*arrays, batch_size=batch_size, shuffle=False, drop_last=drop_last)  # checks its arguments
-    values = [_rows(a, f"run: arrays[{i}]") for i, a in enumerate(arrays)]
+    values = [as_rows(a, f"run: arrays[{i}]") for i, a in enumerate(arrays)]
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
         raise ArgumentError(f"run: epochs must be an integer of at least 0; got {epochs!r}")
     for i, value in enumerate(values):
@@ -46,7 +46,7 @@ def run_epochs(
         raise ShapeError(f"run: batch_size = {batch_size} leaves no batch of {n} rows")
     chosen = 0
     if shuffle:
-        chosen = _integers(2**62, 1, default_generator)[0] if seed is None else _seed(seed, "run: seed")
+        chosen = drawn_seed() if seed is None else as_seed(seed, "run: seed")
     losses = Losses(epochs, steps)
     with Bar(epochs * steps, progress) as bar:
         for epoch in range(epochs):

@@ -11,11 +11,12 @@ Reading a value into Python is refused: what Python then does with it, a replay 
 from __future__ import annotations
 
 import os
+import random
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from .._ext import _C
 from ..backward import gather
 from ..errors import CompileError
 from ..mode import mode
+from ..optim.optimizer import number
 from ..tape import DTYPE_NAMES, PACKAGE, Leaf, next_slot
 from ..tensor import Tensor
 
@@ -73,6 +75,7 @@ class Made(NamedTuple):
 
     ref: Ref
     wrapped: bool
+    value: Any = None  # itself, where it lies outside: a parameter, a buffer
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class Slot:
     kind: str
     nbytes: int
     tensor: torch.Tensor | None = None
+    source: str = ""  # the line that saw it first
     written: bool = False
 
 
@@ -110,6 +114,7 @@ class Trace:
     gradients: list[tuple[Any, Ref | None]] = field(default_factory=list)  # leaf or argument's number, final .grad
     needs: list[int] = field(default_factory=list)  # arguments that were made to require gradients
     numbers: list[tuple[dict[str, Any], str]] = field(default_factory=list)  # (parameter group, key)
+    values: list[Any] = field(default_factory=list)  # of these numbers, when they were used
     generators: list[tuple[Any, int]] = field(default_factory=list)  # (generator, blocks a step takes)
     grads_read: dict[int, tuple[Leaf, Any]] = field(default_factory=dict)  # leaves whose .grad was read before written
     codes: set[CodeType] = field(default_factory=set)  # the user's functions that ran
@@ -211,6 +216,20 @@ def _on_tape(value: Tensor) -> bool:
     return all(entry.versions is not None for entry in gather([value._node]))
 
 
+def _side_effect(function: Any) -> str | None:
+    """Why a replay could not stand for a call of this C function; None if it could."""
+    name, owner = function.__name__, getattr(function, "__self__", None)
+    if function is print:
+        return "print() is a side effect; a replay would not print"
+    if name == "start_new_thread":
+        return "a thread is started; a replay would not start it"
+    if isinstance(owner, random.Random) or type(owner).__module__.startswith("numpy.random"):
+        return f"{name}() draws from Python's or NumPy's generator; use tg.rand, tg.randn or an argument"
+    if isinstance(owner, ModuleType) and owner.__name__ == "time":
+        return f"time.{name}() differs from call to call"
+    return None
+
+
 def _is_mask(index: torch.Tensor) -> bool:
     return index.dtype in (torch.bool, torch.uint8)
 
@@ -243,6 +262,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call ``fn`` and record it. Whatever it raises, everything it wrote is put back first."""
         before = sys.getprofile()
+        setting = mode.record, torch.get_default_dtype()
         mode.tracer = self
         _C.set_recorder(self._kernel)
         try:
@@ -254,6 +274,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     sys.setprofile(before)
             if self._refusal is not None:  # raised inside, and swallowed by the user's code
                 raise self._refusal
+            if (mode.record, torch.get_default_dtype()) != setting:
+                raise self.refuse("grad mode or the default dtype differs after the step; set it outside")
             self._finish(result)
         except BaseException as error:
             self._stop()
@@ -328,7 +350,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key, offset = self._key(value), value.storage_offset()
             number = self._slot_of.get(key)
             if number is None:
-                number = self._new_slot(value, Slot("outside", value.untyped_storage().nbytes(), value))
+                number = self._new_slot(value, Slot("outside", value.untyped_storage().nbytes(), value, where()))
             elif key in self._parts:
                 number, offset = self._part(value)
             return Ref(number, value.dtype, int(offset), tuple(value.shape), value.stride())
@@ -385,16 +407,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._before_write(arguments[i])
                 if self.group is not None:
                     for i, key in _NUMBERS[name].items():
-                        given[i] = self._number(key)
+                        given[i] = self._number(key, given[i])
             results = result if isinstance(result, tuple) else () if result is None else (result,)
             self._append(name, tuple(given), [self._made(r) for r in results], writes)
 
-    def _number(self, key: str) -> Number:
+    def _number(self, key: str, value: float) -> Any:
+        """A hyper-parameter of the group being applied; the plain value where it changes within the step."""
         assert self.group is not None
         for i, (group, known) in enumerate(self.trace.numbers):
             if group is self.group and known == key:
-                return Number(i)
+                return Number(i) if self.trace.values[i] == value else value
         self.trace.numbers.append((self.group, key))
+        self.trace.values.append(number(self.group[key]))
         return Number(len(self.trace.numbers) - 1)
 
     @classmethod
@@ -419,6 +443,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._before_write(given[i])
         result = function(*args, **(kwargs or {}))
         results = result if isinstance(result, list | tuple) else () if result is None else (result,)
+        if any(not isinstance(r, torch.Tensor) for r in results):
+            raise self.refuse(f"{function} returns a Python value")
         if schema.writes:
             self._append(function, refs, (), schema.writes)
             return result
@@ -440,9 +466,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if name in _ESCAPES and isinstance(getattr(argument, "__self__", None), torch.Tensor):
                 sys.setprofile(None)
                 raise self.refuse(f"{_ESCAPES[name]} takes a value out of the program, which a replay cannot follow")
-            if argument is print and is_users(frame):
+            reason = _side_effect(argument)
+            if reason is not None and not frame.f_code.co_filename.startswith((PACKAGE, _TORCH)):
                 sys.setprofile(None)
-                raise self.refuse("print() is a side effect; a replay would not print")
+                raise self.refuse(reason)
 
     # --- the end of the call ----------------------------------------------------------------------------------
 
@@ -471,6 +498,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if value is holder:
                     return Same(i)
             raw = value._data if isinstance(value, Tensor) else value
+            if self._slot_of.get(self._key(raw)) is None or self.trace.slots[self._ref(raw).slot].kind == "outside":
+                return Made(self._ref(raw), isinstance(value, Tensor), value)
             if isinstance(value, Tensor) and _on_tape(value):
                 raise self.refuse(
                     "the step returns a value that could still be differentiated, which a replay could not offer; "
