@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
-import types
-
 import pytest
 import torch
 from compile_checks import assert_same_script, batch, mlp, replays, state, training_step
@@ -14,8 +10,6 @@ import tapegrad as tg
 from tapegrad import nn
 from tapegrad.nn import functional as F
 from tapegrad.optim import lr_scheduler
-
-FACTOR = 2.0
 
 
 def changing(change, *, steps=9, every=3, **options):
@@ -319,14 +313,13 @@ def reset_state(model, optimizer, i):
             value.zero_()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        freeze, replace, replace_layer, append_layer, load, load_optimizer, edit, new_data, assigned_data, resized_storage,
-        clear_gradients, set_gradients, edit_gradients, reset_state,
-    ],
-    ids=lambda f: f.__name__,
-)  # fmt: skip
+CHANGES = [
+    freeze, replace, replace_layer, append_layer, load, load_optimizer, edit, new_data, assigned_data, resized_storage,
+    clear_gradients, set_gradients, edit_gradients, reset_state,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_parameters_changed_between_steps(change):
     assert_same_script(changing(change, momentum=0.9))
 
@@ -390,87 +383,3 @@ def test_a_gradient_held_across_calls_is_that_of_the_plain_step():
         return seen
 
     assert_same_script(script)
-
-
-# --- the Python state the step reads -----------------------------------------------------------------------------
-
-
-def test_a_closure_variable():
-    def script(compile):
-        scale, offset = 2.0, tg.ones(2)
-
-        @compile
-        def step(x):
-            return (x * scale + offset).sum()
-
-        seen = []
-        for value in (2.0, 3.0, math.nan, 2.0):
-            scale = value
-            seen += [step(tg.arange(2.0)) for _ in range(3)]
-        offset = tg.full((2,), 5.0)
-        seen += [step(tg.arange(2.0)) for _ in range(3)]
-        offset[0] = 7.0
-        offset.mul_(2)
-        return [*seen, step(tg.arange(2.0))]
-
-    assert_same_script(script)
-
-
-def test_a_global():
-    def script(compile):
-        global FACTOR
-        step = compile(lambda x: (x * FACTOR).sum())
-        seen = []
-        try:
-            for value in (2.0, 3.0, 2, True):
-                FACTOR = value
-                seen += [step(tg.arange(2.0)) for _ in range(3)]
-        finally:
-            FACTOR = 2.0
-        return seen
-
-    assert_same_script(script)
-
-
-def doubled(x):
-    return x * FACTOR
-
-
-def test_a_global_that_a_helper_reads_and_the_helper_itself():
-    def script(compile):
-        global FACTOR, doubled
-        before = doubled
-        step = compile(lambda x: doubled(x).sum())
-        seen = [step(tg.arange(2.0)) for _ in range(3)]
-        try:
-            FACTOR = 5.0
-            seen += [step(tg.arange(2.0)) for _ in range(3)]
-            doubled = lambda x: x + 1  # noqa: E731
-            seen += [step(tg.arange(2.0)) for _ in range(3)]
-        finally:
-            FACTOR, doubled = 2.0, before
-        return seen
-
-    assert_same_script(script)
-
-
-def test_a_global_imported_inside_the_step():
-    def script(compile):
-        settings = types.ModuleType("settings_of_a_test")
-        settings.scale = 2.0
-        sys.modules["settings_of_a_test"] = settings
-
-        @compile
-        def step(x):
-            import settings_of_a_test
-
-            return (x * settings_of_a_test.scale).sum()
-
-        seen = [step(tg.arange(2.0)) for _ in range(3)]
-        settings.scale = 3.0
-        return seen + [step(tg.arange(2.0)) for _ in range(3)]
-
-    try:
-        assert_same_script(script)
-    finally:
-        del sys.modules["settings_of_a_test"]

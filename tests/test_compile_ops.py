@@ -28,8 +28,12 @@ REFUSED = {
 }
 
 
+TWICE = 3  # samples of a row whose second derivatives are compiled, too: recording them takes a while
+
+
 def derivatives(call: Call) -> Callable[..., Any]:
     """A step of the sample's arrays: outputs, gradients by fused kernels and by recorded rules, second derivatives."""
+    twice = call.sample in call.row.samples[:TWICE] and call.sample.order == 2
 
     def step(*leaves: Any) -> Any:
         outputs = call.run(call.row.function, leaves)
@@ -39,12 +43,14 @@ def derivatives(call: Call) -> Callable[..., Any]:
         if not followed or call.sample.order == 0:
             return results
         seeds = [tg.full(out.shape, 0.5, dtype=out.dtype) for out in followed]
-        results += tg.grad(followed, inputs, seeds, retain_graph=True, allow_unused=True)
-        first = tg.grad(followed, inputs, seeds, create_graph=True, allow_unused=True)
-        known = [(g * g).sum() for g in first if g is not None and g.requires_grad]
-        if known and call.sample.order == 2:
-            results += tg.grad(known, inputs, allow_unused=True)
-        return results + [None if g is None else g.detach() for g in first]
+        results += tg.grad(followed, inputs, seeds, retain_graph=twice, allow_unused=True)
+        if twice:
+            first = tg.grad(followed, inputs, seeds, create_graph=True, allow_unused=True)
+            known = [(g * g).sum() for g in first if g is not None and g.requires_grad]
+            if known:
+                results += tg.grad(known, inputs, allow_unused=True)
+            results += [None if g is None else g.detach() for g in first]
+        return results
 
     return step
 
@@ -65,7 +71,8 @@ def test_compiled_is_eager(name: str) -> None:
         try:
             recorded = [bits(compiled(*leaves(call.values))) for _ in range(2)]
         except CompileError as error:
-            assert re.search(REFUSED.get(name, "nothing"), str(error)), error
+            if not re.search(REFUSED.get(name, "nothing is refused"), str(error)):
+                raise
             refused.append(sample)
             return
         assert recorded == [bits(step(*leaves(call.values)))] * 2

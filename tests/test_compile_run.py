@@ -251,7 +251,7 @@ def test_a_bad_label_in_a_later_batch_keeps_the_steps_before_it():
     labels = torch.zeros(20, dtype=torch.int64)
     labels[17] = 9
     for compiled in (False, True):
-        model, optimizer = mlp(momentum=0.9)
+        model, optimizer = mlp(lr=0.01, momentum=0.5)
         step = training_step(model, optimizer, F.cross_entropy)
         train = tg.compile(step).run if compiled else functools.partial(looped, step)
         with pytest.raises(ShapeError, match=r"targets must be class indices in \[0, 2\); got 9"):
@@ -302,7 +302,7 @@ def test_an_exception_in_on_epoch_keeps_the_epochs_before_it():
 def test_ctrl_c_stops_between_two_steps():
     """In the middle of an epoch; the parameters are those after a whole number of steps, and training goes on."""
     x, y = batch(300_000)
-    model, optimizer = mlp(momentum=0.9)
+    model, optimizer = mlp(lr=0.01, momentum=0.5)
     step = tg.compile(training_step(model, optimizer))
     timer = threading.Timer(0.2, _thread.interrupt_main)
     timer.start()
@@ -314,7 +314,7 @@ def test_ctrl_c_stops_between_two_steps():
     reached = state([model], [optimizer])
     assert step.run(x[:50], y[:50], batch_size=1, shuffle=False).shape == (1, 50)
 
-    model, optimizer = mlp(momentum=0.9)
+    model, optimizer = mlp(lr=0.01, momentum=0.5)
     tg.compile(training_step(model, optimizer)).run(x[:taken], y[:taken], batch_size=1, shuffle=False)
     assert state([model], [optimizer]) == reached
 
