@@ -73,15 +73,17 @@ void bind_conv2d(py::module_& m) {
                               int64_t groups) {
     return conv2d_weight_grad(g, input, size, {stride, padding, dilation, groups});
   };
-  const auto backward = [](In g, In input, In weight, Pair stride, Pair padding, Pair dilation, int64_t groups,
+  const auto backward = [](In g, const Optional& input, const Optional& weight, const Sizes& input_size,
+                           const Sizes& weight_size, Pair stride, Pair padding, Pair dilation, int64_t groups,
                            bool need_input, bool need_weight, bool need_bias) {
-    return conv2d_backward(g, input, weight, {stride, padding, dilation, groups}, need_input, need_weight, need_bias);
+    return conv2d_backward(g, input, weight, input_size, weight_size, {stride, padding, dilation, groups}, need_input,
+                           need_weight, need_bias);
   };
   kernel(m, "conv2d", forward, "input", "weight", "bias", "stride", "padding", "dilation", "groups");
   kernel(m, "conv2d_input_grad", input_grad, "g", "weight", "input_size", "stride", "padding", "dilation", "groups");
   kernel(m, "conv2d_weight_grad", weight_grad, "g", "input", "weight_size", "stride", "padding", "dilation", "groups");
-  kernel(m, "conv2d_backward", backward, "g", "input", "weight", "stride", "padding", "dilation", "groups",
-         "need_input", "need_weight", "need_bias");
+  kernel(m, "conv2d_backward", backward, "g", "input", "weight", "input_size", "weight_size", "stride", "padding",
+         "dilation", "groups", "need_input", "need_weight", "need_bias");
 }
 
 void bind_upsample(py::module_& m) {
@@ -90,9 +92,9 @@ void bind_upsample(py::module_& m) {
   };
   kernel(m, "upsample_nearest2d", &upsample_nearest2d, "input", "output_size", "scales");
   kernel(m, "upsample_nearest2d_backward", backward, "g", "input_size", "scales");
-  kernel(m, "upsample_conv2d", &upsample_conv2d, "input", "weight", "bias", "padding");
-  kernel(m, "upsample_conv2d_backward", &upsample_conv2d_backward, "g", "input", "weight", "padding", "need_input",
-         "need_weight", "need_bias");
+  kernel(m, "upsample_conv2d", &upsample_conv2d, "input", "weight", "bias");
+  kernel(m, "upsample_conv2d_backward", &upsample_conv2d_backward, "g", "input", "weight", "need_input", "need_weight",
+         "need_bias");
 }
 
 void bind_products(py::module_& m) {

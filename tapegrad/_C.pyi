@@ -18,8 +18,10 @@ def conv2d_weight_grad(
 ) -> Tensor: ...
 def conv2d_backward(
     g: Tensor,
-    input: Tensor,
-    weight: Tensor,
+    input: Tensor | None,
+    weight: Tensor | None,
+    input_size: Sequence[int],
+    weight_size: Sequence[int],
     stride: _Pair,
     padding: _Pair,
     dilation: _Pair,
@@ -43,9 +45,9 @@ def matmul_backward(
     need_input: bool,
     need_other: bool,
 ) -> tuple[Tensor | None, Tensor | None]: ...
-def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor: ...
+def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
 def upsample_conv2d_backward(
-    g: Tensor, input: Tensor, weight: Tensor, padding: int, need_input: bool, need_weight: bool, need_bias: bool
+    g: Tensor, input: Tensor | None, weight: Tensor | None, need_input: bool, need_weight: bool, need_bias: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def upsample_nearest2d(input: Tensor, output_size: _Pair, scales: Sequence[float] | None) -> Tensor: ...
 def upsample_nearest2d_backward(g: Tensor, input_size: Sequence[int], scales: Sequence[float] | None) -> Tensor: ...

@@ -364,11 +364,6 @@ def kernel(name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     return forward
 
 
-def unread(x: torch.Tensor | None, shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
-    """`x`, or memory of its shape for a kernel that asks for it but will not read it."""
-    return torch.empty(shape, dtype=like.dtype) if x is None else x
-
-
 def either(name: str, *args: Any) -> Any:
     """Call a registered op inside a rule: recorded if an argument is a `Tensor`, else its bare forward function."""
     op = registry[name]

@@ -301,20 +301,30 @@ def test_dropout_scales_what_it_keeps():
     assert (y == 0).double().mean().item() == pytest.approx(0.25, abs=0.02)  # 4 standard errors: 0.017
 
 
-@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
-def test_upsample_conv_is_upsampling_then_convolution(padding_mode):
-    layer = nn.UpsampleConv2d(3, 4, 3, (2, 3), padding=1, groups=1, padding_mode=padding_mode).double()
-    separate = nn.Sequential(nn.Upsample(scale_factor=(2, 3)), nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode))
+FOLDED = {"scale_factor": 2, "kernel_size": 3, "padding": 1}
+UNFOLDED = [{"scale_factor": (2, 3)}, {"padding_mode": "reflect"}, {"padding": 0}, {"kernel_size": 5}, {"dilation": 2}]
+UNFOLDED += [{"stride": 2}, {"groups": 3}]
+
+
+@pytest.mark.parametrize("change", [{}, {"padding": "same"}, {"bias": False}, *UNFOLDED], ids=str)
+def test_upsample_conv_is_upsampling_then_convolution(change):
+    options = FOLDED | change
+    layer = nn.UpsampleConv2d(3, 6, **options).double()
+    scale = options.pop("scale_factor")
+    separate = nn.Sequential(nn.Upsample(scale_factor=scale), nn.Conv2d(3, 6, **options))
     separate.double()[1].load_state_dict(layer.state_dict())
     x, z = tg.tensor(floats(2, 3, 4, 5), requires_grad=True), tg.tensor(floats(2, 3, 4, 5), requires_grad=True)
-    y, t = layer(x), separate(z)
-    assert y.shape == (2, 4, 8, 15)
+    with tg.Tape() as tape:
+        y = layer(x)
+    t = separate(z)
+    assert ("upsample_conv2d" in [entry.op.name for entry in tape]) == (change not in UNFOLDED)
+    assert y.shape == t.shape
     assert_same(y, t.data, "output")
     y.backward(floats(*y.shape))
     t.backward(floats(*y.shape))
     assert_same(x.grad, z.grad.data, "input gradient")
     assert_same(layer.weight.grad, separate[1].weight.grad.data, "weight gradient")
-    assert "scale_factor=(2, 3)" in repr(layer)
+    assert f"scale_factor={layer.scale_factor}" in repr(layer)
     assert list(inspect.signature(nn.UpsampleConv2d).parameters)[:4] == [
         "in_channels",
         "out_channels",

@@ -90,6 +90,7 @@ struct ConvWeight {
 };
 constexpr int64_t kConvMapBytes = 384 << 10;  // what a band's map may take of the scratch
 constexpr int64_t kConvLanes = 16;            // M is padded to a multiple of it; slack behind a map
+constexpr int64_t kConvRowSlack = 2 * kConvLanes;  // behind a padded row: whole vectors are read and written
 
 // Nearest-neighbour resampling of `planes` planes. A unit is a plane.
 template <class T>

@@ -1,5 +1,6 @@
 // Convolution without columns: a register tile of channels x pixels reads its pixels from a padded map through a table
 // of offsets, one per (channel, tap).
+#include "kernels/conv_channels.h"
 #include "kernels/conv_map.h"
 #include "kernels/table.h"
 #include "kernels/vec.h"
@@ -169,11 +170,75 @@ void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int
       interleave(flat + i * flat_m, flat_e, pitch, R, a.W, a.SDH, a.SDW, out + i * P);
 }
 
+// How vectors along channels would be cut: pixels of a row in a tile, vectors of channels in a panel.
+template <class T>
+struct ChannelTiles {
+  int64_t pixels, vectors;
+  bool pay;  // against vectors along pixels
+};
+
+template <class T>
+ChannelTiles<T> channel_tiles(const ConvDirect<T>& a) {
+  constexpr int64_t N = Vec<T>::N;
+  const int64_t R = smaller(a.map.band, cut(a.H, a.SDH)), C = cut(a.W, a.SDW), all = cut(a.M, N);
+  const int64_t pixels = share(C, WIDE), vectors = share(all, lanes_of(static_cast<int>(pixels)));
+  // fma instructions a tap, and a tenth more to put the result in place
+  const int64_t chains = smaller(CHAINS, pixels * vectors);
+  const int64_t along_channels = R * C * all * 11 * CHAINS / (10 * chains);
+  const int64_t along_pixels = smaller(R * cut(C, N), cut((R - 1) * a.map.pitch + C, N)) * a.M;
+  return {pixels, vectors, along_channels < along_pixels};
+}
+
+// All channels of rows [q0, q0 + R) of every phase, with vectors along channels; `flat` holds [pixel][channel].
+template <class T>
+void channel_rows(const ConvDirect<T>& a, const ChannelTiles<T>& tiles, int64_t group, int64_t q0, const T* map,
+                  T* flat, T* out) {
+  constexpr int64_t N = Vec<T>::N;
+  const int64_t padded = cut(a.M, N) * N, bottom = smaller(a.H, (q0 + a.map.band) * a.SDH), top = q0 * a.SDH;
+  for (int64_t phase = 0; phase < a.SDH * a.SDW; ++phase) {
+    const ConvTaps<T>& taps = a.taps[phase];
+    const int64_t f = phase % a.SDW, C = cut(a.W - f, a.SDW);
+    const T* w = taps.packed + group * taps.K * padded;
+    for (int64_t m = 0; m < padded; m += tiles.vectors * N) {
+      const int64_t vectors = smaller(tiles.vectors, (padded - m) / N);
+      const T* x = map;
+      for (int64_t h = top + phase / a.SDW; h < bottom; h += a.SDH, x += a.map.pitch)
+        for (int64_t j = 0; j < C; j += tiles.pixels)
+          channel_tile_of<T, WIDE, lanes_of(WIDE)>(smaller(tiles.pixels, C - j), vectors, taps, w, x + j,
+                                                   flat + ((h - top) * a.W + f + j * a.SDW) * padded + m,
+                                                   a.SDW * padded);
+      w += taps.K * vectors * N;
+    }
+  }
+  put_channels(flat, padded, (bottom - top) * a.W, a.M, a.bias ? a.bias + group * a.M : nullptr, out + top * a.W,
+               a.H * a.W);
+}
+
+// w -> taps.packed for vectors along channels: [G][panel][K][vectors of the panel], zeros behind M
+template <class T>
+void pack_channels(const ConvDirect<T>& a, const ChannelTiles<T>& tiles) {
+  constexpr int64_t N = Vec<T>::N;
+  const int64_t padded = cut(a.M, N) * N;
+  for (int64_t phase = 0; phase < a.SDH * a.SDW; ++phase) {
+    const ConvTaps<T>& taps = a.taps[phase];
+    T* to = taps.packed;
+    for (int64_t group = 0; group < a.G; ++group)
+      for (int64_t m = 0; m < padded; m += tiles.vectors * N) {
+        const int64_t width = smaller(tiles.vectors * N, padded - m);
+        const T* w = a.w + group * a.group_step + m * a.m_step;
+        for (int64_t k = 0; k < taps.K; ++k)
+          for (int64_t i = 0; i < width; ++i) *to++ = m + i < a.M ? w[i * a.m_step + taps.weight[k]] : 0;
+      }
+  }
+}
+
 }  // namespace
 
 // w -> taps.packed: the weights in the order in which tiles read them.
 template <class T>
 void conv_pack(const ConvDirect<T>& a) {
+  const ChannelTiles<T> tiles = channel_tiles(a);
+  if (tiles.pay) return pack_channels(a, tiles);
   const int64_t rows = share(a.M, ROWS);
   for (int64_t phase = 0; phase < a.SDH * a.SDW; ++phase) {
     const ConvTaps<T>& taps = a.taps[phase];
@@ -193,9 +258,14 @@ template <class T>
 void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch) {
   const int64_t P = a.H * a.W, rows = share(a.M, ROWS), bands = cut(cut(a.H, a.SDH), a.map.band);
   T* flat = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
+  const ChannelTiles<T> tiles = channel_tiles(a);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t image = unit / bands, q0 = unit % bands * a.map.band;  // image = (n, group)
     form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch, flat);
+    if (tiles.pay) {
+      channel_rows(a, tiles, image % a.G, q0, scratch, flat, a.out + image * a.M * P);
+      continue;
+    }
     for (int64_t m = 0; m < a.M; m += rows)
       for (int64_t e = 0; e < a.SDH; ++e) {
         const int64_t R = smaller(a.map.band, cut(a.H - e, a.SDH) - q0);

@@ -47,22 +47,22 @@ TG_INLINE void split_row(const ConvMap& a, const T* row, int64_t plane, T* to) {
 }
 
 // x: [C, H, W] -> map of the band that starts at result row q0; zeros behind its end, where whole vectors read.
-// row: room for SW * pitch elements and two vectors
+// padded: room for the map's rows of SW * pitch elements and kConvRowSlack
 template <class T>
-inline void form_map(const ConvMap& a, const T* x, int64_t q0, T* to, T* row) {
+inline void form_map(const ConvMap& a, const T* x, int64_t q0, T* to, T* padded) {
   const int64_t rows = a.band + a.halo, plane = rows * a.pitch;
+  const int64_t width = a.SW * a.pitch, step = a.SW == 1 ? a.pitch : width + kConvRowSlack;
   for (int64_t c = 0; c < a.C; ++c, x += a.H * a.W)
-    for (int64_t r = 0; r < a.planes_h; ++r, to += a.planes_w * plane)
+    for (int64_t r = 0; r < a.planes_h; ++r, to += a.planes_w * plane) {
+      T* const first = a.SW == 1 ? to : padded;
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t h = (q0 + i) * a.SH + r - a.top, W = h >= 0 && h < a.H ? a.W : 0;
-        const T* from = W > 0 ? x + h * a.W : x;
-        if (a.SW == 1) {
-          padded_row(from, -a.left, W, a.pitch, to + i * a.pitch);
-          continue;
-        }
-        padded_row(from, -a.left, W, a.SW * a.pitch, row);
-        split_row(a, row, plane, to + i * a.pitch);
+        padded_row(W > 0 ? x + h * a.W : x, -a.left, W, width, first + i * step);
       }
+      // All rows first: what was stored just now is slow to load in other vectors.
+      if (a.SW != 1)
+        for (int64_t i = 0; i < rows; ++i) split_row(a, padded + i * step, plane, to + i * a.pitch);
+    }
   zero_row(to, kConvLanes);
 }
 

@@ -82,12 +82,13 @@ template <class T>
 void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* w, const T* bias, T* out) {
   size_t terms = 0;
   for (const PhaseTaps& phase : plan.phases) terms += phase.offset.size();
-  const at::Tensor packed = weights_for<T>(a.G * plan.M * static_cast<int64_t>(terms), "conv2d");
+  const int64_t channels = a.G * tiles(plan.M, kConvLanes) * kConvLanes;  // room for whole vectors of them
+  const at::Tensor packed = weights_for<T>(channels * static_cast<int64_t>(terms), "conv2d");
   T* to = mutable_data<T>(packed);
   c10::SmallVector<ConvTaps<T>, 4> taps;
   for (const PhaseTaps& phase : plan.phases) {
     taps.push_back({static_cast<int64_t>(phase.offset.size()), phase.offset.data(), phase.weight.data(), to});
-    to += a.G * plan.M * taps.back().K;
+    to += channels * taps.back().K;
   }
   const ConvDirect<T> d = {plan.map, a.N,    a.G,  plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
                            plan.group_step, taps.data(), w,      source, bias,   out};
@@ -270,14 +271,19 @@ at::Tensor conv2d_weight_grad(const at::Tensor& grad, const at::Tensor& input, a
   });
 }
 
-Gradients conv2d_backward(const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
-                          const ConvParams& params, bool need_input, bool need_weight, bool need_bias) {
+Gradients conv2d_backward(const at::Tensor& grad, const std::optional<at::Tensor>& input,
+                          const std::optional<at::Tensor>& weight, at::IntArrayRef input_size,
+                          at::IntArrayRef weight_size, const ConvParams& params, bool need_input, bool need_weight,
+                          bool need_bias) {
   const char* op = "conv2d_backward";
-  const at::Tensor x = checked(input, op, "input", 4), w = checked(weight, op, "weight", 4, x);
-  return by_dtype(x, [&](auto zero) {
-    const auto a = geometry<decltype(zero)>(op, x.sizes(), w.sizes(), params);
-    const at::Tensor g = checked_sizes(grad, op, "g", output_size(a), x);
-    const at::Tensor dx = need_input ? input_grad(g, w, a) : at::Tensor();
+  const at::Tensor contiguous = checked(grad, op, "g", 4);
+  return by_dtype(contiguous, [&](auto zero) {
+    const auto a = geometry<decltype(zero)>(op, input_size, weight_size, params);
+    const at::Tensor g = checked_sizes(contiguous, op, "g", output_size(a), contiguous);
+    at::Tensor x, w, dx;
+    if (need_weight) x = checked_sizes(input ? *input : at::Tensor(), op, "input", input_size, g);
+    if (need_input) w = checked_sizes(weight ? *weight : at::Tensor(), op, "weight", weight_size, g);
+    if (need_input) dx = input_grad(g, w, a);
     const auto [dw, db] = weight_grad(g, x, a, need_weight, need_bias);
     return Gradients{dx, dw, db};
   });

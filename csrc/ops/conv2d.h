@@ -32,9 +32,11 @@ at::Tensor conv_transpose2d(const at::Tensor& g, const at::Tensor& weight, const
 // g [N, C, H, W], contiguous -> [C], the sum over all else
 at::Tensor channel_sums(const at::Tensor& g);
 
-// dx, dw, db, each where needed, else undefined.
+// dx, dw, db, each where needed, else undefined. `input` is read for dw only, and weight for dx.
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-Gradients conv2d_backward(const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight,
-                          const ConvParams& params, bool need_input, bool need_weight, bool need_bias);
+Gradients conv2d_backward(const at::Tensor& g, const std::optional<at::Tensor>& input,
+                          const std::optional<at::Tensor>& weight, at::IntArrayRef input_size,
+                          at::IntArrayRef weight_size, const ConvParams& params, bool need_input, bool need_weight,
+                          bool need_bias);
 
 }  // namespace tapegrad

@@ -39,59 +39,72 @@ void unfold(const T* dw4, int64_t OC, int64_t C, T* dw) {
 
 constexpr int64_t kMostExtent = int64_t{1} << 40;  // twice it fits
 
-struct Shape {
-  int64_t N, C, H, W, OC;
-};
-
-Shape shape(const char* op, const at::Tensor& x, const at::Tensor& w, int64_t padding) {
-  const std::string who = op;
+void check_weight(const char* op, const at::Tensor& w) {
   if (w.size(2) != 3 || w.size(3) != 3)
-    throw ShapeError(who + ": weight.shape[2:] must be [3, 3], is " + text(w.sizes().slice(2)));
-  if (padding != 1) throw ShapeError(who + ": padding must be 1, is " + std::to_string(padding));
-  if (w.size(1) != x.size(1))
-    throw ShapeError(who + ": weight.shape[1] = " + std::to_string(w.size(1)) +
-                     " must equal input.shape[1] = " + std::to_string(x.size(1)));
-  if (x.size(2) < 1 || x.size(3) < 1)
-    throw ShapeError(who + ": input height and width must be at least 1, are " + text(x.sizes().slice(2)));
-  if (x.size(2) > kMostExtent || x.size(3) > kMostExtent)
-    throw ShapeError(who + ": a tensor of shape " + text(x.sizes()) + " has too many elements");
-  return {x.size(0), x.size(1), x.size(2), x.size(3), w.size(0)};
+    throw ShapeError(std::string(op) + ": weight.shape[2:] must be [3, 3], is " + text(w.sizes().slice(2)));
 }
 
-at::Tensor folded(const char* op, const at::Tensor& w, const Shape& s) {
-  const at::Tensor to = make({s.C, s.OC, 4, 4}, w.scalar_type(), op);
+// The result's size, for an input of size x and OC channels
+at::DimVector result_size(const char* op, at::IntArrayRef x, int64_t OC) {
+  const std::string who = op;
+  if (x[2] < 1 || x[3] < 1)
+    throw ShapeError(who + ": input height and width must be at least 1, are " + text(x.slice(2)));
+  if (x[2] > kMostExtent || x[3] > kMostExtent)
+    throw ShapeError(who + ": a tensor of shape " + text(x) + " has too many elements");
+  return {x[0], OC, 2 * x[2], 2 * x[3]};
+}
+
+at::Tensor folded(const char* op, const at::Tensor& w) {
+  const int64_t OC = w.size(0), C = w.size(1);
+  const at::Tensor to = make({C, OC, 4, 4}, w.scalar_type(), op);
   by_dtype(w, [&](auto zero) {
     using T = decltype(zero);
-    fold(data<T>(w), s.OC, s.C, mutable_data<T>(to));
+    fold(data<T>(w), OC, C, mutable_data<T>(to));
   });
   return to;
 }
 
 }  // namespace
 
-at::Tensor upsample_conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                           int64_t padding) {
+at::Tensor upsample_conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   const char* op = "upsample_conv2d";
   const at::Tensor x = checked(input, op, "input", 4), w = checked(weight, op, "weight", 4, x);
-  const Shape s = shape(op, x, w, padding);
-  const at::Tensor b = bias ? checked_sizes(*bias, op, "bias", {s.OC}, x) : at::Tensor();
-  return conv_transpose2d(x, folded(op, w, s), b, {s.N, s.OC, 2 * s.H, 2 * s.W}, kTransposed);
+  check_weight(op, w);
+  if (w.size(1) != x.size(1))
+    throw ShapeError("upsample_conv2d: weight.shape[1] = " + std::to_string(w.size(1)) +
+                     " must equal input.shape[1] = " + std::to_string(x.size(1)));
+  const at::DimVector size = result_size(op, x.sizes(), w.size(0));
+  const at::Tensor b = bias ? checked_sizes(*bias, op, "bias", {w.size(0)}, x) : at::Tensor();
+  return conv_transpose2d(x, folded(op, w), b, size, kTransposed);
 }
 
-Gradients upsample_conv2d_backward(const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
-                                   int64_t padding, bool need_input, bool need_weight, bool need_bias) {
+Gradients upsample_conv2d_backward(const at::Tensor& grad, const std::optional<at::Tensor>& input,
+                                   const std::optional<at::Tensor>& weight, bool need_input, bool need_weight,
+                                   bool need_bias) {
   const char* op = "upsample_conv2d_backward";
-  const at::Tensor x = checked(input, op, "input", 4), w = checked(weight, op, "weight", 4, x);
-  const Shape s = shape(op, x, w, padding);
-  const at::Tensor g = checked_sizes(grad, op, "g", {s.N, s.OC, 2 * s.H, 2 * s.W}, x);
+  const at::Tensor g = checked(grad, op, "g", 4);
+  if (g.size(2) % 2 != 0 || g.size(3) % 2 != 0)
+    throw ShapeError("upsample_conv2d_backward: g.shape[2:] must be even, is " + text(g.sizes().slice(2)));
   at::Tensor dx, dw, db;
-  if (need_input) dx = conv2d(g, folded(op, w, s), std::nullopt, kTransposed);
+  if (need_input) {
+    const at::Tensor w = checked(weight ? *weight : at::Tensor(), op, "weight", 4, g);
+    check_weight(op, w);
+    if (w.size(0) != g.size(1))
+      throw ShapeError("upsample_conv2d_backward: weight.shape[0] = " + std::to_string(w.size(0)) +
+                       " must equal g.shape[1] = " + std::to_string(g.size(1)));
+    dx = conv2d(g, folded(op, w), std::nullopt, kTransposed);
+  }
   if (need_weight) {
-    const at::Tensor dw4 = conv2d_weight_grad(x, g, {s.C, s.OC, 4, 4}, kTransposed);
-    dw = make(w.sizes(), w.scalar_type(), op);
-    by_dtype(w, [&](auto zero) {
+    const at::Tensor x = checked(input ? *input : at::Tensor(), op, "input", 4, g);
+    const at::DimVector size = result_size(op, x.sizes(), g.size(1));
+    if (g.sizes() != size)
+      throw ShapeError("upsample_conv2d_backward: g.shape must be " + text(size) + ", is " + text(g.sizes()));
+    const int64_t C = x.size(1), OC = g.size(1);
+    const at::Tensor dw4 = conv2d_weight_grad(x, g, {C, OC, 4, 4}, kTransposed);
+    dw = make({OC, C, 3, 3}, g.scalar_type(), op);
+    by_dtype(g, [&](auto zero) {
       using T = decltype(zero);
-      unfold(data<T>(dw4), s.OC, s.C, mutable_data<T>(dw));
+      unfold(data<T>(dw4), OC, C, mutable_data<T>(dw));
     });
   }
   if (need_bias) db = channel_sums(g);

@@ -6,12 +6,12 @@
 
 namespace tapegrad {
 
-// input [N, C, H, W], weight [OC, C, 3, 3], bias [OC] or none -> [N, OC, 2H, 2W]. padding must be 1.
-at::Tensor upsample_conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                           int64_t padding);
+// input [N, C, H, W], weight [OC, C, 3, 3], bias [OC] or none -> [N, OC, 2H, 2W]
+at::Tensor upsample_conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
-// g [N, OC, 2H, 2W] -> dx, dw, db, each where needed, else undefined.
-Gradients upsample_conv2d_backward(const at::Tensor& g, const at::Tensor& input, const at::Tensor& weight,
-                                   int64_t padding, bool need_input, bool need_weight, bool need_bias);
+// g [N, OC, 2H, 2W] -> dx, dw, db, each where needed, else undefined. `input` is read for dw only, and weight for dx.
+Gradients upsample_conv2d_backward(const at::Tensor& g, const std::optional<at::Tensor>& input,
+                                   const std::optional<at::Tensor>& weight, bool need_input, bool need_weight,
+                                   bool need_bias);
 
 }  // namespace tapegrad

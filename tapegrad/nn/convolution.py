@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import ShapeError
+from ..ops.conv import upsample_conv2d
 from . import functional as F
 from .checks import extent, ntuple, one_of, parameter_dtype, require
 from .layers import reset_uniform
@@ -270,7 +271,8 @@ class UpsampleConv2d(Conv2d):
     others : as of `Conv2d`, and applied to the upsampled image
 
     Shapes: input [N, C, H, W], convolved at [N, C, H * scale, W * scale]; parameters as of `Conv2d`. Equal to
-    ``Sequential(Upsample(scale_factor=...), Conv2d(...))``.
+    ``Sequential(Upsample(scale_factor=...), Conv2d(...))``, to rounding where both are folded into one: a 3x3 kernel
+    with padding 1 behind a doubling.
     """
 
     def __init__(
@@ -295,7 +297,21 @@ class UpsampleConv2d(Conv2d):
 
     def forward(self, input: Any) -> Any:
         """input [N, C, H, W] -> [N, OC, OH, OW]."""
+        if self._folds:
+            return upsample_conv2d(input, self.weight, self.bias)
         return super().forward(F.upsample_nearest2d(input, None, self.scale_factor))
+
+    @property
+    def _folds(self) -> bool:
+        """Whether `upsample_conv2d` computes this layer."""
+        return (
+            self.scale_factor == (2, 2)
+            and self.kernel_size == (3, 3)
+            and self.padding in ((1, 1), "same")
+            and self.stride == self.dilation == (1, 1)
+            and self.groups == 1
+            and self.padding_mode == "zeros"
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale_factor={self.scale_factor}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .trace import Call, Ref, refs_of
 
 
@@ -10,7 +12,7 @@ def fold_upsampling(calls: list[Call], kept: set[int]) -> tuple[list[Call], list
 
     ``conv2d(up(x), w)`` becomes ``upsample_conv2d(x, w)``; the backward of the convolution followed by that of the
     upsampling becomes ``upsample_conv2d_backward``. Only where nothing else reads the upsampled map or its gradient,
-    and the kernel is 3x3 with stride, dilation and groups 1.
+    and the kernel is 3x3 with stride 1 and padding 1.
     """
     touched: dict[int, list[int]] = {}
     for i, call in enumerate(calls):
@@ -28,25 +30,26 @@ def fold_upsampling(calls: list[Call], kept: set[int]) -> tuple[list[Call], list
         if large.slot in kept or source.slot in changed or len(uses) not in (2, 3):
             continue
         forward = uses[1]
-        if not _is_plain(calls[forward], "conv2d", large, 0):
-            continue
         conv = calls[forward]
-        weight, bias, padding = conv.arguments[1], conv.arguments[2], conv.arguments[4][0]
-        folded = conv._replace(function="upsample_conv2d", arguments=(source, weight, bias, padding))
+        if conv.name != "conv2d" or conv.arguments[0] != large:
+            continue
+        if not _is_plain(conv.arguments[3:7], conv.arguments[1].sizes):
+            continue
+        folded = conv._replace(function="upsample_conv2d", arguments=(source, *conv.arguments[1:3]))
         if len(uses) == 3:
             backward = uses[2]
             found = _backward(calls, touched, backward, large, kept)
             if found is None:
                 continue
             down, needs_input = found
-            g, _, w, *_rest, _need, need_weight, need_bias = calls[backward].arguments
+            g, _, w, *_, need_weight, need_bias = calls[backward].arguments
             outs = calls[backward].outs
             dx = calls[down].outs[0] if down is not None else None
             if down is not None:
                 result[down] = None
             result[backward] = calls[backward]._replace(
                 function="upsample_conv2d_backward",
-                arguments=(g, source, w, padding, needs_input, need_weight, need_bias),
+                arguments=(g, source, w, needs_input, need_weight, need_bias),
                 outs=(dx, *outs[1:]),
             )
         result[i], result[forward] = None, folded
@@ -60,14 +63,9 @@ def _doubles(up: Call) -> bool:
     return isinstance(out, Ref) and out.sizes[2:] == (2 * x.sizes[2], 2 * x.sizes[3])
 
 
-def _is_plain(call: Call, name: str, large: Ref, position: int) -> bool:
-    """A 3x3 convolution (or its backward) of the upsampled map that the folded kernel takes."""
-    if call.name != name or call.arguments[position] != large:
-        return False
-    weight = call.arguments[position + 1]
-    stride, padding, dilation, groups = call.arguments[3:7]
-    plain = stride == dilation == (1, 1) and groups == 1 and padding[0] == padding[1]
-    return bool(plain and weight.sizes[2:] == (3, 3))
+def _is_plain(geometry: tuple[Any, ...], weight_size: tuple[int, ...]) -> bool:
+    """The convolution that the folded kernel stands for: 3x3, stride 1, padding 1."""
+    return geometry == ((1, 1), (1, 1), (1, 1), 1) and weight_size[2:] == (3, 3)
 
 
 def _backward(
@@ -75,7 +73,9 @@ def _backward(
 ) -> tuple[int | None, bool] | None:
     """(the call that brings the map's gradient down, whether one is needed); None where it cannot be folded."""
     call = calls[backward]
-    if not _is_plain(call, "conv2d_backward", large, 1):
+    if call.name != "conv2d_backward" or call.arguments[1] != large:
+        return None
+    if not _is_plain(call.arguments[5:9], call.arguments[4]):
         return None
     gradient = call.outs[0]
     if gradient is None:

@@ -54,6 +54,10 @@ def _nearest(input: torch.Tensor, size: Any = None, scale_factor: Any = None) ->
     return F.interpolate(input, size, scale_factor, mode="nearest")
 
 
+def _upsampled_then_convolved(input: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
+    return F.conv2d(_nearest(input, None, 2), weight, bias, padding=1)
+
+
 def _attended(*shapes: tuple[int, ...], **kwargs: Any) -> Any:
     return S(*(R(*shape) for shape in shapes), **kwargs)
 
@@ -99,6 +103,10 @@ _BILINEAR = [
 _NEAREST: list[Any] = [
     ((2, 3, 4, 5), None, 2), ((2, 3, 4, 5), (7, 3), None), ((2, 3, 4, 5), 6, None), ((2, 3, 4, 5), None, (1.5, 0.7)),
     ((1, 1, 1, 1), None, 3), ((0, 2, 3, 3), None, 2), ((2, 3, 4, 5), None, 1),
+]
+_UPSAMPLE_CONV = [
+    S(R(2, 3, 2, 3), R(4, 3, 3, 3), R(4)), S(R(1, 1, 1, 1), R(1, 1, 3, 3), R(1)), S(R(2, 2, 3, 1), R(1, 2, 3, 3)),
+    S(R(1, 2, 2, 2), R(2, 2, 3, 3), None), S(R(0, 2, 3, 3), R(2, 2, 3, 3), R(2)),
 ]
 _tied = V([[[[1.0, 1.0, 0.0], [1.0, 1.0, 2.0], [2.0, 2.0, 2.0]]]])
 spread = D(2, 4, 5, 6)
@@ -179,6 +187,7 @@ rows = [
         "upsample_nearest2d", [S(R(*shape), size, factor) for shape, size, factor in _NEAREST], reference=_nearest,
         ops=("upsample_nearest2d", "upsample_nearest2d_backward"),
     ),
+    Row("upsample_conv2d", _UPSAMPLE_CONV, reference=_upsampled_then_convolved, exact=False, method=False),
     Row("max_pool2d", _MAX_POOL, reference=F.max_pool2d),
     Row("avg_pool2d", _AVG_POOL, exact=False, ops=("avg_pool2d", "avg_pool2d_backward")),
     Row("adaptive_avg_pool2d", _ADAPTIVE, exact=False, ops=("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward")),

@@ -1,0 +1,83 @@
+// Direct convolution with vectors along the result's channels: a register tile is some pixels of one row x vectors of
+// channels, a tap broadcasts its pixels and reads its weights as vectors. For planes that fill vectors of pixels badly.
+// Every element's chain is that of the tiles with vectors along pixels, bit for bit.
+#pragma once
+#include "kernels/args.h"
+#include "kernels/vec.h"
+
+namespace tapegrad::TG_ISA {
+
+// The register tile: up to WIDE pixels x lanes_of(pixels) vectors.
+#if defined(__AVX512F__)
+constexpr int WIDE = 8;
+constexpr int lanes_of(int pixels) { return pixels <= 4 ? 6 : pixels <= 6 ? 4 : 3; }
+#elif defined(__AVX2__)
+constexpr int WIDE = 6;
+constexpr int lanes_of(int pixels) { return pixels <= 2 ? 5 : pixels == 3 ? 4 : pixels == 4 ? 3 : 2; }
+#else
+constexpr int WIDE = 6;
+constexpr int lanes_of(int pixels) { return pixels <= 2 ? 4 : pixels == 3 ? 3 : 2; }
+#endif
+constexpr int CHAINS = 8;  // fewer leave the fma units waiting
+
+// out[MR pixels][NV vectors of channels]; w: [K][NV vectors]
+template <class T, int MR, int NV>
+void channel_tile(const ConvTaps<T>& taps, const T* w, const T* x, T* out, int64_t out_step) {
+  using V = Vec<T>;
+  V acc[MR][NV];
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) acc[i][j] = V::set1(0);
+  const int64_t* offset = taps.offset;
+  for (int64_t k = 0; k < taps.K; ++k, w += NV * V::N) {
+    const T* at = x + offset[k];
+    V b[NV];
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) b[j] = V::load(w + j * V::N);
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i) {
+      const V a = V::set1(at[i]);
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) acc[i][j] = fma(a, b[j], acc[i][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) acc[i][j].store(out + i * out_step + j * V::N);
+}
+
+template <class T, int MR, int NV>
+void channel_tile_of(int64_t mr, int64_t nv, const ConvTaps<T>& taps, const T* w, const T* x, T* out,
+                     int64_t out_step) {
+  if constexpr (MR > 1)
+    if (mr < MR) return channel_tile_of<T, MR - 1, lanes_of(MR - 1)>(mr, nv, taps, w, x, out, out_step);
+  if constexpr (NV > 1)
+    if (nv < NV) return channel_tile_of<T, MR, NV - 1>(mr, nv, taps, w, x, out, out_step);
+  channel_tile<T, MR, NV>(taps, w, x, out, out_step);
+}
+
+// out[m][p] = from[p][m] + bias[m] for P pixels and M channels; a row of `from` has `padded` elements.
+template <class T>
+void put_channels(const T* from, int64_t padded, int64_t P, int64_t M, const T* bias, T* out, int64_t out_m) {
+  using V = Vec<T>;
+  for (int64_t p = 0; p < P; p += V::N)
+    for (int64_t m = 0; m < M; m += V::N) {
+      const int pixels = P - p < V::N ? static_cast<int>(P - p) : V::N;
+      const int64_t channels = M - m < V::N ? M - m : V::N;
+      V block[V::N];
+#pragma GCC unroll 16
+      for (int i = 0; i < V::N; ++i) block[i] = i < pixels ? V::load(from + (p + i) * padded + m) : V::set1(0);
+      transpose<T>(block);
+#pragma GCC unroll 16
+      for (int i = 0; i < V::N; ++i) {
+        if (i >= channels) break;
+        if (bias) block[i] = block[i] + V::set1(bias[m + i]);
+        T* to = out + (m + i) * out_m + p;
+        pixels == V::N ? block[i].store(to) : block[i].store(to, pixels);
+      }
+    }
+}
+
+}  // namespace tapegrad::TG_ISA
