@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import cProfile
 import gc
+import sys
 import weakref
 
 import numpy as np
@@ -325,6 +327,24 @@ def test_an_audited_training_is_the_plain_one(monkeypatch):
         return [value for i in range(20) for value in (step(*batch(seed=i)), state([model], [optimizer]))]
 
     assert_same_script(script)
+
+
+def test_a_profiler_goes_on_after_a_recorded_call():
+    with cProfile.Profile() as profiler:
+        step = tg.compile(lambda x: x * 2)
+        for i in range(4):
+            assert bits(step(numbers(i))) == bits(numbers(i) * 2)
+    assert any("numbers" in str(entry.code) for entry in profiler.getstats())
+
+    seen = []
+    sys.setprofile(lambda frame, event, argument: seen.append(event))
+    try:
+        tg.compile(lambda x: x * 2)(numbers(1))
+        seen.clear()
+        numbers(1)
+    finally:
+        sys.setprofile(None)
+    assert "call" in seen
 
 
 def test_a_dropped_result_frees_its_memory():

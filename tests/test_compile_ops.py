@@ -28,7 +28,7 @@ REFUSED = {
 }
 
 
-TWICE = 3  # samples of a row whose second derivatives are compiled, too: recording them takes a while
+TWICE = 2  # samples of a row whose second derivatives are compiled, too: recording them takes a while
 
 
 def derivatives(call: Call) -> Callable[..., Any]:

@@ -107,6 +107,20 @@ def test_what_nobody_reads_is_dropped_and_what_is_computed_twice_is_shared():
     assert [call.name for call in program.once] == ["aten.full.default"]
 
 
+@pytest.mark.parametrize(
+    "use",
+    [lambda layer, x: layer(x) + layer(x), lambda layer, x: (layer(x), x)[1], lambda layer, x: layer(layer(x) * 0 + x)],
+    ids=["twice", "unused", "again"],
+)
+def test_statistics_are_updated_by_calls_that_could_be_shared_or_dropped(use):
+    def script(compile):
+        layer = nn.BatchNorm1d(3)
+        step = compile(lambda x: use(layer, x).detach())
+        return [value for i in range(5) for value in (step(tg.randn(4, 3)), state([layer]))]
+
+    assert_same_script(script)
+
+
 def test_programs_are_shared_by_models_of_one_structure(monkeypatch):
     lowered = []
     lower = bind.lower
