@@ -14,6 +14,7 @@ from pathlib import Path
 SUITES = {
     "train": "three networks trained beside PyTorch: disk, handwritten digits, denoising autoencoder",
     "kernels": "every kernel, whole eager steps and their peak memory beside PyTorch",
+    "steps": "whole training steps, eager and compiled, beside PyTorch, torch.compile and JAX (extra bench-jax)",
     "ops_page": "the table of all ops, written from the registry",
     "reports": "the experiments of five reports, tapegrad beside PyTorch and what they printed; a page of results",
 }

@@ -121,9 +121,7 @@ def compare_gradients(task: Task, weights: State, x: torch.Tensor, y: torch.Tens
 
 def fastest_torch(task: Task, weights: State, batches: Batches) -> tuple[Side, str]:
     """PyTorch's side in the layout and with the optimizer implementation that are fastest here, and their name."""
-    layouts = [torch.contiguous_format, torch.channels_last] if task.images else [torch.contiguous_format]
-    implementations = [{"foreach": False}, {"foreach": True}, {"fused": True}]
-    choices = [(layout, options) for layout in layouts for options in implementations]
+    choices = torch_choices(task.images)
     sides = [Side(torch, task, weights, layout, **options) for layout, options in choices]
     calls = max(1, task.calls // 2)
     blocks = 4
@@ -131,7 +129,17 @@ def fastest_torch(task: Task, weights: State, batches: Batches) -> tuple[Side, s
         side.feed(batches[: blocks * calls])
     timings = take_turns([side.step for side in sides], blocks=blocks, calls=calls)
     layout, options = choices[min(range(len(choices)), key=lambda i: timings[i].median)]
+    return Side(torch, task, weights, layout, **options), f"{choice_name(layout, options)} {task.optimizer}"
+
+
+def torch_choices(images: bool) -> list[tuple[torch.memory_format, dict[str, bool]]]:
+    """Memory formats, which only pictures have, and implementations of the optimizer."""
+    layouts = [torch.contiguous_format, torch.channels_last] if images else [torch.contiguous_format]
+    implementations = [{"foreach": False}, {"foreach": True}, {"fused": True}]
+    return [(layout, options) for layout in layouts for options in implementations]
+
+
+def choice_name(layout: torch.memory_format, options: dict[str, bool]) -> str:
+    """As in "channels_last, fused"."""
     name = "for-loop" if options == {"foreach": False} else next(iter(options))
-    if layout is torch.channels_last:
-        name = f"channels_last, {name}"
-    return Side(torch, task, weights, layout, **options), f"{name} {task.optimizer}"
+    return f"channels_last, {name}" if layout is torch.channels_last else name

@@ -1,52 +1,63 @@
-"""Whole eager training steps, optimizer updates, and the peak memory of a step, both sides."""
+"""Suite `steps`: whole training steps of all sides; and the eager steps, updates and memory of suite `kernels`."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import tapegrad as tg
 
+from . import memory, step_memory, step_plots, step_tables
+from .cli import Options
 from .goals import STEP, UPDATE
+from .networks import digits_mlp, lenet
 from .sides import Side, check_gradients, fastest_torch, initial_weights
-from .tables import table
+from .step_rows import Row, measure
+from .tables import environment, table, write_json
 from .tasks import Data, Task, accuracy, autoencoder, mlp
 from .timing import ratio, take_turns
+from .workloads import WORKLOADS
 
-HERE = Path(__file__).resolve().parent
 BLOCKS = {True: 7, False: 21}  # by --quick
 SECONDS = {True: 0.3, False: 2.0}
 
 
-def digits_mlp(nn: Any) -> Any:
-    return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+def run(options: Options) -> None:
+    """Every workload on one thread, then on all; peak memory; print, write steps.json and steps.png."""
+    machine = environment(options.threads)
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(EXPLANATION, flush=True)
+    rows: list[Row] = []
+    for threads in sorted({1, options.threads}):
+        for i, workload in enumerate(WORKLOADS):
+            rows += measure(workload, threads, options.quick, compilers=not options.quick or i == 0)
+        print(f"\n{threads} thread(s)\n" + step_tables.times([row for row in rows if row.threads == threads]))
+    print("\n" + step_tables.ratios(rows))
+    print("\n" + step_tables.costs(rows))
+    large = [workload for workload in WORKLOADS if workload.memory]
+    peaks = step_memory.peaks(large[-1:] if options.quick else large)
+    print("\n" + step_memory.report(peaks))
+    result = {"environment": machine, "rows": [step_tables.plain(row) for row in rows], "memory": peaks}
+    write_json(options.out / "steps.json", result)
+    step_plots.times(options.out / "steps.png", rows, machine)
+    print(f"\nwritten to {options.out}: steps.json, steps.png")
 
 
-def lenet(nn: Any) -> Any:
-    """LeNet-5 for 28 x 28 pictures, with ReLU and maximum pooling."""
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2),  # [N, 6, 28, 28]
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),  # [N, 16, 10, 10]
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(400, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, 10),
-    )
+EXPLANATION = """\
+float32; same initial weights and batches, the losses of the first steps compared first (tapegrad's compiled with its
+eager ones bit for bit, but for exact=False); sides take turns in blocks; median over the blocks +- half the IQR.
+eager: as written. call: one compiled call a step, guards checked, a fresh loss, .grad readable. run: step.run over
+epochs, shuffling, gathering and losses included. PyTorch eager: the fastest memory format, optimizer implementation
+and number of threads. compile step: the update is part of the compiled function. JAX scan: an epoch in one call,
+batches gathered inside in an order made before (1 thread by XLA's flags). planning: the recorded calls beyond as many
+eager ones, lowering included; again: for a second model of the same structure; beside it the first call of the others,
+which compiles."""
+
+# --- eager steps of suite `kernels` -------------------------------------------------------------------------------
 
 
 def random_batch(inputs: tuple[int, ...], targets: tuple[int, ...] | int) -> Data:
@@ -190,7 +201,6 @@ MEMORY_SIDES = {
     "PyTorch": ("torch", torch.contiguous_format),
     "PyTorch, channels_last": ("torch", torch.channels_last),
 }
-STATUS = Path("/proc/self/status")
 STEPS = 3  # the first allocates what the others reuse
 
 
@@ -199,19 +209,9 @@ def peak_memory() -> dict[str, int]:
 
     Empty where the system does not say what is resident (no Linux).
     """
-    if not STATUS.exists():
+    if not memory.available():
         return {}
-    code = (
-        f"import runpy, sys; runpy.run_path({str(HERE / '__main__.py')!r}, run_name='child'); "
-        "from bench.steps import measure_memory; measure_memory(sys.argv[1])"
-    )
-    found = {}
-    for name in MEMORY_SIDES:
-        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"peak memory of {name}: {done.stderr.strip().splitlines()[-1]}")
-        found[name] = json.loads(done.stdout)
-    return found
+    return {name: memory.in_fresh_process("steps", "measure_memory", name) for name in MEMORY_SIDES}
 
 
 def measure_memory(name: str) -> None:
@@ -221,26 +221,18 @@ def measure_memory(name: str) -> None:
     task = autoencoder_task()
     side = Side({"tapegrad": tg, "torch": torch}[library], task, initial_weights(task), layout)
     side.feed([task.load().train] * STEPS)
-    with contextlib.suppress(OSError):  # the mark starts again at what is resident now, where that is allowed
-        Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
+    before = memory.mark()
     for _ in range(STEPS):
         side.step()
-    print(resident("VmHWM") - before)
+    print(memory.resident("VmHWM") - before)
 
 
-def resident(field: str) -> int:
-    """A line of the process's status, in bytes."""
-    status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return int(status[field].split()[0]) << 10
-
-
-def memory_report(memory: dict[str, int]) -> str:
+def memory_report(peaks: dict[str, int]) -> str:
     head = f"peak memory of the autoencoder's step, batch 100, 1 thread: high-water mark of {STEPS} steps in a fresh\n"
     head += "process, less what was resident before them; wanted: at most PyTorch's\n"
-    if not memory:
+    if not peaks:
         return head + "not measured: needs Linux"
-    least = min(bytes for name, bytes in memory.items() if name != "tapegrad")
-    lines = [[name, f"{bytes / 2**20:.1f} MiB", f"{bytes / least:.2f}"] for name, bytes in memory.items()]
-    mark = "\nBELOW: more than PyTorch's" if memory["tapegrad"] > least else ""
+    least = min(bytes for name, bytes in peaks.items() if name != "tapegrad")
+    lines = [[name, f"{bytes / 2**20:.1f} MiB", f"{bytes / least:.2f}"] for name, bytes in peaks.items()]
+    mark = "\nBELOW: more than PyTorch's" if peaks["tapegrad"] > least else ""
     return head + table(["", "peak", "of PyTorch's least"], lines) + mark

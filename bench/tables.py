@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .timing import Timing
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -29,6 +32,14 @@ def seconds(value: float) -> str:
         if value >= scale:
             return f"{value / scale:.4g} {unit}"
     return f"{value / 1e-6:.4g} us"
+
+
+def micro(timing: Timing | None) -> str:
+    """Median +- half the IQR in microseconds, the spread to its leading digits."""
+    if timing is None:
+        return ""
+    digits = max(0, 2 - math.floor(math.log10(timing.median / 1e-6)))
+    return f"{timing.median / 1e-6:.{digits}f} +- {timing.spread / 1e-6:.{digits}f}"
 
 
 def environment(threads: int) -> dict[str, Any]:
