@@ -56,7 +56,7 @@ def measure(workload: Workload, threads: int, quick: bool, compilers: bool) -> l
     `compilers` says whether `torch.compile`, and JAX for pictures, are waited for.
     """
     plans = [plan(workload, v) if threads == 1 else None for v in workload.variants]  # first: nothing is cached yet
-    seconds = 0.02 if quick else 0.08
+    seconds = 0.02 if quick else 0.05
     sides = [side for v in workload.variants for side in tapegrad_sides(workload, v, threads)]
     eager, choice = torch_side(workload, TORCH, sorted({1, threads}), seconds)
     sides.append(eager)
@@ -88,7 +88,7 @@ def measure(workload: Workload, threads: int, quick: bool, compilers: bool) -> l
         if JIT in missing:
             missing[SCAN] = missing[JIT]
     agree(workload.name, sides, eager)
-    timings = time_sides(sides, 5 if quick else 15, seconds)
+    timings = time_sides(sides, 5 if quick else 11, seconds)
     shared = {
         "threads": threads,
         "others": {name: timings[name] for name in OTHERS if name in timings},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -159,8 +160,13 @@ def plan(workload: Workload, variant: Variant) -> Plan:
     for batch in batches:
         eager(*batch)
     steps = [tg.compile(tapegrad_step(workload, variant), exact=variant.exact) for _ in range(2)]
-    recorded = [recording(step, batches) for step in steps]
-    plain = min(elapsed(eager, batch) for batch in batches)
+    gc.collect()
+    gc.disable()  # a collection is no part of planning
+    try:
+        recorded = [recording(step, batches) for step in steps]
+        plain = min(elapsed(eager, batch) for batch in batches)
+    finally:
+        gc.enable()
     (program,) = steps[0].programs
     first, again = (seconds - calls * plain for seconds, calls in recorded)
     return Plan(first, again, recorded[0][1], len(program.calls), program.arena_bytes, program.unshared_bytes)

@@ -1,0 +1,242 @@
+"""Suite `steps`: every side takes the same steps, goals, tables and files."""
+
+import dataclasses
+import importlib.util
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import tapegrad as tg
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bench_package():
+    """`bench` as its own entry loads it: by path, without the folder above on sys.path."""
+    path = list(sys.path)
+    runpy.run_path(str(ROOT / "bench" / "__main__.py"), run_name="not_main")
+    yield
+    sys.path[:] = path
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def workload(name, **changes):
+    from bench.workloads import WORKLOADS
+
+    return dataclasses.replace(next(w for w in WORKLOADS if w.name.startswith(name)), **changes)
+
+
+def tiny(name, batch=6):
+    from bench.step_sides import FIRST
+
+    return workload(name, batch=batch, batches=FIRST)
+
+
+def timing(*seconds):
+    from bench.timing import Timing
+
+    return Timing(0, list(seconds))
+
+
+NAMES = ["2-25-25-25-2 ReLU, batch 25, MSE, SGD", "17-64", "Burgers", "784", "LeNet", "autoencoder"]
+
+
+# --- the sides ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_ways_to_take_the_step_give_the_same_losses(name):
+    from bench.step_rows import agree
+    from bench.step_sides import FIRST, tapegrad_sides, torch_side
+
+    w = tiny(name)
+    sides = [side for variant in w.variants for side in tapegrad_sides(w, variant, 1)]
+    theirs, _ = torch_side(w, "PyTorch", [1], 0.0)
+    assert len(theirs.losses) == FIRST
+    agree(w.name, sides, theirs)
+    assert [side.unit for side in sides if " run" in side.name] == [FIRST] * len(w.variants)
+    for side in sides:
+        side.advance(side.unit)  # what is timed
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs the extra bench-jax")
+@pytest.mark.parametrize("name", NAMES)
+def test_jax_takes_the_same_steps(name):
+    from bench import jax_side
+    from bench.step_rows import agree
+    from bench.step_sides import torch_side
+
+    w = tiny(name)
+    theirs, _ = torch_side(w, "PyTorch", [1], 0.0)
+    sides = jax_side.sides(w, "jit", "scan")
+    assert [side.name for side in sides] == ["jit", "scan"]
+    agree(w.name, sides, theirs)
+
+
+def test_without_jax_the_column_says_so(monkeypatch):
+    from bench import jax_side
+    from bench.step_sides import Unavailable
+
+    monkeypatch.setattr(jax_side.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match="not installed"):
+        jax_side.sides(tiny("LeNet"), "jit", "scan")
+
+
+@pytest.mark.parametrize("name", ["2-25-25-25-2 ReLU, batch 25, MSE, Adam", "Burgers", "autoencoder"])
+def test_the_whole_step_as_a_function_takes_the_same_steps(name, monkeypatch):
+    """Without the compiler, which takes its time."""
+    from bench import torch_compiled
+    from bench.step_rows import agree
+    from bench.step_sides import torch_side
+
+    monkeypatch.setattr(torch_compiled, "compiled", lambda function: function)
+    w = tiny(name)
+    theirs, choice = torch_side(w, "PyTorch", [1], 0.0)
+    side = torch_compiled.whole_step(w, "whole", choice)
+    agree(w.name, [side], theirs)
+    assert side.compile_seconds > 0
+
+
+def test_a_compiler_that_fails_gives_its_reason(monkeypatch):
+    from bench import torch_compiled
+    from bench.sides import torch_choices
+    from bench.step_sides import Unavailable
+
+    def compiled(function):
+        def fails(*arguments):
+            raise RuntimeError("no C++ compiler\nmore lines")
+
+        return fails
+
+    monkeypatch.setattr(torch_compiled, "compiled", compiled)
+    with pytest.raises(Unavailable, match=r"^no C\+\+ compiler$"):
+        torch_compiled.forward_backward(tiny("784"), "partly", torch_choices(False)[0], "")
+
+
+def test_losses_that_differ_stop_the_benchmark():
+    from bench.step_rows import agree
+    from bench.step_sides import Side, same_bits
+
+    def side(*losses):
+        return Side("one", list(losses), lambda steps: None)
+
+    agree("w", [side(1.0, 1.00005)], side(1.000001, 1.0))
+    with pytest.raises(
+        RuntimeError, match=r"w: one: the loss of step 0 is 1.0001, PyTorch's is 1; expected within 1e-05"
+    ):
+        agree("w", [side(1.0001)], side(1.0))
+    with pytest.raises(RuntimeError, match="step 1 is nan"):
+        agree("w", [side(1.0, float("nan"))], side(1.0, 1.0))
+    with pytest.raises(RuntimeError, match=r"w: the loss of step 1 is 2.0, the eager step's 2.5; expected bit for bit"):
+        same_bits("w", [1.0, 2.0], [1.0, 2.5])
+
+
+def test_a_block_is_as_many_whole_epochs_as_take_the_time():
+    from bench.step_sides import Side, time_sides
+
+    steps = []
+    side = Side("run", [], steps.append, unit=40)
+    timings = time_sides([side], blocks=3, seconds=1e-9)
+    assert steps == [40] * 6  # a warm-up, a trial, the block kept out, three blocks
+    assert len(timings["run"].measured) == 3
+
+
+def test_planning_is_that_of_a_program_not_yet_cached():
+    from bench.step_sides import plan
+
+    w = tiny("2-25", batch=7)  # a batch that no other test compiles
+    planned = plan(w, w.variants[0])
+    assert planned.recorded == 2
+    assert 0 < planned.arena <= planned.unshared
+    assert planned.instructions > 0
+
+
+# --- rows, tables, files ------------------------------------------------------------------------------------------
+
+
+def test_every_goal_names_a_column():
+    from bench.step_rows import FIGURES, OTHERS
+    from bench.workloads import WORKLOADS
+
+    goals = [goal for w in WORKLOADS for v in w.variants for goal in v.goals]
+    assert len(goals) == 13
+    assert {goal.figure for goal in goals} <= set(FIGURES)
+    assert {goal.against for goal in goals} <= set(OTHERS)
+
+
+def test_ratios_stand_beside_their_goals():
+    from bench import step_tables
+    from bench.step_rows import row
+
+    w = workload("17-64")
+    timings = {"tapegrad run": timing(1e-6), "PyTorch eager": timing(20e-6), "JAX scan": timing(1.4e-6)}
+    others = {name: timings[name] for name in ("PyTorch eager", "JAX scan")}
+    shared = {"threads": 1, "others": others, "missing": {}, "choice": "fused", "compile_seconds": {}}
+    one = row(w, w.variants[0], None, timings, {**shared, "planning_wanted": w.planning})
+    assert [(v.goal.times, v.met) for v in one.verdicts] == [(13, True), (1.5, False)]
+    lines = step_tables.ratios([one]).splitlines()[2:]
+    assert [line.split()[-2:] for line in lines] == [["20.00", "13"], ["1.5", "BELOW"]]
+    assert step_tables.plain(one)["figures"]["run"]["median"] == 1e-6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_is_that_of_the_steps(monkeypatch):
+    from bench import step_memory
+
+    w = workload("autoencoder")
+    rows = step_memory.peaks([dataclasses.replace(w, variants=w.variants[:1])])
+    assert [row["side"] for row in rows] == ["eager", "compiled", "PyTorch", "PyTorch, channels_last"]
+    activations = 100 * 32 * (16 * 16 + 8 * 8 + 16 * 16) * 4  # what backward reads, at least
+    assert min(row["first"] for row in rows) > activations
+    assert "of PyTorch's least" in step_memory.report(rows)
+    monkeypatch.setattr(step_memory.memory, "available", lambda: False)
+    assert "not measured: needs Linux" in step_memory.report(step_memory.peaks([w]))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_writes_json_and_a_picture(monkeypatch, tmp_path, capsys, threads):
+    from bench import cli, step_memory, step_rows, steps
+    from bench.step_sides import Unavailable
+
+    def unavailable(*arguments):
+        raise Unavailable("not installed")
+
+    monkeypatch.setattr(steps, "WORKLOADS", [tiny("2-25-25-25-2 ReLU, batch 25, MSE, SGD")])
+    monkeypatch.setattr(step_rows.torch_compiled, "forward_backward", unavailable)
+    monkeypatch.setattr(step_rows.torch_compiled, "whole_step", unavailable)
+    monkeypatch.setattr(step_rows.jax_side, "sides", unavailable)
+    monkeypatch.setattr(step_memory, "peaks", lambda workloads: [])
+    assert cli.main(["steps", "--quick", "--threads", str(threads), "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "steps.json").read_text())
+    assert [row["threads"] for row in result["rows"]] == [1, 2][:threads]
+    first = result["rows"][0]
+    assert set(first["figures"]) == {"eager", "call", "run"}
+    assert all(figure["median"] > 0 for figure in first["figures"].values())
+    assert first["missing"]["JAX scan"] == "not installed"
+    assert first["plan"]["recorded"] >= 2
+    if threads == 2:
+        assert [goal["against"] for goal in result["rows"][1]["verdicts"]] == ["run, 1 thread"]
+    assert (tmp_path / "steps.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "run / PyTorch eager" in capsys.readouterr().out
+
+
+def test_the_folded_autoencoder_is_the_autoencoder():
+    from bench.networks import folded_autoencoder
+    from bench.tasks import autoencoder
+    from bench.workloads import load
+
+    weights = workload("autoencoder").weights()
+    x = tg.rand(2, 3, 32, 32)
+    plain, folded = (load(network, tg, weights)(x).data for network in (autoencoder, folded_autoencoder))
+    assert torch.allclose(plain, folded, rtol=1e-5, atol=1e-6)
