@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     env = os.environ | {
         "PYTHONPATH": str(build()),
         "LD_PRELOAD": f"{library('libasan.so')} {library('libubsan.so')}",
-        # Python and torch keep memory to the end; torch has its own odd pairs of new and free; one test asks for too much
+        # Python and torch keep memory to the end; torch pairs new and free oddly; one test asks for too much
         "ASAN_OPTIONS": "detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
