@@ -23,10 +23,14 @@ class Training:
 
 
 def bits(value: Any) -> Any:
-    """A value that is equal only to one with the same bits: tensors become (shape, dtype, bytes)."""
+    """A value that is equal only to one with the same bits: tensors become (shape, dtype, bytes).
+
+    A NaN is a NaN: its sign and payload mean nothing, and torch's own vector loops and their tails differ in them.
+    """
     if isinstance(value, tg.Tensor):
         return "Tensor", bits(value.data)  # what a step returns is on the tape only if the step was not replayed
     if isinstance(value, torch.Tensor):
+        value = torch.where(value.isnan(), torch.nan, value) if value.is_floating_point() else value
         return tuple(value.shape), value.dtype, value.numpy().tobytes()
     if isinstance(value, dict):
         return {key: bits(item) for key, item in value.items()}

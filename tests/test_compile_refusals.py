@@ -96,6 +96,15 @@ def test_what_takes_a_value_out_of_sight(name):
     assert x.tolist() == [1.0, 2.0]
 
 
+def test_a_refused_text_leaves_torch_as_it_was():
+    """torch switches its function transforms off while it makes the text of a tensor."""
+    for function in (str, lambda x: str(x.data), "{}".format):
+        with pytest.raises(CompileError) as caught:
+            tg.compile(function)(tg.ones(2))
+        assert torch.equal(torch.func.vmap(torch.sin)(torch.ones(2)), torch.ones(2).sin())
+        assert torch.equal(torch.func.grad(lambda x: x * x)(torch.tensor(3.0)), torch.tensor(6.0)), str(caught.value)
+
+
 def test_a_users_op_that_goes_through_numpy():
     @tg.op(x=lambda g, x: g * x.cos())
     def sine_by_numpy(x):
