@@ -270,13 +270,13 @@ def test_a_step_must_return_its_loss(result):
     inner = training_step(model, optimizer)
     step = tg.compile(lambda x, y: result(inner(x, y)))
     before = state([model], [optimizer])
-    with pytest.raises(CompileError, match="run: .* must return its loss, a 0-dim tensor"):
+    with pytest.raises(CompileError, match=r"run: .* must return its loss, a 0-dim tensor"):
         step.run(*data(), batch_size=5, seed=1)
     assert state([model], [optimizer]) == before
     for _ in range(3):
         step(*batch(5))
     before = state([model], [optimizer])
-    with pytest.raises(CompileError, match="run: .* must return its loss, a 0-dim tensor"):
+    with pytest.raises(CompileError, match=r"run: .* must return its loss, a 0-dim tensor"):
         step.run(*data(), batch_size=5, seed=1)
     assert state([model], [optimizer]) == before
 

@@ -237,7 +237,7 @@ SEEN = {
     "another tensor": (lambda: [tg.ones(2)], lambda s: s[0], put(0, tg.zeros(2))),
     "shape": (lambda: [tg.ones(2)], lambda s: float(s[0].shape[0]), put(0, tg.zeros(3))),
     "generator": (lambda: tg.Generator(3), lambda s: tg.rand(2, generator=s), lambda s: s.manual_seed(4)),
-    "another generator": (lambda: [tg.Generator(3)], lambda s: tg.rand(2, generator=s[0]), put(0, tg.Generator(4))),
+    "another generator": (lambda: [tg.Generator(3)], lambda s: tg.rand(2, generator=s[0]), lambda s: s.__setitem__(0, tg.Generator(4))),
 }  # fmt: skip
 
 

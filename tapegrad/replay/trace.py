@@ -10,6 +10,7 @@ Reading a value into Python is refused: what Python then does with it, a replay 
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -130,6 +131,7 @@ _UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::ne
 _ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
 _STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _TORCH = torch.__path__[0]
+_TEXT = torch._tensor_str._str.__code__
 
 
 _own_code: dict[CodeType, bool] = {}
@@ -235,7 +237,12 @@ def _for_user(frame: FrameType | None) -> bool:
     """Whether a frame of the standard library, or the user's own, was entered from the user's code."""
     while frame is not None and frame.f_code.co_filename.startswith(_STDLIB) and not _is_package(frame):
         frame = frame.f_back
-    return frame is not None and is_users(frame)
+    user = frame is not None and is_users(frame)
+    while user and frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return False  # a module that is imported for the first time sets itself up
+        frame = frame.f_back
+    return user
 
 
 def _is_package(frame: FrameType) -> bool:
@@ -286,6 +293,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Call ``fn`` and record it. Whatever it raises, everything it wrote is put back first."""
         before = sys.getprofile()
         setting = mode.record, torch.get_default_dtype()
+        collecting = gc.isenabled()
+        gc.disable()  # what runs when garbage is collected is not the step's doing
         mode.tracer = self
         _C.set_recorder(self._kernel)
         try:
@@ -303,9 +312,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except BaseException as error:
             self._stop()
             self.undo()
-            if self._refusal is not None and error is not self._refusal:
-                raise self._refusal from error
+            refusal, self._refusal = self._refusal, None  # no cycle through the traceback
+            if refusal is not None and error is not refusal:
+                raise refusal from error
             raise
+        finally:
+            if collecting:
+                gc.enable()
         self._stop()
         return result
 
@@ -497,6 +510,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         """Notes which of the user's functions run; refuses what takes a value out of sight."""
         if event == "call":
+            if frame.f_code is _TEXT:  # before torch has begun to switch things off for it
+                sys.setprofile(None)
+                raise self.refuse("a tensor is made into text, which reads its values into Python")
             if is_users(frame):
                 self.trace.codes.add(frame.f_code)
         elif event == "c_call":
