@@ -241,9 +241,10 @@ class _Step(Compiled):
         self._ctrl_c = ctrl_c
         self._bar = bar
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def loss(self, args: list[Any]) -> Any:
+        """The step on a batch for which there is no program (yet)."""
         with self._ctrl_c:
-            value = self._attempt(super().__call__, *args) if self._compiles else None
+            value = self._attempt(super().loss, args) if self._compiles else None
             value = self.fn(*args) if value is None else value
         self._bar.step(value)
         return value
@@ -252,13 +253,13 @@ class _Step(Compiled):
         """The program for a batch of `Compiled.run`; None means that the step is called."""
         return self._attempt(super().ready_for, args) if self._compiles else None
 
-    def _attempt(self, method: Callable[..., Any], *args: Any) -> Any:
+    def _attempt(self, method: Callable[[list[Any]], Any], args: list[Any]) -> Any:
         """The method's result; None where it raised CompileError, which leaves everything as it was."""
         try:
-            return method(*args)
+            return method(args)
         except CompileError as error:
             self._compiles = False
-            # the line that called Sequential.fit; between it and here: fit, run, run_epochs, one_epoch, and one of ours
+            # the line that called Sequential.fit; between it and here: fit, run, run_epochs, Epoch.run, and one of ours
             warnings.warn(f"fit: training goes on uncompiled: {error}", RuntimeWarning, stacklevel=8)
             return None
 

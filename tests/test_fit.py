@@ -158,8 +158,7 @@ class Counts:
 
 @pytest.mark.parametrize(("loss", "reason"), [(reads_a_value, r"test_fit\.py:\d+: .*item"), (Counts(), "calls")])
 def test_a_step_that_cannot_be_compiled_says_why_once_and_is_trained_all_the_same(loss, reason):
-    ours, reference = (nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.2), nn.Linear(8, 2)) for _ in range(2))
-    reference.load_state_dict(ours.state_dict())
+    ours, reference = network(0.2), network(0.2)
     tg.manual_seed(5)
     with pytest.warns(RuntimeWarning) as said:
         trained(ours, loss=loss)
