@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import random
 import threading
@@ -337,3 +338,30 @@ def test_warnings_of_the_step_come_while_it_is_recorded():
     step = tg.compile(step)
     with pytest.warns(UserWarning, match="hello"):
         step(tg.ones(1))
+
+
+# --- what is not the step's --------------------------------------------------------------------------------------
+
+
+def test_callbacks_of_the_garbage_collector_are_no_part_of_a_step():
+    seen = []
+
+    def callback(phase, info):  # hypothesis has one like it
+        seen.append(time.perf_counter())
+
+    @tg.compile
+    def step(x):
+        made = [[i] for i in range(100)]
+        return x * len(made)
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(callback)
+    gc.set_threshold(10)
+    try:
+        results = [step(torch.ones(3)).tolist() for _ in range(4)]
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(callback)
+    assert results == [[100.0] * 3] * 4
+    assert seen
+    assert gc.isenabled()
