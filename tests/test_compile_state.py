@@ -191,6 +191,10 @@ def identity(state):
 
 
 # name: how the state is made, what the step reads of it, how it changes
+def another_generator(state):
+    state[0] = tg.Generator(4)
+
+
 SEEN = {
     "item of a list": (lambda: [1.0, 2.0], lambda s: s[1], put(1, 5.0)),
     "length of a list": (lambda: [1.0, 2.0], len, lambda s: s.append(5.0)),
@@ -237,7 +241,7 @@ SEEN = {
     "another tensor": (lambda: [tg.ones(2)], lambda s: s[0], put(0, tg.zeros(2))),
     "shape": (lambda: [tg.ones(2)], lambda s: float(s[0].shape[0]), put(0, tg.zeros(3))),
     "generator": (lambda: tg.Generator(3), lambda s: tg.rand(2, generator=s), lambda s: s.manual_seed(4)),
-    "another generator": (lambda: [tg.Generator(3)], lambda s: tg.rand(2, generator=s[0]), lambda s: s.__setitem__(0, tg.Generator(4))),
+    "another generator": (lambda: [tg.Generator(3)], lambda s: tg.rand(2, generator=s[0]), another_generator),
 }  # fmt: skip
 
 
