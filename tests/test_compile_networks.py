@@ -117,7 +117,7 @@ def test_parameter_groups_with_options_of_their_own():
     assert_compiled_is_eager(functools.partial(mlp, (2, 7, 2), optimizer=groups))
 
 
-def test_the_same_training_in_a_fresh_process():
+def test_the_same_training_in_a_fresh_process(tmp_path):
     """The uncompiled side runs in an interpreter that never recorded anything."""
     program = """
 import pickle, sys, torch
@@ -126,7 +126,7 @@ torch.set_num_threads(1)
 sys.stdout.buffer.write(pickle.dumps(networks.history(networks.lenet5, 6, networks.uncompiled)[1]))
 """
     path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=path)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=path, cwd=tmp_path)
     assert_same(pickle.loads(ran.stdout), history(lenet5, 6, tg.compile)[1])
 
 
