@@ -6,6 +6,7 @@
 
 #include "bindings/direct.h"
 #include "bindings/kernel.h"
+#include "bindings/profile.h"
 #include "replay/executor.h"
 #include "replay/torch_call.h"
 
@@ -142,6 +143,7 @@ void bind_replay(py::module_& m) {
       .def("add", &Guards::add, py::arg("kind"), py::arg("container"), py::arg("key"), py::arg("value"),
            py::arg("by_value"))
       .def("check", &Guards::check);
+  m.def("set_profile", &set_profile, py::arg("callback"));
   m.def("set_recorder", &set_recorder, py::arg("recorder"));
   py::class_<Executor>(m, "Executor")
       .def(py::init<int64_t>(), py::arg("arena_bytes"))

@@ -299,7 +299,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         _C.set_recorder(self._kernel)
         try:
             with self:
-                sys.setprofile(self._profile)
+                _C.set_profile(self._profile)
                 try:
                     result = fn(*args, **kwargs)
                 finally:
@@ -507,8 +507,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._append(function, refs, outs, ())
         return result
 
-    def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
-        """Notes which of the user's functions run; refuses what takes a value out of sight."""
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> bool:
+        """Notes which of the user's functions run; refuses what takes a value out of sight.
+
+        Returns whether a C function is harmless, whoever calls it.
+        """
         if event == "call":
             if frame.f_code is _TEXT:  # before torch has begun to switch things off for it
                 sys.setprofile(None)
@@ -525,6 +528,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if reason is not None and _for_user(frame):
                 sys.setprofile(None)
                 raise self.refuse(reason)
+            return reason is None and name not in _ESCAPES
+        return False
 
     # --- the end of the call ----------------------------------------------------------------------------------
 

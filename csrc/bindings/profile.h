@@ -1,0 +1,14 @@
+// A profile function for a step that is being recorded. Python's own calls back into Python for every event, which
+// would take most of a recording's time; this one asks once for each function.
+#pragma once
+#include <pybind11/pybind11.h>
+
+namespace py = pybind11;
+
+namespace tapegrad {
+
+// callback(frame, "call", None) once for each code object, callback(frame, "c_call", function) for C functions until it
+// returns true for one: that method is never of interest. None: off.
+void set_profile(const py::object& callback);
+
+}  // namespace tapegrad
