@@ -139,7 +139,6 @@ class Bound:
             self._guards.add(_KINDS[fact.kind], fact.container, key, fact.value, isinstance(fact.value, _BY_VALUE))
         self.executor = executor = _C.Executor(program.arena_bytes)
         self._memory: dict[int, torch.Tensor] = {}  # own and outside slots
-        self._numbers: dict[int, int] = {}
         handles: dict[int, int] = {}
         needed = {ref.slot for call in (*program.once, *program.calls) for ref in refs_of((call.arguments, call.outs))}
         needed |= {ref.slot for ref in refs_of(trace.result)}
