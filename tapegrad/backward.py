@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Container, Iterable
 from typing import Any
@@ -171,11 +172,21 @@ def run_hooks(hooks: dict[int, tuple[int, Hook]], index: int, g: Any) -> Any:
     return g
 
 
+def nonfinite_index(value: torch.Tensor) -> list[int] | None:
+    """Index of the first NaN or infinity in `value`; None where every element is finite."""
+    if not value.is_floating_point() or value.numel() == 0:
+        return None
+    least, most = torch.aminmax(value)  # one pass, and a NaN ends up in both
+    if math.isfinite(least) and math.isfinite(most):
+        return None
+    return list(torch.nonzero(~torch.isfinite(value))[0].tolist())
+
+
 def check_finite(value: torch.Tensor, what: str, entry: Entry) -> None:
     """Raise `NonFiniteError` if `value` holds a NaN or an infinity; `what` says which value of the entry it is."""
-    if not value.is_floating_point() or bool(torch.isfinite(value).all()):
+    index = nonfinite_index(value)
+    if index is None:
         return
-    index = torch.nonzero(~torch.isfinite(value))[0].tolist()
     bad = value[tuple(index)].item()
     raise NonFiniteError(
         f"{entry.op.name}: {what} {describe(value)} is {bad} at index {index}; recorded at {entry.source}"

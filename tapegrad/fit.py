@@ -20,6 +20,7 @@ import torch
 
 from . import plot
 from .arguments import as_count, as_rows, as_seed
+from .backward import nonfinite_index
 from .data import drawn_seed
 from .errors import ArgumentError, CompileError, ShapeError
 from .labels import Accuracy, accuracy_of, as_targets
@@ -193,9 +194,9 @@ def _pair(model: Sequential, X: Any, y: Any, x_name: str, y_name: str) -> Pair:
     if len(labels) != len(inputs):
         raise ShapeError(f"fit: len({y_name}) = {len(labels)} must equal len({x_name}) = {len(inputs)}")
     for name, value in ((x_name, inputs), (y_name, labels)):
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            at = tuple((~value.isfinite()).nonzero()[0].tolist())
-            raise ArgumentError(f"fit: {name} must be finite; got {value[at].item()} at {list(at)}")
+        at = nonfinite_index(value)
+        if at is not None:
+            raise ArgumentError(f"fit: {name} must be finite; got {value[tuple(at)].item()} at {at}")
     return inputs, labels
 
 

@@ -1,9 +1,27 @@
 // Optimizer updates of one stretch of memory, torch's formulas in one pass.
 #include "kernels/table.h"
 #include "kernels/vops.h"
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
 
 namespace tapegrad::TG_ISA {
 namespace {
+
+// While one lives, results below the least normal number are zero. The moments of a unit that is dead decay into that
+// range and stay, where every operation takes a hundred cycles: a step of Adam had grown 7 times slower.
+class FlushToZero {
+#ifdef __SSE2__
+ public:
+  FlushToZero() { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON); }
+  ~FlushToZero() { _mm_setcsr(before_); }
+  FlushToZero(const FlushToZero&) = delete;
+  FlushToZero& operator=(const FlushToZero&) = delete;
+
+ private:
+  const unsigned before_ = _mm_getcsr();
+#endif
+};
 
 // The gradient to descend: g or -g, plus weight_decay * p
 template <class T>
@@ -35,6 +53,7 @@ TG_INLINE void over_vectors(int64_t n, const F& f) {
 template <class T>
 void sgd(const Sgd<T>& h, T* p, const T* g, T* b, int64_t n) {
   using V = Vec<T>;
+  [[maybe_unused]] const FlushToZero flush;
   const V lr = V::set1(-h.lr), sign = V::set1(h.maximize ? T(-1) : T(1)), decay = V::set1(h.weight_decay);
   const V momentum = V::set1(h.momentum), pull = V::set1(h.pull);
   over_vectors<T>(n, [&](const Stretch<T>& s) __attribute__((always_inline)) {
@@ -53,6 +72,7 @@ void sgd(const Sgd<T>& h, T* p, const T* g, T* b, int64_t n) {
 template <class T>
 void adam(const Adam<T>& h, T* p, const T* g, T* m, T* v, T* v_max, int64_t n) {
   using V = Vec<T>;
+  [[maybe_unused]] const FlushToZero flush;
   const V sign = V::set1(h.maximize ? T(-1) : T(1)), decay = V::set1(h.weight_decay), shrink = V::set1(h.shrink);
   const V w1 = V::set1(h.weight1), rest1 = V::set1(T(1) - h.weight1), beta2 = V::set1(h.beta2);
   const V w2 = V::set1(h.weight2), root = V::set1(h.root), eps = V::set1(h.eps), step = V::set1(-h.step);

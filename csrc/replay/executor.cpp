@@ -22,12 +22,19 @@ c10::Storage storage_at(void* data, int64_t nbytes) {
 size_t bytes_of(const at::Tensor& t) { return t.storage().nbytes(); }
 void* start_of(const at::Tensor& t) { return const_cast<void*>(t.storage().data()); }
 
-// Rows order[first .. first + n) of `array`, one after the other.
+// Rows order[0 .. n) of `array`, one after the other. The rows lie anywhere, so each is asked for before it is needed.
 void gather(const at::Tensor& array, const int64_t* order, int64_t n, const at::Tensor& out) {
-  const size_t row = static_cast<size_t>(array.stride(0)) * array.element_size();
+  constexpr int64_t kAhead = 4096, kLine = 64;  // bytes
+  const int64_t row = array.stride(0) * static_cast<int64_t>(array.element_size());
   const char* from = static_cast<const char*>(array.const_data_ptr());
   char* to = static_cast<char*>(out.mutable_data_ptr());
-  for (int64_t i = 0; i < n; ++i) std::memcpy(to + static_cast<size_t>(i) * row, from + order[i] * row, row);
+  const int64_t ahead = kAhead / std::max<int64_t>(row, 1) + 1;  // rows
+  for (int64_t i = 0; i < n; ++i) {
+    if (i + ahead < n)
+      for (int64_t byte = 0; byte < std::min(row, kAhead); byte += kLine)
+        __builtin_prefetch(from + order[i + ahead] * row + byte);
+    std::memcpy(to + i * row, from + order[i] * row, static_cast<size_t>(row));
+  }
 }
 
 // Elementwise calls of one size, tile by tile, so that what one makes is still near when the next reads it.

@@ -65,6 +65,8 @@ class SGD(Optimizer):
     nesterov : look ahead; needs momentum and no dampening
     maximize : ascend instead
 
+    A running gradient below the least normal number becomes 0, so that steps of a dead unit stay fast.
+
     Raises ArgumentError for a negative value. Source: report 1, equation 2; ``torch.optim.SGD``.
     """
 
@@ -149,6 +151,8 @@ class Adam(Optimizer):
     amsgrad : divide by the largest v so far
     maximize : ascend instead
     decoupled_weight_decay : shrink p by ``1 - lr * weight_decay`` instead, as `AdamW`
+
+    Moments below the least normal number become 0, so that steps of a dead unit stay fast.
 
     Raises ArgumentError for a value outside its range. Source: Kingma and Ba, Adam (2015); Reddi et al. (2018) for
     amsgrad; ``torch.optim.Adam``.

@@ -137,6 +137,7 @@ class Bound:
         for fact in facts:
             key = _frozen if fact.kind == "copy" else fact.key
             self._guards.add(_KINDS[fact.kind], fact.container, key, fact.value, isinstance(fact.value, _BY_VALUE))
+        _C.empty_cache()  # what the recorded calls gave back is not needed again
         self.executor = executor = _C.Executor(program.arena_bytes)
         self._memory: dict[int, torch.Tensor] = {}  # own and outside slots
         handles: dict[int, int] = {}

@@ -10,6 +10,7 @@ import torch
 
 from .._ext import _C
 from ..arguments import as_rows, as_seed
+from ..backward import nonfinite_index
 from ..data import batches, drawn_seed
 from ..errors import ArgumentError, CompileError, ShapeError
 from ..tensor import Tensor
@@ -37,8 +38,8 @@ def run_epochs(
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
         raise ArgumentError(f"run: epochs must be an integer of at least 0; got {epochs!r}")
     for i, value in enumerate(values):
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            bad = torch.nonzero(~torch.isfinite(value))[0].tolist()
+        bad = nonfinite_index(value)
+        if bad is not None:
             raise ArgumentError(f"run: arrays[{i}] must be finite; element {bad} is {value[tuple(bad)].item()}")
     n = len(values[0])
     full, rest = divmod(n, batch_size)
