@@ -22,7 +22,8 @@ static_assert(A_BYTES + B_BYTES <= kScratchBytes / 2, "conv2d keeps its tile in 
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }  // into so many pieces
-inline int64_t share(int64_t n, int64_t most) { return cut(n, cut(n, most)); }  // of nearly equal size
+// Of nearly equal size. A division by what is no constant takes as long as a small product's tile.
+inline int64_t share(int64_t n, int64_t most) { return n <= most ? n : cut(n, cut(n, most)); }
 
 // One block of the product, operands where they are or packed.
 template <class T>
@@ -50,8 +51,9 @@ TG_INLINE void fetch_result(const Block<T>& a, int64_t m) {
 }
 
 // C[0..MR)[0..NV vectors) (+)= A @ B; rows from m on
+// Not inlined: a caller of all sizes of it would compute every one's addresses first.
 template <class T, int MR, int NV, bool TAIL>
-void tile(const Block<T>& a, int64_t m) {
+__attribute__((noinline)) void tile(const Block<T>& a, int64_t m) {
   using V = Vec<T>;
   const T *A = a.A + m * a.a_tile, *B = a.B;
   T* C = a.C + m * a.c_m;
@@ -59,16 +61,19 @@ void tile(const Block<T>& a, int64_t m) {
 #pragma GCC unroll 8
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) {
-      const T* c = C + i * a.c_m + j * V::N;
-      acc[i][j] = !a.carry ? V::set1(0) : TAIL && j == NV - 1 ? V::load(c, a.columns) : V::load(c);
-    }
+    for (int j = 0; j < NV; ++j) acc[i][j] = V::set1(0);
+  if (a.carry)
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) {
+        const T* c = C + i * a.c_m + j * V::N;
+        acc[i][j] = TAIL && j == NV - 1 ? V::load(c, a.columns) : V::load(c);
+      }
   if (m + MR < a.M) fetch_result<T, MR, NV>(a, m + MR);
   const int64_t a_m = a.a_m, a_k = a.a_k, b_k = a.b_k;
   for (int64_t k = a.K; k > 0; --k, A += a_k, B += b_k) {
     V b[NV];
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) __builtin_prefetch(B + AHEAD * b_k + j * V::N);
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j)
       b[j] = TAIL && j == NV - 1 ? V::load(B + j * V::N, a.columns) : V::load(B + j * V::N);
@@ -79,37 +84,52 @@ void tile(const Block<T>& a, int64_t m) {
       for (int j = 0; j < NV; ++j) acc[i][j] = fma(x, b[j], acc[i][j]);
     }
   }
+  if (a.bias_m)
 #pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i)
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) acc[i][j] = acc[i][j] + V::set1(a.bias_m[m + i]);
+  if (a.bias_n)
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) {
-      const bool part = TAIL && j == NV - 1;
-      V r = acc[i][j];
-      if (a.bias_m) r = r + V::set1(a.bias_m[m + i]);
-      if (a.bias_n) r = r + (part ? V::load(a.bias_n + j * V::N, a.columns) : V::load(a.bias_n + j * V::N));
-      T* c = C + i * a.c_m + j * V::N;
-      part ? r.store(c, a.columns) : r.store(c);
+      const T* from = a.bias_n + j * V::N;
+      const V bias = TAIL && j == NV - 1 ? V::load(from, a.columns) : V::load(from);
+#pragma GCC unroll 8
+      for (int i = 0; i < MR; ++i) acc[i][j] = acc[i][j] + bias;
     }
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; ++i, C += a.c_m)
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j)
+      TAIL && j == NV - 1 ? acc[i][j].store(C + j * V::N, a.columns) : acc[i][j].store(C + j * V::N);
 }
 
-template <class T, int MR, int NV, bool TAIL>
-void tile_of(int64_t mr, const Block<T>& a, int64_t m) {
-  if constexpr (MR > 1)
-    if (mr < MR) return tile_of<T, MR - 1, NV, TAIL>(mr, a, m);
-  tile<T, MR, NV, TAIL>(a, m);
+// The tile of so many rows and vectors, the last of them whole or in part.
+template <class T>
+struct Tiles {
+  void (*of[VECS][ROWS][2])(const Block<T>&, int64_t);
+};
+template <class T, int I = 0>
+constexpr void fill(Tiles<T>& all) {
+  constexpr int VEC = I / ROWS, ROW = I % ROWS;
+  all.of[VEC][ROW][0] = tile<T, ROW + 1, VEC + 1, false>;
+  all.of[VEC][ROW][1] = tile<T, ROW + 1, VEC + 1, true>;
+  if constexpr (I + 1 < VECS * ROWS) fill<T, I + 1>(all);
+}
+template <class T>
+constexpr Tiles<T> filled() {
+  Tiles<T> all = {};
+  fill(all);
+  return all;
 }
 
-// All rows of a block of NV vectors, in tiles of nearly equal height
-template <class T, int NV>
+// All rows of a block of nv vectors, in tiles of nearly equal height
+template <class T>
 void panel(int64_t nv, const Block<T>& a) {
-  if constexpr (NV > 1)
-    if (nv < NV) return panel<T, NV - 1>(nv, a);
+  static constexpr Tiles<T> all = filled<T>();
+  const bool part = a.columns != Vec<T>::N;
   const int64_t rows = share(a.M, ROWS);
-  for (int64_t m = 0; m < a.M; m += rows)
-    if (a.columns == Vec<T>::N)
-      tile_of<T, ROWS, NV, false>(smaller(rows, a.M - m), a, m);
-    else
-      tile_of<T, ROWS, NV, true>(smaller(rows, a.M - m), a, m);
+  for (int64_t m = 0; m < a.M; m += rows) all.of[nv - 1][smaller(rows, a.M - m) - 1][part](a, m);
 }
 
 // B[K][columns] -> to[K][width], zeros behind its columns
@@ -167,8 +187,8 @@ void gemm(const Gemm<T>& a, T* scratch) {
   const bool packs_b = a.b_n != 1 || (a.M > 4 * ROWS && is_far<T>(a.b_k));
   const bool packs_a = a.N > 2 * width && is_far<T>(a.a_k);
   T* const packed_a = scratch + B_BYTES / element;
-  const int64_t NB = packs_b ? B_BYTES / element / (depth * width) * width : a.N;
-  const int64_t MB = packs_a || packs_b ? A_BYTES / element / depth / ROWS * ROWS : a.M;
+  const int64_t NB = packs_b && depth * cut(a.N, width) * width > B_BYTES / element ? B_BYTES / element / (depth * width) * width : a.N;
+  const int64_t MB = (packs_a || packs_b) && depth * a.M > A_BYTES / element ? A_BYTES / element / depth / ROWS * ROWS : a.M;
   for (int64_t k = 0; k == 0 || k < a.K; k += depth) {  // once even where K = 0: the result is then the bias
     const int64_t K = smaller(depth, a.K - k);
     const bool last = k + K >= a.K;
@@ -199,7 +219,7 @@ void gemm(const Gemm<T>& a, T* scratch) {
           block.C = a.C + m * a.c_m + n;
           block.bias_n = last && a.bias_n ? a.bias_n + n : nullptr;
           block.columns = static_cast<int>(columns - (nv - 1) * V);
-          panel<T, VECS>(nv, block);
+          panel<T>(nv, block);
         }
       }
     }
