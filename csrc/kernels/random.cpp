@@ -1,5 +1,6 @@
 // Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 // ops/random.h says which words of which block each function uses.
+#include "kernels/philox.h"
 #include "kernels/table.h"
 
 namespace tapegrad::TG_ISA {
@@ -114,14 +115,17 @@ void random_words(uint32_t* out, uint64_t seed, uint64_t block, uint64_t stream,
 
 // Fisher and Yates, from the end: position i swaps with one of [0, i], drawn from half i % 2 of block i / 2.
 void permutation(int64_t* out, int64_t n, uint64_t seed, uint64_t epoch) {
+  constexpr int64_t draws = 2 * W;  // of a vector of blocks
   for (int64_t i = 0; i < n; ++i) out[i] = i;
-  Block block = {};
-  for (int64_t i = n - 1; i > 0; --i) {
-    if (i == n - 1 || i % 2 == 1) block = philox(static_cast<uint64_t>(i / 2), kShuffles | epoch, seed);
-    const uint64_t j = scale(word64(block, static_cast<int>(i % 2)), static_cast<uint64_t>(i) + 1);
-    const int64_t swapped = out[i];
-    out[i] = out[j];
-    out[j] = swapped;
+  for (int64_t first = (n - 1) / draws * draws, end = n; first >= 0; end = first, first -= draws) {
+    uint64_t drawn[draws];
+    philox(static_cast<uint64_t>(first / 2), kShuffles | epoch, seed, drawn);
+    for (int64_t i = end - 1; i >= first; --i) {
+      const uint64_t j = scale(drawn[i - first], static_cast<uint64_t>(i) + 1);
+      const int64_t swapped = out[i];
+      out[i] = out[j];
+      out[j] = swapped;
+    }
   }
 }
 

@@ -175,6 +175,12 @@ TG_INLINE void transpose(Vec<T> (&a)[Vec<T>::N]) {
 template <class T>
 inline void transpose(const T* from, int64_t from_step, int64_t R, int64_t C, T* to, int64_t to_step) {
   using V = Vec<T>;
+  if (C < 4) {  // shuffles of whole blocks take longer
+    const int64_t whole = (R + V::N - 1) / V::N * V::N;
+    for (int64_t c = 0; c < C; ++c)
+      for (int64_t r = 0; r < whole; ++r) to[c * to_step + r] = r < R ? from[r * from_step + c] : T(0);
+    return;
+  }
   for (int64_t r = 0; r < R; r += V::N)
     for (int64_t c = 0; c < C; c += V::N) {
       const int rows = R - r < V::N ? static_cast<int>(R - r) : V::N;

@@ -22,15 +22,22 @@ c10::Storage storage_at(void* data, int64_t nbytes) {
 size_t bytes_of(const at::Tensor& t) { return t.storage().nbytes(); }
 void* start_of(const at::Tensor& t) { return const_cast<void*>(t.storage().data()); }
 
-// Rows order[0 .. n) of `array`, one after the other. The rows lie anywhere, so each is asked for before it is needed.
+// Rows order[0 .. n) of `array`, one after the other. The rows of a large one lie far away, and are asked for before
+// they are needed; a call of memcpy for a few numbers takes longer than the numbers.
 void gather(const at::Tensor& array, const int64_t* order, int64_t n, const at::Tensor& out) {
-  constexpr int64_t kAhead = 4096, kLine = 64;  // bytes
+  constexpr int64_t kFar = 1 << 20, kAhead = 4096, kLine = 64;  // bytes
   const int64_t row = array.stride(0) * static_cast<int64_t>(array.element_size());
   const char* from = static_cast<const char*>(array.const_data_ptr());
   char* to = static_cast<char*>(out.mutable_data_ptr());
+  if (row == 4 || row == 8) {
+    for (int64_t i = 0; i < n; ++i)
+      row == 4 ? std::memcpy(to + i * 4, from + order[i] * 4, 4) : std::memcpy(to + i * 8, from + order[i] * 8, 8);
+    return;
+  }
   const int64_t ahead = kAhead / std::max<int64_t>(row, 1) + 1;  // rows
+  const bool far = array.nbytes() > kFar;
   for (int64_t i = 0; i < n; ++i) {
-    if (i + ahead < n)
+    if (far && i + ahead < n)
       for (int64_t byte = 0; byte < std::min(row, kAhead); byte += kLine)
         __builtin_prefetch(from + order[i + ahead] * row + byte);
     std::memcpy(to + i * row, from + order[i] * row, static_cast<size_t>(row));
