@@ -175,3 +175,22 @@ def test_dropout_is_a_product_with_the_bernoulli_mask(dtype):
     assert _C.dropout(x, 1.0, 1, 2).isnan().all()
     with pytest.raises(ShapeError, match="dropout: p must be from 0 to 1"):
         _C.dropout(x, 1.5, 1, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_scaled_product_is_its_formula_bit_for_bit(dtype):
+    for n in SIZES:
+        a, b, c = (rand(n, dtype=dtype, seed=seed) for seed in range(3))
+        assert torch.equal(_C.scaled_product(a, b, c, -2.0), a * b * c * -2.0)
+    x = rand(6, 5, dtype=dtype)
+    assert torch.equal(
+        _C.scaled_product(x.t(), x.t(), rand(1, 6, dtype=dtype).expand(5, 6), 0.5),
+        x.t() * x.t() * rand(1, 6, dtype=dtype).expand(5, 6) * 0.5,
+    )
+    with pytest.raises(ShapeError, match=r"scaled_product: b\.shape must be \[6, 5\], is \[5\]"):
+        _C.scaled_product(x, x[0], x, 1.0)
+    with pytest.raises(DTypeError, match="scaled_product: a"):
+        _C.scaled_product(x.int(), x, x, 1.0)
+    assert_same_for_all_threads(
+        lambda: (_C.scaled_product(*(rand(100001, dtype=dtype, seed=s) for s in range(3)), 2.0),)
+    )

@@ -60,7 +60,7 @@ def test_every_registered_op_has_a_row() -> None:
     program = "from tapegrad.record import registry; print(*registry)"  # a fresh interpreter: other tests register too
     here = Path(__file__).parent  # away from the uncompiled source
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=here)
-    driven = {op for row in rows.values() for op in (row.name, *row.ops)}
+    driven = {op for row in rows.values() for op in (row.name, *row.ops, *row.third)}
     without = sorted(set(ran.stdout.split()) - driven)
     assert not without, f"ops without a row in tests/optable: {' '.join(without)}"
 
@@ -90,6 +90,19 @@ def test_the_row_records_the_ops_it_names(name: str) -> None:
             Call(row, sample, torch.float64).tapegrad().second  # noqa: B018  (records backward, too)
     expected = set(row.ops) or ({name} & set(registry))
     assert expected <= {entry.op.name for entry in tape}
+
+
+@pytest.mark.parametrize("name", [name for name, row in rows.items() if row.third])
+def test_third_and_fourth_derivatives_are_torchs(name: str) -> None:
+    x = torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(3, 4).t()
+    ours, theirs = tg.Tensor(x.clone(), requires_grad=True), x.clone().requires_grad_()
+    y, expected = getattr(tg, name)(ours), getattr(torch, name)(theirs)
+    with tg.Tape() as tape:
+        for _ in range(4):
+            (y,) = tg.grad(y.sum(), [ours], create_graph=True)
+            (expected,) = torch.autograd.grad(expected.sum(), [theirs], create_graph=True)
+            torch.testing.assert_close(y.data, expected.detach(), rtol=1e-12, atol=1e-12)
+    assert set(rows[name].third) <= {entry.op.name for entry in tape}
 
 
 # --- value -------------------------------------------------------------------------------------------------------

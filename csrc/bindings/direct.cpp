@@ -74,6 +74,9 @@ std::map<std::string, Maker> makers() {
   };
   TG_ACTIVATIONS(TG_DIRECT)
 #undef TG_DIRECT
+  all["scaled_product"] = [](const py::tuple& a, const Tensors& outs) {
+    return direct_scaled_product(tensor(a, 0), tensor(a, 1), tensor(a, 2), get<double>(a, 3), outs);
+  };
   all["linear"] = [](const py::tuple& a, const Tensors& outs) {
     return direct_linear(tensor(a, 0), tensor(a, 1), optional(a, 2), outs);
   };

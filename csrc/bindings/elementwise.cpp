@@ -97,6 +97,7 @@ void bind_elementwise(py::module_& m) {
   TG_ACTIVATIONS(TG_BIND)
 #undef TG_BIND
   kernel(m, "dropout", &dropout, "input", "p", "seed", "offset");
+  kernel(m, "scaled_product", &scaled_product, "a", "b", "c", "scale");
   bind_reductions(m);
   bind_losses(m);
   bind_optimizers(m);

@@ -38,6 +38,16 @@ void arithmetic(Arithmetic f, const T* a, bool one_a, const T* b, bool one_b, T*
   }
 }
 
+// out[i] = a[i] b[i] c[i] scale, multiplied in that order
+template <class T>
+void scaled_product(const T* a, const T* b, const T* c, T scale, T* out, int64_t n) {
+  using V = Vec<T>;
+  const V s = V::set1(scale);
+  map(n, out, [=](V a, V b, V c) __attribute__((always_inline)) { return a * b * c * s; }, a, b, c);
+}
+
+template void scaled_product(const float*, const float*, const float*, float, float*, int64_t);
+template void scaled_product(const double*, const double*, const double*, double, double*, int64_t);
 template void arithmetic(Arithmetic, const float*, bool, const float*, bool, float*, int64_t);
 template void arithmetic(Arithmetic, const double*, bool, const double*, bool, double*, int64_t);
 

@@ -34,6 +34,7 @@
   X(activation, (Activation f, const T* x, T* out, int64_t n, T a, T b))                                             \
   X(activation_backward, (Activation f, const T* g, const T* saved, T* dx, int64_t n, T a, T b))                     \
   X(arithmetic, (Arithmetic f, const T* a, bool one_a, const T* b, bool one_b, T* out, int64_t n))                   \
+  X(scaled_product, (const T* a, const T* b, const T* c, T scale, T* out, int64_t n))                                 \
   X(dropout, (const T* x, T* out, int64_t n, uint32_t limit, T scale, uint64_t seed, uint64_t offset, int64_t begin, \
               int64_t end))                                                                                          \
   X(sum_segments, (const Sum<T>& a, int64_t begin, int64_t end))                                                     \

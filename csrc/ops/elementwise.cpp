@@ -66,6 +66,20 @@ at::Tensor activation_backward(Activation f, const char* op, const at::Tensor& g
   return dx;
 }
 
+at::Tensor scaled_product(const at::Tensor& first, const at::Tensor& second, const at::Tensor& third, double scale) {
+  const char* op = "scaled_product";
+  const at::Tensor a = dense(first, op, "a"), b = laid_out(second, op, "b", a), c = laid_out(third, op, "c", a);
+  const at::Tensor out = make_like(a);
+  by_dtype(a, [&](auto zero) {
+    using T = decltype(zero);
+    over(a.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels_for<T>().scaled_product(data<T>(a) + begin, data<T>(b) + begin, data<T>(c) + begin,
+                                      static_cast<T>(scale), mutable_data<T>(out) + begin, end - begin);
+    });
+  });
+  return out;
+}
+
 at::Tensor dropout(const at::Tensor& input, double p, uint64_t seed, uint64_t offset) {
   const char* op = "dropout";
   if (!(p >= 0 && p <= 1)) throw ShapeError("dropout: p must be from 0 to 1, is " + std::to_string(p));

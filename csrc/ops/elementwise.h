@@ -33,6 +33,9 @@ at::Tensor activation(Activation f, const char* op, const at::Tensor& input, dou
 at::Tensor activation_backward(Activation f, const char* op, const at::Tensor& g, const at::Tensor& saved, double a,
                                double b);
 
+// scale * a * b * c, of equal shapes: multilinear, so that its gradients are calls of it again.
+at::Tensor scaled_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double scale);
+
 // input * (random_bernoulli(1 - p) / (1 - p)), element i of the contiguous order taking element i of the mask; zeros
 // (NaN where the input is not finite) for p = 1. Its own backward, called with g.
 at::Tensor dropout(const at::Tensor& input, double p, uint64_t seed, uint64_t offset);

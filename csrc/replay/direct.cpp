@@ -161,6 +161,20 @@ std::unique_ptr<Call> direct_arithmetic(Arithmetic f, const Operand& a, const Op
   });
 }
 
+std::unique_ptr<Call> direct_scaled_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double scale,
+                                            const Tensors& outs) {
+  if (!outs[0].defined() || !all_plain(a, {b, c, outs[0]}) || b.sizes() != a.sizes() || c.sizes() != a.sizes())
+    return nullptr;
+  return by_dtype(a, [&](auto zero) {
+    using T = decltype(zero);
+    return elementwise(a.numel(), [=, a = At<T>(a), b = At<T>(b), c = At<T>(c), scale = static_cast<T>(scale),
+                                   out = At<T>(outs[0])](int64_t begin, int64_t end) {
+      kernels_for<T>().scaled_product(a.get() + begin, b.get() + begin, c.get() + begin, scale, out.get() + begin,
+                                      end - begin);
+    });
+  });
+}
+
 std::unique_ptr<Call> direct_copy(const at::Tensor& x, const at::Tensor& out) {
   if (!out.defined() || !x.is_contiguous() || !out.is_contiguous() || x.dtype() != out.dtype() || x.is_neg() ||
       x.sizes() != out.sizes())

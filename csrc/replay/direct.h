@@ -29,6 +29,8 @@ struct Operand {
   double number = 0;  // where there is no tensor
 };
 std::unique_ptr<Call> direct_arithmetic(Arithmetic f, const Operand& a, const Operand& b, const at::Tensor& out);
+std::unique_ptr<Call> direct_scaled_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double scale,
+                                            const Tensors& outs);
 std::unique_ptr<Call> direct_copy(const at::Tensor& x, const at::Tensor& out);
 std::unique_ptr<Call> direct_zeros(const at::Tensor& out);
 

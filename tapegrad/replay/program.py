@@ -26,6 +26,7 @@ _ARITHMETIC = ("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "add_.Ten
 ELEMENTWISE = {
     *_ACTIVATIONS,
     *(f"{name}_backward" for name in _ACTIVATIONS),
+    "scaled_product",
     *(f"aten::{name}" for name in (*_ARITHMETIC, "rsub.Scalar", "neg", "pow.Tensor_Scalar", "clone", "copy_")),
 }
 _SHAPES_ONLY = {"aten::ones_like", "aten::zeros_like", "aten::full_like", "aten::new_zeros", "aten::new_ones"}

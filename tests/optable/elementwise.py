@@ -76,6 +76,9 @@ _UNARY: dict[str, list[Sample]] = {
 }
 _PREDICATES = ("isnan", "isfinite", "isinf", "logical_not")
 
+_THIRD = {"tanh": ("scaled_product",)}
+_OPS = {"tanh": ("tanh", "tanh_backward"), "sigmoid": ("sigmoid", "sigmoid_backward")}
+
 # our own formula or kernel, or torch's in another order of operations
 _ROUNDED = {"exp", "log", "tanh", "sigmoid",
             "gelu", "mish", "silu", "softplus", "celu", "elu", "selu", "softsign", "logsigmoid"}
@@ -177,7 +180,10 @@ _TERNARY: dict[str, list[Sample]] = {
 _REFERENCE = {"floor_divide": lambda x, y: torch.div(x, y, rounding_mode="floor")}
 
 rows = [
-    *(Row(name, s, exact=name not in _ROUNDED, integers=True, family="unary") for name, s in _UNARY.items()),
+    *(
+        Row(name, s, exact=name not in _ROUNDED, ops=_OPS.get(name, ()), third=_THIRD.get(name, ()), integers=True,
+            family="unary") for name, s in _UNARY.items()
+    ),
     *(Row(name, unary(), differentiable=False, integers=True) for name in _PREDICATES),
     Row("bitwise_not", [S(bools([True, False])), S(ints([[1, -2]])), S(ints([])), S(ints(7))], differentiable=False),
     *(Row(name, s, _REFERENCE.get(name), integers=True, family="binary") for name, s in _BINARY.items()),

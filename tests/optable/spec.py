@@ -159,6 +159,7 @@ class Row:
     name : of the public function ``tg.NAME``, unless `call` says how tapegrad is called
     reference : default torch.NAME, torch.nn.functional.NAME or torch.Tensor.NAME
     ops : registered ops that the row drives, if not just the one of its name
+    third : registered ops that only a recorded second derivative takes
     exact : the value is torch's bit for bit; else to rounding (a kernel of ours, or another order of operations)
     differentiable : False for functions with integer or bool results
     method : compare ``x.NAME(...)`` where torch has such a method
@@ -170,6 +171,7 @@ class Row:
     reference: Callable[..., Any] | None = None
     call: Callable[..., Any] | None = None
     ops: tuple[str, ...] = ()
+    third: tuple[str, ...] = ()
     exact: bool = True
     differentiable: bool = True
     method: bool = True
