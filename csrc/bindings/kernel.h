@@ -8,9 +8,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
+#include "bindings/profile.h"
 #include "replay/call.h"
 
 namespace tapegrad {
@@ -66,12 +68,17 @@ py::object call_unlocked(const F& f, const A&... arguments) {
 
 template <class F, class... A>
 py::object call_recorded(const char* name, const F& f, const py::tuple& given, const A&... arguments) {
-  const py::object tell = py::reinterpret_borrow<py::object>(recorder());
-  if (std::string(name).back() == '_') tell(name, given, py::none());
+  const py::object recorded = py::reinterpret_borrow<py::object>(recorder());
+  const auto tell = [&](const py::object& result) {
+    const ProfilePaused paused;
+    recorded(name, given, result);
+  };
+  const bool writes = std::string_view(name).back() == '_';
+  if (writes) tell(py::none());
   const c10::impl::ExcludeDispatchKeyGuard inside(
       c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot}));
   py::object result = call_unlocked(f, arguments...);
-  if (std::string(name).back() != '_') tell(name, given, result);
+  if (!writes) tell(result);
   return result;
 }
 

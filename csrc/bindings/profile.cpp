@@ -5,9 +5,10 @@
 namespace tapegrad {
 namespace {
 
-// What the callback need not be told of again: code objects of this recording, and methods that it called harmless.
+// What the callback need not be told of again: code objects of this recording, code objects and methods that it called
+// harmless for good. The harmless code objects are kept, so that no other takes the address of one.
 struct Known {
-  std::unordered_set<const void*> codes, methods;
+  std::unordered_set<const void*> codes, harmless_codes, methods;
 };
 thread_local Known known;
 
@@ -22,10 +23,11 @@ bool ask(PyObject* callback, PyFrameObject* frame, const char* event, PyObject* 
 int profile(PyObject* callback, PyFrameObject* frame, int what, PyObject* argument) {
   bool harmless = false;
   if (what == PyTrace_CALL) {
-    PyCodeObject* code = PyFrame_GetCode(frame);
-    const bool fresh = known.codes.insert(code).second;
-    Py_DECREF(code);  // the frame keeps it
-    return !fresh || ask(callback, frame, "call", Py_None, &harmless) ? 0 : -1;
+    const py::object code = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
+    if (known.harmless_codes.count(code.ptr()) || !known.codes.insert(code.ptr()).second) return 0;
+    if (!ask(callback, frame, "call", Py_None, &harmless)) return -1;
+    if (harmless && known.harmless_codes.insert(code.ptr()).second) code.inc_ref();
+    return 0;
   }
   if (what != PyTrace_C_CALL || !PyCFunction_Check(argument)) return 0;
   const void* method = reinterpret_cast<PyCFunctionObject*>(argument)->m_ml;
@@ -43,6 +45,17 @@ void set_profile(const py::object& callback) {
     PyEval_SetProfile(nullptr, nullptr);
   else
     PyEval_SetProfile(&profile, callback.ptr());
+}
+
+ProfilePaused::ProfilePaused() {
+  PyThreadState* state = PyThreadState_Get();
+  if (state->c_profilefunc != &profile) return;
+  callback_ = py::reinterpret_borrow<py::object>(state->c_profileobj);
+  PyEval_SetProfile(nullptr, nullptr);
+}
+
+ProfilePaused::~ProfilePaused() {
+  if (callback_) PyEval_SetProfile(&profile, callback_.ptr());
 }
 
 }  // namespace tapegrad

@@ -11,4 +11,16 @@ namespace tapegrad {
 // returns true for one: that method is never of interest. None: off.
 void set_profile(const py::object& callback);
 
+// While one lives, the profile function set here is off: what runs then is the recorder itself.
+class ProfilePaused {
+ public:
+  ProfilePaused();
+  ~ProfilePaused();
+  ProfilePaused(const ProfilePaused&) = delete;
+  ProfilePaused& operator=(const ProfilePaused&) = delete;
+
+ private:
+  py::object callback_;
+};
+
 }  // namespace tapegrad

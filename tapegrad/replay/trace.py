@@ -186,7 +186,10 @@ _schemas = _Schemas()
 def where() -> str:
     """``file.py:line`` of the user's code that is running."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and not is_users(frame):
+    while frame.f_back is not None:
+        users = _own_code.get(frame.f_code)
+        if is_users(frame) if users is None else users:
+            break
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
@@ -394,7 +397,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _ref(self, value: Any) -> Any:
         """Tensors as Refs, in lists too; a storage not seen before lies outside."""
         if isinstance(value, torch.Tensor):
-            key, offset = self._key(value), value.storage_offset()
+            key, offset = int(value.untyped_storage()._cdata), value.storage_offset()
             number = self._slot_of.get(key)
             if number is None:
                 array = value.data_ptr() in self._arrays
@@ -510,14 +513,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _profile(self, frame: FrameType, event: str, argument: Any) -> bool:
         """Notes which of the user's functions run; refuses what takes a value out of sight.
 
-        Returns whether a C function is harmless, whoever calls it.
+        Returns whether the function is harmless whenever it runs: not the user's, or in C and whoever calls it.
         """
         if event == "call":
             if frame.f_code is _TEXT:  # before torch has begun to switch things off for it
                 sys.setprofile(None)
                 raise self.refuse("a tensor is made into text, which reads its values into Python")
-            if is_users(frame):
-                self.trace.codes.add(frame.f_code)
+            if not is_users(frame):
+                return True
+            self.trace.codes.add(frame.f_code)
         elif event == "c_call":
             name = argument.__name__
             outside = frame.f_code.co_filename != __file__
