@@ -52,9 +52,33 @@ void sum_pairs(const T* g, int64_t rows, int64_t W, T* out) {
   }
 }
 
+// The same where a row is one vector: it is shuffled once for all of its copies.
+template <class T>
+void double_narrow(const Upsample<T>& a, const T* x, T* out) {
+  using V = Vec<T>;
+  const int columns = static_cast<int>(a.W);
+  V left = V::set1(0), right = left;
+  for (int64_t oh = 0, from = -1; oh < a.OH; ++oh, out += a.OW) {
+    if (a.rows[oh] != from) {
+      from = a.rows[oh];
+      const V v = V::load(x + from * a.W, columns);
+      left = low(v, v), right = high(v, v);
+    }
+    if ((a.OH - oh) * a.OW >= 2 * V::N) {
+      left.store(out);
+      if (a.OW > V::N) right.store(out + V::N);
+    } else {
+      const int count = static_cast<int>(a.OW);
+      left.store(out, count < V::N ? count : V::N);
+      if (count > V::N) right.store(out + V::N, count - V::N);
+    }
+  }
+}
+
 // [H, W] -> [OH, 2 W]: rows run over their end into the next, which comes later
 template <class T>
 void double_plane(const Upsample<T>& a, const T* x, T* out) {
+  if (a.W < Vec<T>::N) return double_narrow(a, x, out);
   const T* end = out + a.OH * a.OW;
   for (int64_t oh = 0; oh < a.OH; ++oh, out += a.OW) repeat_twice(x + a.rows[oh] * a.W, a.W, out, end);
 }
