@@ -23,8 +23,9 @@ from ..tensor import Tensor
 from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
 from .facts import Fact, changed, collect, same
+from .recorder import Recorder
 from .run import run_epochs
-from .trace import Call, Made, Number, Recorder, Trace, extent
+from .trace import Call, Made, Number, Trace, extent
 
 AUDIT = 1000  # every so many replays a call is an eager one, recorded, and compared
 

@@ -1,0 +1,399 @@
+"""Recording one call of a step: every kernel and torch operator that ran, on which memory, in order.
+
+What a step computes reaches memory in two ways only: through a kernel of ours, or through an operator of torch. Both
+tell the recorder, forward, backward and update alike, so the recording needs to know nothing of models, losses or
+optimizers.
+
+Reading a value into Python is refused: what Python then does with it, a replay could not see.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .._ext import _C
+from ..backward import gather
+from ..errors import CompileError
+from ..mode import mode
+from ..optim.optimizer import number
+from ..tape import Leaf, next_slot
+from ..tensor import Tensor
+from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, refs_of
+from .watch import ESCAPES, TEXT, for_user, is_users, restore, side_effect, where
+
+# Numbers that a kernel takes from the parameter group being applied, by position.
+_NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
+_READS = {"sgd_": (1,), "adam_": (1,)}  # argument lists that such a kernel only reads
+
+_RANDOM = {"random_uniform", "random_normal", "random_int", "random_bernoulli", "permutation", "dropout"}
+_UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
+
+
+class _Schema(NamedTuple):
+    """What the recorder needs of an operator's schema."""
+
+    names: tuple[str, ...]
+    defaults: tuple[Any, ...]
+    writes: tuple[int, ...]
+    refusal: str | None
+
+
+class _Schemas(dict[Any, _Schema]):
+    def __missing__(self, function: Any) -> _Schema:
+        formal = function._schema.arguments
+        tags, name = set(function.tags), function._schema.name
+        refusal = None
+        if name == "aten::_local_scalar_dense" or torch.Tag.data_dependent_output in tags:
+            refusal = "reads a value into Python (item(), bool(), float(), print, or a branch on it)"
+        elif torch.Tag.dynamic_output_shape in tags and name != "aten::index":
+            refusal = "has an output whose shape depends on values"
+        elif torch.Tag.nondeterministic_seeded in tags:
+            refusal = "draws from torch's generator; use tg.rand, tg.randn or tg.nn.functional.dropout"
+        elif name in ("aten::set_", "aten::resize_", "aten::resize_as_"):
+            refusal = "changes a tensor's storage"
+        self[function] = schema = _Schema(
+            tuple(a.name for a in formal),
+            tuple(a.default_value if a.has_default_value() else None for a in formal),
+            tuple(i for i, a in enumerate(formal) if a.alias_info is not None and a.alias_info.is_write),
+            refusal,
+        )
+        return schema
+
+
+_schemas = _Schemas()
+
+
+def _on_tape(value: Tensor) -> bool:
+    """A recorded value that backward can still start from: nothing it depends on has been released."""
+    if value._node is None or isinstance(value._node, Leaf):
+        return False
+    return all(entry.versions is not None for entry in gather([value._node]))
+
+
+def _is_mask(index: torch.Tensor) -> bool:
+    return index.dtype in (torch.bool, torch.uint8)
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records what this thread runs between ``start`` and ``stop``; ``undo`` restores everything it wrote."""
+
+    def __init__(self, arguments: Sequence[torch.Tensor], holders: Sequence[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace = Trace()
+        self.group: dict[str, Any] | None = None  # the optimizer's group being applied
+        self._slot_of: dict[int, int] = {}  # by storage
+        self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
+        self._old: list[tuple[torch.Tensor, torch.Tensor]] = []  # (bytes of a written storage, copy of them)
+        self._added: dict[int, int] = {}  # by slot
+        self._arrays: set[int] = set()
+        self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
+        self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
+        self._grads: dict[Leaf, Tensor | None] = {}  # leaves written: .grad before
+        self._start = next_slot()
+        self._holders = list(holders)
+        self._nodes = [getattr(h, "_node", None) for h in holders]
+        self._refusal: CompileError | None = None
+        self._parts: dict[int, list[tuple[int, int, int]]] = {}  # storage: (first byte, last, slot) of each argument
+        for t in arguments:
+            begin, end = extent(t)
+            slot = self._new_slot(t, Slot("argument", end - begin))
+            self._parts.setdefault(self._key(t), []).append((begin, end, slot))
+
+    # --- the call ---------------------------------------------------------------------------------------------
+
+    def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call ``fn`` and record it. Whatever it raises, everything it wrote is put back first."""
+        before = sys.getprofile()
+        setting = mode.record, torch.get_default_dtype()
+        collecting = gc.isenabled()
+        gc.disable()  # what runs when garbage is collected is not the step's doing
+        mode.tracer = self
+        _C.set_recorder(self._kernel)
+        try:
+            with self:
+                _C.set_profile(self._profile)
+                try:
+                    result = fn(*args, **kwargs)
+                finally:
+                    restore(before)
+            if self._refusal is not None:  # raised inside, and swallowed by the user's code
+                raise self._refusal
+            if (mode.record, torch.get_default_dtype()) != setting:
+                raise self.refuse("grad mode or the default dtype differs after the step; set it outside")
+            self._finish(result)
+        except BaseException as error:
+            self._stop()
+            self.undo()
+            refusal, self._refusal = self._refusal, None  # no cycle through the traceback
+            if refusal is not None and error is not refusal:
+                raise refusal from error
+            raise
+        finally:
+            if collecting:
+                gc.enable()
+        self._stop()
+        return result
+
+    @staticmethod
+    def _stop() -> None:
+        mode.tracer = None
+        _C.set_recorder(None)
+
+    def undo(self) -> None:
+        """Put back every value that the call wrote, gradients and random generators included."""
+        for now, old in self._old:
+            now.copy_(old)
+        for leaf, grad in self._grads.items():
+            leaf.grad = grad
+        for generator, state in self._states:
+            generator.set_state(state)
+        for holder, node in zip(self._holders, self._nodes, strict=True):
+            if isinstance(holder, Tensor):
+                holder._node = node
+
+    def refuse(self, reason: str) -> CompileError:
+        """The error for what cannot be compiled, with the line of the user's code."""
+        self._refusal = CompileError(f"compile: {where()}: {reason}")
+        return self._refusal
+
+    # --- what the package tells -------------------------------------------------------------------------------
+
+    def read_grad(self, leaf: Leaf) -> None:
+        """A leaf's ``.grad`` is looked at."""
+        if leaf not in self._grads and leaf.seq < self._start:
+            self.trace.grads_read.setdefault(id(leaf), (leaf, leaf.grad))
+
+    def write_grad(self, leaf: Leaf) -> None:
+        """A leaf's ``.grad`` is about to change."""
+        if leaf not in self._grads:
+            self._grads[leaf] = leaf.grad
+
+    def holds(self, t: torch.Tensor) -> int:
+        """References to a storage that the recording itself added when it was made."""
+        return self._added.get(self._slot_of.get(self._key(t), -1), 0)
+
+    def share(self, t: torch.Tensor) -> None:
+        """``t`` lies in the memory of a NumPy array."""
+        self._arrays.add(t.data_ptr())
+        known = self._slot_of.get(self._key(t))
+        if known is not None:
+            self.trace.slots[known].array = True
+
+    def take(self, generator: Any, state: tuple[int, int], blocks: int) -> None:
+        """A random op reserved ``blocks`` blocks at ``state`` = (seed, offset) of a generator."""
+        known = [g for g, _ in self.trace.generators]
+        if generator not in known:
+            known.append(generator)
+            self.trace.generators.append((generator, 0))
+            self._states.append((generator, state))
+        which = known.index(generator)
+        taken = self.trace.generators[which][1]
+        self._takes[state] = (which, taken)
+        self.trace.generators[which] = (generator, taken + blocks)
+
+    # --- slots ------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _key(t: torch.Tensor) -> int:
+        return int(t.untyped_storage()._cdata)
+
+    def _new_slot(self, t: torch.Tensor, slot: Slot) -> int:
+        self._slot_of[self._key(t)] = number = len(self.trace.slots)
+        self._alive.append(StorageWeakRef(t.untyped_storage()))  # type: ignore[no-untyped-call]
+        self.trace.slots.append(slot)
+        return number
+
+    def _ref(self, value: Any) -> Any:
+        """Tensors as Refs, in lists too; a storage not seen before lies outside."""
+        if isinstance(value, torch.Tensor):
+            key, offset = int(value.untyped_storage()._cdata), value.storage_offset()
+            number = self._slot_of.get(key)
+            if number is None:
+                array = value.data_ptr() in self._arrays
+                slot = Slot("outside", value.untyped_storage().nbytes(), value, where(), array)
+                number = self._new_slot(value, slot)
+            elif key in self._parts:
+                number, offset = self._part(value)
+            return Ref(number, value.dtype, int(offset), tuple(value.shape), value.stride())
+        if isinstance(value, list | tuple):
+            return tuple([self._ref(v) for v in value])
+        return value
+
+    def _part(self, t: torch.Tensor) -> tuple[int, int]:
+        """(slot, offset in it) of a view of an argument; arguments may be disjoint parts of one storage."""
+        begin, end = extent(t)
+        for first, last, slot in self._parts[self._key(t)]:
+            if (first <= begin and end <= last) or begin == end:
+                return slot, (begin - first) // t.itemsize
+        raise self.refuse("memory beside an argument is used: a view that reaches beyond it")
+
+    def _made(self, value: Any) -> Ref | None:
+        """The Ref of a new result."""
+        if value is None:
+            return None
+        if self._key(value) not in self._slot_of:
+            number = self._new_slot(value, Slot("made", value.untyped_storage().nbytes()))
+            self._added[number] = _C.storage_use_count(value) - 1
+        ref: Ref = self._ref(value)
+        return ref
+
+    def _before_write(self, value: Any) -> None:
+        """Keep what a storage from outside holds before its first change."""
+        if isinstance(value, list | tuple):
+            for v in value:
+                self._before_write(v)
+        elif isinstance(value, torch.Tensor):
+            slot = self.trace.slots[self._ref(value).slot]
+            if slot.kind != "made" and not slot.written:
+                now = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage())
+                self._old.append((now, now.clone()))
+            slot.written = True
+
+    # --- instructions -----------------------------------------------------------------------------------------
+
+    def _append(self, function: Any, arguments: Any, outs: Sequence[Ref | None], writes: tuple[int, ...]) -> None:
+        self.trace.calls.append(Call(function, arguments, tuple(outs), writes, where()))
+
+    def _kernel(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        """A kernel of ours ran (one that writes its arguments: is about to)."""
+        with torch._C._DisableTorchDispatch():
+            given = list(self._ref(arguments))
+            if name in _RANDOM and arguments[-2:] in self._takes:
+                index, delta = self._takes[arguments[-2:]]
+                given[-2:] = Seed(index), Offset(index, delta)
+            writes: tuple[int, ...] = ()
+            if name in _READS:
+                lists = [i for i, a in enumerate(arguments) if isinstance(a, list) and i not in _READS[name]]
+                writes = tuple(lists)
+                for i in lists:
+                    self._before_write(arguments[i])
+                if self.group is not None:
+                    for i, key in _NUMBERS[name].items():
+                        given[i] = self._number(key, given[i])
+            results = result if isinstance(result, tuple) else () if result is None else (result,)
+            self._append(name, tuple(given), [self._made(r) for r in results], writes)
+
+    def _number(self, key: str, value: float) -> Any:
+        """A hyper-parameter of the group being applied; the plain value where it changes within the step."""
+        assert self.group is not None
+        for i, (group, known) in enumerate(self.trace.numbers):
+            if group is self.group and known == key:
+                return Number(i) if self.trace.values[i] == value else value
+        self.trace.numbers.append((self.group, key))
+        self.trace.values.append(number(self.group[key]))
+        return Number(len(self.trace.numbers) - 1)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would else import its compiler (seconds) to keep it out of here."""
+        return False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """An operator of torch is about to run."""
+        if self._refusal is not None:
+            raise self._refusal
+        schema = _schemas[function]
+        given = list(args)
+        for name, default in zip(schema.names[len(args) :], schema.defaults[len(args) :], strict=True):
+            given.append((kwargs or {}).get(name, default))
+        if schema.refusal is not None:
+            raise self.refuse(f"{function} {schema.refusal}")
+        if function is torch.ops.aten.index.Tensor and any(_is_mask(i) for i in given[1] if i is not None):
+            raise self.refuse("indexing with a boolean mask has an output whose shape depends on values; use tg.where")
+        refs = self._ref(given)
+        writes = schema.writes
+        if function is torch.ops.aten.native_batch_norm.default and given[5]:  # its schema does not say so
+            writes = tuple([i for i in (3, 4) if given[i] is not None])
+        for i in writes:
+            self._before_write(given[i])
+        result = function(*args, **(kwargs or {}))
+        results = result if isinstance(result, list | tuple) else () if result is None else (result,)
+        if any(not isinstance(r, torch.Tensor | None) for r in results):
+            raise self.refuse(f"{function} returns a Python value")
+        known = {ref.slot for ref in refs_of(refs)}
+        new = [r is not None and self._slot_of.get(self._key(r)) not in known for r in results]
+        outs = [self._made(r) if made else None for r, made in zip(results, new, strict=True)]
+        if writes:
+            self._append(function, refs, outs if any(new) else (), writes)
+        elif any(new) and function._schema.name not in _UNFILLED:  # else a view
+            self._append(function, refs, outs, ())
+        return result
+
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> bool:
+        """Notes which of the user's functions run; refuses what takes a value out of sight.
+
+        Returns whether the function is harmless whenever it runs: not the user's, or in C and whoever calls it.
+        """
+        if event == "call":
+            if frame.f_code is TEXT:  # before torch has begun to switch things off for it
+                sys.setprofile(None)
+                raise self.refuse("a tensor is made into text, which reads its values into Python")
+            if not is_users(frame):
+                return True
+            self.trace.codes.add(frame.f_code)
+        elif event == "c_call":
+            name = argument.__name__
+            outside = frame.f_code.co_filename != __file__
+            if name in ESCAPES and outside and isinstance(getattr(argument, "__self__", None), torch.Tensor):
+                sys.setprofile(None)
+                raise self.refuse(f"{ESCAPES[name]} takes a value out of the program, which a replay cannot follow")
+            reason = side_effect(argument)
+            if reason is not None and for_user(frame):
+                sys.setprofile(None)
+                raise self.refuse(reason)
+            return reason is None and name not in ESCAPES
+        return False
+
+    # --- the end of the call ----------------------------------------------------------------------------------
+
+    def _finish(self, result: Any) -> None:
+        trace = self.trace
+        trace.result = self._tree(result)
+        known = {id(h._node): i for i, h in enumerate(self._holders) if isinstance(h, Tensor) and h._node is not None}
+        for i, (holder, node) in enumerate(zip(self._holders, self._nodes, strict=True)):
+            if isinstance(holder, Tensor) and holder._node is not node:
+                if node is not None or not isinstance(holder._node, Leaf):
+                    raise self.refuse(f"argument {i} was changed: whether it requires gradients")
+                trace.needs.append(i)
+        for leaf in self._grads:
+            grad = leaf.grad
+            if id(leaf) not in known and leaf.seq >= self._start:
+                continue  # made inside the step
+            if grad is not None and _on_tape(grad):
+                raise self.refuse("a gradient left in .grad was recorded with create_graph=True; detach it")
+            ref = None if grad is None else self._ref(grad._data)
+            trace.gradients.append((known.get(id(leaf), leaf), ref))
+
+    def _tree(self, value: Any) -> Any:
+        """The returned structure with Refs for tensors."""
+        if isinstance(value, Tensor | torch.Tensor):
+            for i, holder in enumerate(self._holders):
+                if value is holder:
+                    return Same(i)
+            raw = value._data if isinstance(value, Tensor) else value
+            if self._slot_of.get(self._key(raw)) is None or self.trace.slots[self._ref(raw).slot].kind == "outside":
+                return Made(self._ref(raw), isinstance(value, Tensor), value)
+            if isinstance(value, Tensor) and _on_tape(value):
+                raise self.refuse(
+                    "the step returns a value that could still be differentiated, which a replay could not offer; "
+                    "return value.detach(), or compute it under tg.no_grad()"
+                )
+            return Made(self._ref(raw), isinstance(value, Tensor))
+        if isinstance(value, dict):
+            return {key: self._tree(v) for key, v in value.items()}
+        if isinstance(value, list | tuple):
+            items = [self._tree(v) for v in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise self.refuse(
+            f"the step returns a {type(value).__name__}; it can return tensors, numbers, tuples and dicts"
+        )

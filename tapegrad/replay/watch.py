@@ -1,0 +1,84 @@
+"""Whose code runs while a step is recorded, and what a replay could not stand for."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import sysconfig
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+import torch
+
+from ..tape import PACKAGE
+
+ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
+_STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+_TORCH = torch.__path__[0]
+TEXT = torch._tensor_str._str.__code__
+
+
+_own_code: dict[CodeType, bool] = {}
+
+
+def is_users(frame: FrameType) -> bool:
+    """Whether a frame runs the user's own code: not the package's, torch's or the standard library's."""
+    code = frame.f_code
+    known = _own_code.get(code)
+    if known is None:
+        name = code.co_filename
+        library = name.startswith(_STDLIB) and "site-packages" not in name
+        made = str(frame.f_globals.get("__name__")).startswith("namedtuple_")
+        known = _own_code[code] = not (name.startswith((PACKAGE, _TORCH, "<frozen")) or library or made)
+    return known
+
+
+def where() -> str:
+    """``file.py:line`` of the user's code that is running."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        users = _own_code.get(frame.f_code)
+        if is_users(frame) if users is None else users:
+            break
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def side_effect(function: Any) -> str | None:
+    """Why a replay could not stand for a call of this C function; None if it could."""
+    name, owner = function.__name__, getattr(function, "__self__", None)
+    if function is print:
+        return "print() is a side effect; a replay would not print"
+    if name == "start_new_thread":
+        return "a thread is started; a replay would not start it"
+    if isinstance(owner, random.Random) or type(owner).__module__.startswith("numpy.random"):
+        return f"{name}() draws from Python's or NumPy's generator; use tg.rand, tg.randn or an argument"
+    if isinstance(owner, ModuleType) and owner.__name__ == "time":
+        return f"time.{name}() differs from call to call"
+    return None
+
+
+def for_user(frame: FrameType | None) -> bool:
+    """Whether a frame of the standard library, or the user's own, was entered from the user's code."""
+    while frame is not None and frame.f_code.co_filename.startswith(_STDLIB) and not _is_package(frame):
+        frame = frame.f_back
+    user = frame is not None and is_users(frame)
+    while user and frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return False  # a module that is imported for the first time sets itself up
+        frame = frame.f_back
+    return user
+
+
+def _is_package(frame: FrameType) -> bool:
+    return "site-packages" in frame.f_code.co_filename
+
+
+def restore(profiler: Any) -> None:
+    """Put a profiler back; cProfile's is not a function but an object that enables itself."""
+    sys.setprofile(None)
+    if hasattr(profiler, "enable"):
+        profiler.enable()
+    else:
+        sys.setprofile(profiler)
