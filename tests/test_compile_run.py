@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import _thread
 import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,6 +300,53 @@ def test_an_exception_in_on_epoch_keeps_the_epochs_before_it():
     step, models, optimizers = network()
     looped(step, *data(), batch_size=5, epochs=3, seed=1)
     assert state(models, optimizers) == after
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+COUNTED = """
+import ctypes, sys
+import torch
+import tapegrad as tg
+from tapegrad import nn
+
+torch.set_num_threads(1)
+x, y = tg.randn(4000, 3), tg.randn(4000, 2)
+model = nn.Sequential(nn.Linear(3, 9), nn.{layer}, nn.Linear(9, 2))
+optimizer = tg.optim.{optimizer}
+def step(x, y):
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss
+step = tg.compile(step)
+allocations = ctypes.CDLL(None).allocations
+def taken(steps):
+    before = allocations()
+    step.run(x[: 4 * steps], y[: 4 * steps], batch_size=4, seed=0)
+    return allocations() - before
+taken(1000)
+print(taken(500), taken(1000))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or not shutil.which("cc"), reason="counts glibc's allocations")
+@pytest.mark.parametrize(
+    ("layer", "optimizer"),
+    [("ReLU()", "SGD(model.parameters(), 0.1, momentum=0.5)"), ("Tanh()", "Adam(model.parameters())")],
+)
+def test_a_replayed_step_allocates_nothing(tmp_path, layer, optimizer):
+    """500 steps more take no block more; ten are left to a tick of the clock, at which Python is asked."""
+    library = tmp_path / "counting.so"
+    here = Path(__file__).parent
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, here / "counting_malloc.c"], check=True)
+    program = COUNTED.format(layer=layer, optimizer=optimizer)
+    env = os.environ | {"LD_PRELOAD": str(library)}
+    ran = subprocess.run([sys.executable, "-c", program], env=env, cwd=here, check=True, capture_output=True, text=True)
+    half, whole = map(int, ran.stdout.split())
+    assert half > 0
+    assert whole - half <= 10
 
 
 # --- Ctrl-C ------------------------------------------------------------------------------------------------------
