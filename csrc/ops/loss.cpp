@@ -263,8 +263,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& i
   const char* op = "cross_entropy";
   const at::Tensor x = checked(input, op, "input", 2);
   const int64_t N = x.size(0);
-  const at::Tensor stats = make({N, 2}, x.scalar_type(), op), total = make({}, x.scalar_type(), op);
-  at::Tensor loss = reduction == Reduction::none ? make({N}, x.scalar_type(), op) : make({}, x.scalar_type(), op);
+  const at::Tensor loss = reduction == Reduction::none ? make({N}, x.scalar_type(), op) : make({}, x.scalar_type(), op),
+                   stats = make({N, 2}, x.scalar_type(), op), total = make({}, x.scalar_type(), op);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     Classes<T> c = classes<T>(x, target, weight, ignore_index, label_smoothing);
