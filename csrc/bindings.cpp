@@ -16,6 +16,7 @@
 #include "ops/linear.h"
 #include "ops/matmul.h"
 #include "ops/random.h"
+#include "ops/pool.h"
 #include "ops/upsample.h"
 #include "ops/upsample_conv2d.h"
 
@@ -90,6 +91,11 @@ void bind_upsample(py::module_& m) {
   const auto backward = [](In g, const Sizes& size, const Scales& scales) {
     return upsample_nearest2d_backward(g, size, scales);
   };
+  const auto unpool = [](const at::Tensor& g, const at::Tensor& indices, const Sizes& size) {
+    return max_pool2d_backward(g, indices, size);
+  };
+  kernel(m, "max_pool2d", &max_pool2d, "input", "kernel_size", "stride", "padding", "dilation", "ceil_mode");
+  kernel(m, "max_pool2d_backward", unpool, "g", "indices", "input_size");
   kernel(m, "upsample_nearest2d", &upsample_nearest2d, "input", "output_size", "scales");
   kernel(m, "upsample_nearest2d_backward", backward, "g", "input_size", "scales");
   kernel(m, "upsample_conv2d", &upsample_conv2d, "input", "weight", "bias");

@@ -105,6 +105,15 @@ struct Upsample {
   int64_t factor_w;  // OW / W where every column is repeated that often, else 0
 };
 
+// Maxima of windows; where a window has elements outside, only those inside count. A unit is a plane.
+template <class T>
+struct MaxPool {
+  int64_t H, W, KH, KW, OH, OW, SH, SW, PH, PW, DH, DW;
+  const T* x;        // [planes, H, W]
+  T* out;            // [planes, OH, OW]
+  int64_t* indices;  // [planes, OH, OW], within a plane
+};
+
 // --- elementwise, reductions, losses, optimizers ---
 
 // Sums over R of x [A, R, B], in parts of kSumRun elements where B = 1, else of kSumRows rows.

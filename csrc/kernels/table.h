@@ -26,6 +26,9 @@
   X(conv_weight_fold, (const ConvWeight<T>& a))                                                       \
   X(upsample_nearest2d, (const Upsample<T>& a, int64_t begin, int64_t end))                           \
   X(upsample_nearest2d_backward, (const Upsample<T>& a, int64_t begin, int64_t end))                  \
+  X(max_pool2d, (const MaxPool<T>& a, int64_t begin, int64_t end))                                    \
+  X(max_pool2d_backward, (const T* g, const int64_t* index, int64_t from, int64_t to, int64_t begin,  \
+                          int64_t end, T* dx))                                                        \
   X(random_uniform, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end)) \
   X(random_normal, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))  \
   TG_ELEMENTWISE_KERNELS(X)

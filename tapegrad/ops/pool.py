@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .._ext import _C
+from ..border import FLOATS
 from ..errors import ShapeError
 from ..op import Array, op
 from ..record import either
@@ -18,6 +20,7 @@ __all__ = [
     "avg_pool2d",
     "avg_pool2d_backward",
     "max_pool2d",
+    "max_pool2d_backward",
 ]
 
 
@@ -28,20 +31,27 @@ def _pair(value: Any) -> list[int]:
     return [value, value] if isinstance(value, int) else list(value)
 
 
-def _unpooled(g: Any, indices: Any, shape: torch.Size) -> Any:
-    """Each pooled gradient added at the element its maximum came from; indices count within a plane."""
-    flat = torch.zeros([*shape[:-2], shape[-2] * shape[-1]], dtype=g.dtype)
-    return torch.scatter_add(flat, -1, indices.flatten(-2), g.flatten(-2)).reshape(shape)
+@op(g=lambda u, indices: u.flatten(-2).gather(-1, indices.flatten(-2)).reshape(indices.shape))
+def max_pool2d_backward(g: Array, indices: Array, input_size: Sequence[int]) -> Any:
+    """The gradient of `max_pool2d`: zeros, and each g added where its maximum lies; indices count within a plane."""
+    return _C.max_pool2d_backward(g, indices, list(input_size))
+
+
+def _max_pool2d(input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
+    """(maxima, indices) of a raw tensor; torch's for the dtypes and the emptiness that the kernel does not take."""
+    ours = input.dtype in FLOATS and input.numel() > 0
+    function = _C.max_pool2d if ours else aten.max_pool2d_with_indices
+    return function(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 @op(
     name="max_pool2d",
     residuals=("indices",),
-    input=lambda g, indices, input_shape: _unpooled(g, indices, input_shape),
+    input=lambda g, indices, input_shape: either("max_pool2d_backward", g, indices, input_shape),
 )
 def max_pool2d_op(input: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
     """`max_pool2d` with every parameter a pair."""
-    return aten.max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def max_pool2d(
@@ -68,7 +78,7 @@ def max_pool2d(
     if not return_indices:
         return out
     x = raw(input, "max_pool2d", "input")
-    return out, Tensor(aten.max_pool2d_with_indices(x, kernel, step, pads, spread, ceil_mode)[1])
+    return out, Tensor(_max_pool2d(x, kernel, step, pads, spread, ceil_mode)[1])
 
 
 @op(

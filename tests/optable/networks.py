@@ -188,7 +188,7 @@ rows = [
         ops=("upsample_nearest2d", "upsample_nearest2d_backward"),
     ),
     Row("upsample_conv2d", _UPSAMPLE_CONV, reference=_upsampled_then_convolved, exact=False, method=False),
-    Row("max_pool2d", _MAX_POOL, reference=F.max_pool2d),
+    Row("max_pool2d", _MAX_POOL, reference=F.max_pool2d, ops=("max_pool2d", "max_pool2d_backward")),
     Row("avg_pool2d", _AVG_POOL, exact=False, ops=("avg_pool2d", "avg_pool2d_backward")),
     Row("adaptive_avg_pool2d", _ADAPTIVE, exact=False, ops=("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward")),
     Row(
