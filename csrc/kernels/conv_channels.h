@@ -9,8 +9,8 @@ namespace tapegrad::TG_ISA {
 
 // The register tile: up to WIDE pixels x lanes_of(pixels) vectors.
 #if defined(__AVX512F__)
-constexpr int WIDE = 8;
-constexpr int lanes_of(int pixels) { return pixels <= 4 ? 6 : pixels <= 6 ? 4 : 3; }
+constexpr int WIDE = 14;
+constexpr int lanes_of(int pixels) { return pixels <= 4 ? 6 : pixels <= 6 ? 4 : pixels <= 8 ? 3 : 2; }
 #elif defined(__AVX2__)
 constexpr int WIDE = 6;
 constexpr int lanes_of(int pixels) { return pixels <= 2 ? 5 : pixels == 3 ? 4 : pixels == 4 ? 3 : 2; }
@@ -18,44 +18,54 @@ constexpr int lanes_of(int pixels) { return pixels <= 2 ? 5 : pixels == 3 ? 4 : 
 constexpr int WIDE = 6;
 constexpr int lanes_of(int pixels) { return pixels <= 2 ? 4 : pixels == 3 ? 3 : 2; }
 #endif
-constexpr int CHAINS = 8;  // fewer leave the fma units waiting
+constexpr int CHAINS = 8;                 // fewer leave the fma units waiting
+constexpr int64_t PANEL_BYTES = 14 << 10;  // of the weights that a sweep over the pixels uses: they stay in L1
 
-// out[MR pixels][NV vectors of channels]; w: [K][NV vectors]
+// Some taps, and their weights w: [K][vectors of the panel]. The first taps start the chains, the others carry them on.
+template <class T>
+struct TapBlock {
+  int64_t K;
+  const int64_t* offset;
+  const T* w;
+  bool carry;
+};
+
+// out[MR pixels][NV vectors of channels]
 template <class T, int MR, int NV>
-void channel_tile(const ConvTaps<T>& taps, const T* w, const T* x, T* out, int64_t out_step) {
+void channel_tile(const TapBlock<T>& taps, const T* x, T* out, int64_t out_step) {
   using V = Vec<T>;
   V acc[MR][NV];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) acc[i][j] = V::set1(0);
+    for (int j = 0; j < NV; ++j) acc[i][j] = taps.carry ? V::load(out + i * out_step + j * V::N) : V::set1(0);
   const int64_t* offset = taps.offset;
+  const T* w = taps.w;
   for (int64_t k = 0; k < taps.K; ++k, w += NV * V::N) {
     const T* at = x + offset[k];
     V b[NV];
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) b[j] = V::load(w + j * V::N);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
       const V a = V::set1(at[i]);
 #pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) acc[i][j] = fma(a, b[j], acc[i][j]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) acc[i][j].store(out + i * out_step + j * V::N);
 }
 
 template <class T, int MR, int NV>
-void channel_tile_of(int64_t mr, int64_t nv, const ConvTaps<T>& taps, const T* w, const T* x, T* out,
-                     int64_t out_step) {
+void channel_tile_of(int64_t mr, int64_t nv, const TapBlock<T>& taps, const T* x, T* out, int64_t out_step) {
   if constexpr (MR > 1)
-    if (mr < MR) return channel_tile_of<T, MR - 1, lanes_of(MR - 1)>(mr, nv, taps, w, x, out, out_step);
+    if (mr < MR) return channel_tile_of<T, MR - 1, lanes_of(MR - 1)>(mr, nv, taps, x, out, out_step);
   if constexpr (NV > 1)
-    if (nv < NV) return channel_tile_of<T, MR, NV - 1>(mr, nv, taps, w, x, out, out_step);
-  channel_tile<T, MR, NV>(taps, w, x, out, out_step);
+    if (nv < NV) return channel_tile_of<T, MR, NV - 1>(mr, nv, taps, x, out, out_step);
+  channel_tile<T, MR, NV>(taps, x, out, out_step);
 }
 
 // out[m][p] = from[p][m] + bias[m] for P pixels and M channels; a row of `from` has `padded` elements.

@@ -177,15 +177,15 @@ struct ChannelTiles {
   bool pay;  // against vectors along pixels
 };
 
+// Fewer vectors of channels than two spend as many instructions on reading the map as on arithmetic.
 template <class T>
 ChannelTiles<T> channel_tiles(const ConvDirect<T>& a) {
-  constexpr int64_t N = Vec<T>::N;
-  const int64_t R = smaller(a.map.band, cut(a.H, a.SDH)), C = cut(a.W, a.SDW), all = cut(a.M, N);
+  constexpr int64_t N = Vec<T>::N, TRANSPOSE = 14;  // putting a result in place costs about so many taps
+  const int64_t R = smaller(a.map.band, cut(a.H, a.SDH)), C = cut(a.W, a.SDW), all = cut(a.M, N), K = a.taps[0].K;
   const int64_t pixels = share(C, WIDE), vectors = share(all, lanes_of(static_cast<int>(pixels)));
-  // fma instructions a tap, and a tenth more to put the result in place
-  const int64_t chains = smaller(CHAINS, pixels * vectors);
-  const int64_t along_channels = R * C * all * 11 * CHAINS / (10 * chains);
-  const int64_t along_pixels = smaller(R * cut(C, N), cut((R - 1) * a.map.pitch + C, N)) * a.M;
+  const int64_t slow = 10 * CHAINS / smaller(CHAINS, pixels * vectors) * (vectors == 1 ? 4 : 3) / 3;
+  const int64_t along_channels = R * C * all * (K * slow + 10 * TRANSPOSE);
+  const int64_t along_pixels = smaller(R * cut(C, N), cut((R - 1) * a.map.pitch + C, N)) * a.M * K * 11;
   return {pixels, vectors, along_channels < along_pixels};
 }
 
@@ -193,21 +193,25 @@ ChannelTiles<T> channel_tiles(const ConvDirect<T>& a) {
 template <class T>
 void channel_rows(const ConvDirect<T>& a, const ChannelTiles<T>& tiles, int64_t group, int64_t q0, const T* map,
                   T* flat, T* out) {
-  constexpr int64_t N = Vec<T>::N;
+  constexpr int64_t N = Vec<T>::N, PANEL = PANEL_BYTES / static_cast<int64_t>(sizeof(T)) / N;
   const int64_t padded = cut(a.M, N) * N, bottom = smaller(a.H, (q0 + a.map.band) * a.SDH), top = q0 * a.SDH;
   for (int64_t phase = 0; phase < a.SDH * a.SDW; ++phase) {
     const ConvTaps<T>& taps = a.taps[phase];
     const int64_t f = phase % a.SDW, C = cut(a.W - f, a.SDW);
     const T* w = taps.packed + group * taps.K * padded;
     for (int64_t m = 0; m < padded; m += tiles.vectors * N) {
-      const int64_t vectors = smaller(tiles.vectors, (padded - m) / N);
-      const T* x = map;
-      for (int64_t h = top + phase / a.SDW; h < bottom; h += a.SDH, x += a.map.pitch)
-        for (int64_t j = 0; j < C; j += tiles.pixels)
-          channel_tile_of<T, WIDE, lanes_of(WIDE)>(smaller(tiles.pixels, C - j), vectors, taps, w, x + j,
-                                                   flat + ((h - top) * a.W + f + j * a.SDW) * padded + m,
-                                                   a.SDW * padded);
-      w += taps.K * vectors * N;
+      const int64_t vectors = smaller(tiles.vectors, (padded - m) / N), depth = share(taps.K, PANEL / vectors);
+      for (int64_t k = 0; k == 0 || k < taps.K; k += depth) {
+        const int64_t K = smaller(depth, taps.K - k);
+        const TapBlock<T> block = {K, taps.offset + k, w, k > 0};
+        const T* x = map;
+        for (int64_t h = top + phase / a.SDW; h < bottom; h += a.SDH, x += a.map.pitch)
+          for (int64_t j = 0; j < C; j += tiles.pixels)
+            channel_tile_of<T, WIDE, lanes_of(WIDE)>(smaller(tiles.pixels, C - j), vectors, block, x + j,
+                                                     flat + ((h - top) * a.W + f + j * a.SDW) * padded + m,
+                                                     a.SDW * padded);
+        w += K * vectors * N;
+      }
     }
   }
   put_channels(flat, padded, (bottom - top) * a.W, a.M, a.bias ? a.bias + group * a.M : nullptr, out + top * a.W,
@@ -259,9 +263,10 @@ void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch)
   const int64_t P = a.H * a.W, rows = share(a.M, ROWS), bands = cut(cut(a.H, a.SDH), a.map.band);
   T* flat = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
   const ChannelTiles<T> tiles = channel_tiles(a);
+  zero_row(scratch, map_size(a.map) + kConvLanes);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t image = unit / bands, q0 = unit % bands * a.map.band;  // image = (n, group)
-    form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch, flat);
+    form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, bands > 1, scratch);
     if (tiles.pay) {
       channel_rows(a, tiles, image % a.G, q0, scratch, flat, a.out + image * a.M * P);
       continue;

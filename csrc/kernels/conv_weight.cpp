@@ -191,12 +191,12 @@ void add_rows(const Rows<T>& a, int64_t M, const ConvTaps<T>& taps, T* sums) {
 
 // How many images' maps and transposes fit the scratch, of as many as are worth a tile's loads and stores.
 template <class T>
-int64_t images_at_once(const ConvWeight<T>& a, int64_t map_size) {
+int64_t images_at_once(const ConvWeight<T>& a, int64_t size) {
   constexpr int64_t element = sizeof(T), worth = 256;  // pixels
   if (a.map.band < a.H) return 1;
-  const int64_t P = a.H * a.W, row = a.map.SW * a.map.pitch + 4 * kConvLanes;
-  const int64_t maps = kConvMapBytes / element / (map_size + kConvLanes);
-  const int64_t transposes = ((kScratchBytes - kConvMapBytes) / element - row) / (P * a.padded);
+  const int64_t P = a.H * a.W;
+  const int64_t maps = kConvMapBytes / element / (size + kConvLanes);
+  const int64_t transposes = (kScratchBytes - kConvMapBytes) / element / (P * a.padded);
   const int64_t most = smaller(smaller(maps, transposes), cut(worth, P));
   return most > 1 ? most : 1;
 }
@@ -207,9 +207,9 @@ int64_t images_at_once(const ConvWeight<T>& a, int64_t map_size) {
 template <class T>
 void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch) {
   const int64_t P = a.H * a.W, source = a.map.C * a.map.H * a.map.W;
-  const int64_t map_size = a.map.C * a.map.planes_h * a.map.planes_w * (a.map.band + a.map.halo) * a.map.pitch;
-  const int64_t together = a.narrow ? 1 : images_at_once(a, map_size);
+  const int64_t size = map_size(a.map), together = a.narrow ? 1 : images_at_once(a, size);
   T* v = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
+  zero_row(scratch, together * size + kConvLanes);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t part = unit / a.G, group = unit % a.G;
     T* sums = a.sums + unit * (a.taps.K + 1) * a.padded;
@@ -221,14 +221,14 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
         const int64_t R = smaller(a.map.band, a.H - q0);
         const T* const from = a.v + image * a.M * P + q0 * a.W;
         for (int64_t i = 0; i < images; ++i) {
-          form_map(a.map, a.x + (image + i * a.G) * source, q0, scratch + i * map_size, v + i * P * a.padded);
+          form_map(a.map, a.x + (image + i * a.G) * source, q0, a.map.band < a.H, scratch + i * size);
           if (!a.narrow)
             transpose<T>(from + i * a.G * a.M * P, P, a.M, R * a.W, v + i * P * a.padded, a.padded);
         }
         if (a.narrow)
           add_rows<T>({R, a.W, a.map.pitch, scratch, from, P}, a.M, a.taps, sums);
         else
-          add_band<T>({images, R, a.W, a.map.pitch, a.padded, scratch, map_size, v}, a.M, a.taps, sums);
+          add_band<T>({images, R, a.W, a.map.pitch, a.padded, scratch, size, v}, a.M, a.taps, sums);
       }
     }
   }
