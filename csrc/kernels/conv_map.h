@@ -13,66 +13,85 @@ TG_INLINE void zero_row(T* p, int64_t n) {
   if (i < n) V::set1(0).store(p + i, static_cast<int>(n - i));
 }
 
+// rows x n values: to[i * to_step + j] = from[i * from_step + j]. Columns outermost, so that a tail's mask is made once.
 template <class T>
-TG_INLINE void copy_row(const T* from, int64_t n, T* to) {
+inline void copy_plane(const T* from, int64_t from_step, int64_t rows, int64_t n, T* to, int64_t to_step) {
   using V = Vec<T>;
-  int64_t i = 0;
-  for (; i + V::N <= n; i += V::N) V::load(from + i).store(to + i);
-  if (i < n) V::load(from + i, static_cast<int>(n - i)).store(to + i, static_cast<int>(n - i));
+  for (int64_t j = 0; j < n; j += V::N) {
+    const T* source = from + j;
+    T* target = to + j;
+    if (n - j >= V::N) {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) V::load(source).store(target);
+    } else {
+      const int left = static_cast<int>(n - j);
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) V::load(source, left).store(target, left);
+    }
+  }
 }
 
-// to[j] = from[2 j] for n of them, reading nothing behind the last
+// The same of every second value, from[i * from_step + 2 j], without reading behind the last
 template <class T>
-TG_INLINE void copy_every_second(const T* from, int64_t n, T* to) {
+inline void copy_halved(const T* from, int64_t from_step, int64_t rows, int64_t n, T* to, int64_t to_step) {
   using V = Vec<T>;
-  for (int64_t j = 0; j < n; j += V::N, from += 2 * V::N) {
-    const int64_t left = 2 * (n - j) - 1;
-    const V x = left >= V::N ? V::load(from) : V::load(from, static_cast<int>(left));
-    const V y = left >= 2 * V::N ? V::load(from + V::N)
-                : left > V::N    ? V::load(from + V::N, static_cast<int>(left - V::N))
-                                 : V::set1(0);
-    n - j >= V::N ? even(x, y).store(to + j) : even(x, y).store(to + j, static_cast<int>(n - j));
+  for (int64_t j = 0; j < n; j += V::N) {
+    const T* source = from + 2 * j;
+    T* target = to + j;
+    const int left = n - j < V::N ? static_cast<int>(n - j) : V::N, values = 2 * left - 1;
+    if (values <= V::N) {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
+        even(V::load(source, values), V::set1(0)).store(target, left);
+    } else {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
+        even(V::load(source), V::load(source + V::N, values - V::N)).store(target, left);
+    }
   }
+}
+
+template <class T>
+inline void copy_strided(const T* from, int64_t from_step, int64_t step, int64_t rows, int64_t n, T* to,
+                         int64_t to_step) {
+  for (int64_t i = 0; i < rows; ++i, from += from_step, to += to_step)
+    for (int64_t j = 0; j < n; ++j) to[j] = from[j * step];
 }
 
 inline int64_t map_size(const ConvMap& a) { return a.C * a.planes_h * a.planes_w * (a.band + a.halo) * a.pitch; }
 
-// The columns of plane s of the map that come from the source: [first, first + n), the first from source column `from`.
-struct MapColumns {
+// Along one axis, which map positions come from the source: [first, first + n), the first from position `from`. Position
+// i comes from i S - shift of `size`.
+struct MapRange {
   int64_t first, n, from;
 };
-inline MapColumns map_columns(const ConvMap& a, int64_t s) {
-  const int64_t shift = a.left - s;  // column j comes from j SW - shift
-  const int64_t first = shift > 0 ? (shift + a.SW - 1) / a.SW : 0;
-  const int64_t inside = a.W + shift > 0 ? (a.W + shift - 1) / a.SW + 1 : 0, end = inside < a.pitch ? inside : a.pitch;
-  return {first, end > first ? end - first : 0, first * a.SW - shift};
+inline MapRange map_range(int64_t size, int64_t S, int64_t shift, int64_t most) {
+  const int64_t first = shift > 0 ? (shift + S - 1) / S : 0;
+  const int64_t inside = size + shift > 0 ? (size + shift - 1) / S + 1 : 0, end = inside < most ? inside : most;
+  return {first, end > first ? end - first : 0, first * S - shift};
 }
 
 // x: [C, H, W] -> map of the band that starts at result row q0. What lies beside the source stays as it is, which is 0
 // from the start; so do the rows outside of it unless there are several bands, when they are set to 0.
 template <class T>
 inline void form_map(const ConvMap& a, const T* x, int64_t q0, bool bands, T* to) {
-  const int64_t rows = a.band + a.halo, plane = rows * a.pitch;
-  for (int64_t c = 0; c < a.C; ++c, x += a.H * a.W)
-    for (int64_t r = 0; r < a.planes_h; ++r)
-      for (int64_t s = 0; s < a.planes_w; ++s, to += plane) {
-        const MapColumns at = map_columns(a, s);
-        T* row = to + at.first;
-        int64_t h = q0 * a.SH + r - a.top;
-        for (int64_t i = 0; i < rows; ++i, h += a.SH, row += a.pitch) {
-          if (h < 0 || h >= a.H) {
-            if (bands) zero_row(row, at.n);
-            continue;
-          }
-          const T* from = x + h * a.W + at.from;
-          if (a.SW == 1)
-            copy_row(from, at.n, row);
-          else if (a.SW == 2)
-            copy_every_second(from, at.n, row);
-          else
-            for (int64_t j = 0; j < at.n; ++j) row[j] = from[j * a.SW];
-        }
+  const int64_t rows = a.band + a.halo, plane = rows * a.pitch, pitch = a.pitch, row = a.SH * a.W;
+  for (int64_t r = 0; r < a.planes_h; ++r) {
+    const MapRange h = map_range(a.H, a.SH, a.top - r - q0 * a.SH, rows);
+    for (int64_t s = 0; s < a.planes_w; ++s) {
+      const MapRange w = map_range(a.W, a.SW, a.left - s, pitch);
+      const T* from = x + h.from * a.W + w.from;
+      T* at = to + (r * a.planes_w + s) * plane + w.first;
+      for (int64_t c = 0; c < a.C; ++c, from += a.H * a.W, at += a.planes_h * a.planes_w * plane) {
+        T* target = at + h.first * pitch;
+        if (a.SW == 1)
+          copy_plane(from, row, h.n, w.n, target, pitch);
+        else if (a.SW == 2)
+          copy_halved(from, row, h.n, w.n, target, pitch);
+        else
+          copy_strided(from, row, a.SW, h.n, w.n, target, pitch);
+        if (!bands) continue;
+        for (int64_t i = 0; i < rows; ++i)
+          if (i < h.first || i >= h.first + h.n) zero_row(at + i * pitch, w.n);
       }
+    }
+  }
 }
 
 }  // namespace tapegrad::TG_ISA
