@@ -12,10 +12,10 @@ namespace {
 // that there are always enough chains to hide the latency of an fma.
 #if defined(__AVX512F__)
 constexpr int ROWS = 8;
-constexpr int vectors(int rows) { return rows <= 3 ? 8 : rows == 4 ? 6 : rows <= 6 ? 4 : 3; }
+constexpr int vectors(int rows) { return rows <= 2 ? 8 : rows == 3 ? 7 : rows == 4 ? 6 : rows <= 6 ? 4 : 3; }
 #elif defined(__AVX2__)
 constexpr int ROWS = 4;
-constexpr int vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 5 : rows == 3 ? 4 : 3; }
+constexpr int vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 5 : 3; }
 #else
 constexpr int ROWS = 4;
 constexpr int vectors(int rows) { return rows == 1 ? 6 : rows == 2 ? 4 : rows == 3 ? 3 : 2; }
@@ -170,23 +170,47 @@ void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int
       interleave(flat + i * flat_m, flat_e, pitch, R, a.W, a.SDH, a.SDW, out + i * P);
 }
 
-// How vectors along channels would be cut: pixels of a row in a tile, vectors of channels in a panel.
+// How vectors along channels would be cut: rows x pixels of a tile, vectors of channels in a panel.
 template <class T>
 struct ChannelTiles {
-  int64_t pixels, vectors;
+  int64_t rows, pixels, vectors;
   bool pay;  // against vectors along pixels
 };
 
-// Fewer vectors of channels than two spend as many instructions on reading the map as on arithmetic.
+// Costs in tenths of a tap of a vector. Fewer vectors of channels than two spend as many instructions on reading the map
+// as on arithmetic.
 template <class T>
 ChannelTiles<T> channel_tiles(const ConvDirect<T>& a) {
-  constexpr int64_t N = Vec<T>::N, TRANSPOSE = 14;  // putting a result in place costs about so many taps
-  const int64_t R = smaller(a.map.band, cut(a.H, a.SDH)), C = cut(a.W, a.SDW), all = cut(a.M, N), K = a.taps[0].K;
-  const int64_t pixels = share(C, WIDE), vectors = share(all, lanes_of(static_cast<int>(pixels)));
-  const int64_t slow = 10 * CHAINS / smaller(CHAINS, pixels * vectors) * (vectors == 1 ? 4 : 3) / 3;
-  const int64_t along_channels = R * C * all * (K * slow + 10 * TRANSPOSE);
-  const int64_t along_pixels = smaller(R * cut(C, N), cut((R - 1) * a.map.pitch + C, N)) * a.M * K * 11;
-  return {pixels, vectors, along_channels < along_pixels};
+  constexpr int64_t N = Vec<T>::N, TRANSPOSE = 140, INTERLEAVE = 100;
+  const int64_t R = smaller(a.map.band, cut(a.H, a.SDH)), C = cut(a.W, a.SDW), all = cut(a.M, N);
+  const int64_t phases = a.SDH * a.SDW;
+  int64_t K = 0;
+  for (int64_t phase = 0; phase < phases; ++phase) K += a.taps[phase].K;
+  const int64_t pixels = share(C, WIDE), rows = R > 1 && 2 * pixels <= WIDE ? 2 : 1;
+  const int64_t vectors = share(all, lanes_of(static_cast<int>(rows * pixels)));
+  const int64_t slow = 10 * CHAINS / smaller(CHAINS, rows * pixels * vectors) * (vectors == 1 ? 4 : 3) / 3;
+  const int64_t along_channels = R * C * all * (K * slow + phases * TRANSPOSE);
+  const int64_t strips = smaller(R * cut(C, N), cut((R - 1) * a.map.pitch + C, N));
+  const int64_t along_pixels = strips * a.M * (K * 11 + (phases > 1 ? phases * INTERLEAVE : 0));
+  return {rows, pixels, vectors, along_channels < along_pixels};
+}
+
+// One phase of `rows` rows of C pixels by vectors [m, m + vectors) of channels; out: [row][pixel][channel]
+template <class T>
+void channel_panel(const ChannelTiles<T>& tiles, const TapBlock<T>& taps, int64_t rows, int64_t C, int64_t vectors,
+                   const T* x, int64_t pitch, T* out, int64_t out_row, int64_t out_pixel) {
+  const int64_t whole = C / tiles.pixels * tiles.pixels;
+  for (int64_t h = 0; h < rows;) {
+    const int64_t together = smaller(tiles.rows, rows - h);
+    const ChannelTile<T> tile = channel_tile_of<T>(together, tiles.pixels, vectors);
+    for (int64_t j = 0; j < whole; j += tiles.pixels) tile(taps, x + j, pitch, out + j * out_pixel, out_row, out_pixel);
+    if (whole < C)
+      channel_tile_of<T>(together, C - whole, vectors)(taps, x + whole, pitch, out + whole * out_pixel, out_row,
+                                                       out_pixel);
+    h += together;
+    x += together * pitch;
+    out += together * out_row;
+  }
 }
 
 // All channels of rows [q0, q0 + R) of every phase, with vectors along channels; `flat` holds [pixel][channel].
@@ -197,19 +221,16 @@ void channel_rows(const ConvDirect<T>& a, const ChannelTiles<T>& tiles, int64_t 
   const int64_t padded = cut(a.M, N) * N, bottom = smaller(a.H, (q0 + a.map.band) * a.SDH), top = q0 * a.SDH;
   for (int64_t phase = 0; phase < a.SDH * a.SDW; ++phase) {
     const ConvTaps<T>& taps = a.taps[phase];
-    const int64_t f = phase % a.SDW, C = cut(a.W - f, a.SDW);
+    const int64_t e = phase / a.SDW, f = phase % a.SDW;
+    const int64_t rows = cut(bottom - top - e, a.SDH), C = cut(a.W - f, a.SDW);
     const T* w = taps.packed + group * taps.K * padded;
     for (int64_t m = 0; m < padded; m += tiles.vectors * N) {
       const int64_t vectors = smaller(tiles.vectors, (padded - m) / N), depth = share(taps.K, PANEL / vectors);
-      for (int64_t k = 0; k == 0 || k < taps.K; k += depth) {
+      for (int64_t k = 0; k == 0 || k < taps.K; k += depth) {  // once even where K = 0: the result is then 0
         const int64_t K = smaller(depth, taps.K - k);
-        const TapBlock<T> block = {K, taps.offset + k, w, k > 0};
-        const T* x = map;
-        for (int64_t h = top + phase / a.SDW; h < bottom; h += a.SDH, x += a.map.pitch)
-          for (int64_t j = 0; j < C; j += tiles.pixels)
-            channel_tile_of<T, WIDE, lanes_of(WIDE)>(smaller(tiles.pixels, C - j), vectors, block, x + j,
-                                                     flat + ((h - top) * a.W + f + j * a.SDW) * padded + m,
-                                                     a.SDW * padded);
+        if (rows > 0 && C > 0)
+          channel_panel<T>(tiles, {K, taps.offset + k, w, k > 0}, rows, C, vectors, map, a.map.pitch,
+                           flat + (e * a.W + f) * padded + m, a.SDH * a.W * padded, a.SDW * padded);
         w += K * vectors * N;
       }
     }
