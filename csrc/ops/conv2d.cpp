@@ -322,8 +322,8 @@ Gradients conv2d_backward(const at::Tensor& grad, const std::optional<at::Tensor
     at::Tensor x, w, dx;
     if (need_weight) x = checked_sizes(input ? *input : at::Tensor(), op, "input", input_size, g);
     if (need_input) w = checked_sizes(weight ? *weight : at::Tensor(), op, "weight", weight_size, g);
-    if (need_input) dx = input_grad(g, w, a);
     const auto [dw, db] = weight_grad(g, x, a, need_weight, need_bias);
+    if (need_input) dx = input_grad(g, w, a);
     return Gradients{dx, dw, db};
   });
 }

@@ -86,14 +86,6 @@ Gradients upsample_conv2d_backward(const at::Tensor& grad, const std::optional<a
   if (g.size(2) % 2 != 0 || g.size(3) % 2 != 0)
     throw ShapeError("upsample_conv2d_backward: g.shape[2:] must be even, is " + text(g.sizes().slice(2)));
   at::Tensor dx, dw, db;
-  if (need_input) {
-    const at::Tensor w = checked(weight ? *weight : at::Tensor(), op, "weight", 4, g);
-    check_weight(op, w);
-    if (w.size(0) != g.size(1))
-      throw ShapeError("upsample_conv2d_backward: weight.shape[0] = " + std::to_string(w.size(0)) +
-                       " must equal g.shape[1] = " + std::to_string(g.size(1)));
-    dx = conv2d(g, folded(op, w), std::nullopt, kTransposed);
-  }
   if (need_weight) {
     const at::Tensor x = checked(input ? *input : at::Tensor(), op, "input", 4, g);
     const at::DimVector size = result_size(op, x.sizes(), g.size(1));
@@ -108,6 +100,14 @@ Gradients upsample_conv2d_backward(const at::Tensor& grad, const std::optional<a
     });
   }
   if (need_bias) db = channel_sums(g);
+  if (need_input) {
+    const at::Tensor w = checked(weight ? *weight : at::Tensor(), op, "weight", 4, g);
+    check_weight(op, w);
+    if (w.size(0) != g.size(1))
+      throw ShapeError("upsample_conv2d_backward: weight.shape[0] = " + std::to_string(w.size(0)) +
+                       " must equal g.shape[1] = " + std::to_string(g.size(1)));
+    dx = conv2d(g, folded(op, w), std::nullopt, kTransposed);
+  }
   return {dx, dw, db};
 }
 
