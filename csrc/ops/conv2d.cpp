@@ -211,12 +211,17 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
   if (!plan.fits) return false;
   const PhaseTaps& taps = plan.phases[0];
   const int64_t K = static_cast<int64_t>(taps.offset.size());
-  // few channels on wide planes leave vectors of channels emptier than vectors of pixels
-  const bool narrow = 2 * plan.M * tiles(plan.W, kConvLanes) <= plan.W * tiles(plan.M, kConvLanes);
-  const int64_t padded = (narrow ? plan.M : tiles(plan.M, kConvLanes)) * kConvLanes;
+  const int64_t columns = tiles(plan.W, kConvLanes), vectors = tiles(plan.M, kConvLanes);
+  // Vectors of pixels or of channels, whichever cost less: tenths of a multiplication of vectors. Channels have to be
+  // transposed, and a single vector of them does not fill the units; sums of pixels are kept lane by lane.
+  const int64_t by_channels = plan.H * plan.W * vectors * (K * (vectors == 1 ? 14 : 11) + 140);
+  const bool narrow = plan.M * K * (plan.H * columns * 11 + 20) < by_channels;
+  const int64_t padded = (narrow ? plan.M : vectors) * kConvLanes;
   const double flops = 2.0 * static_cast<double>(a.N * K * plan.H * plan.W) * static_cast<double>(padded);
-  // The batch is summed in parts, which only the shape decides, so that threads can share it.
-  const int64_t parts = flops * static_cast<double>(a.G) < 1e6 ? 1 : std::clamp<int64_t>(8 / a.G, 1, a.N);
+  // A block of the map's channels is a unit of work, large enough to hide the transpose of v, small enough for L2. The
+  // batch is summed in parts, so that threads can share it. Only the shape decides on both.
+  const int64_t C = plan.map.C, block = tiles(C, tiles(K, kConvTaps)), blocks = tiles(C, block);
+  const int64_t parts = flops * static_cast<double>(a.G) < 1e6 ? 1 : std::clamp<int64_t>(8 / (a.G * blocks), 1, a.N);
   const at::Tensor sums = weights_for<T>(parts * a.G * (K + 1) * padded, "conv2d_weight_grad");
   const T *gs = data<T>(g), *xs = data<T>(x);
   const ConvWeight<T> c = {plan.map,
@@ -228,6 +233,7 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
                            plan.m_step,
                            plan.group_step,
                            parts,
+                           block,
                            padded,
                            narrow,
                            {K, taps.offset.data(), taps.weight.data(), nullptr},
@@ -236,7 +242,7 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
                            mutable_data<T>(sums),
                            dw,
                            swap ? nullptr : db};
-  over_units<T>(parts * a.G, flops / static_cast<double>(parts),
+  over_units<T>(parts * a.G * blocks, flops / static_cast<double>(parts * blocks),
                 [&](int64_t begin, int64_t end, T* scratch) { kernels_for<T>().conv_weight(c, begin, end, scratch); });
   kernels_for<T>().conv_weight_fold(c);
   return true;
