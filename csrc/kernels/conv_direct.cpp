@@ -249,10 +249,17 @@ void pack_channels(const ConvDirect<T>& a, const ChannelTiles<T>& tiles) {
     T* to = taps.packed;
     for (int64_t group = 0; group < a.G; ++group)
       for (int64_t m = 0; m < padded; m += tiles.vectors * N) {
-        const int64_t width = smaller(tiles.vectors * N, padded - m);
+        const int64_t width = smaller(tiles.vectors * N, padded - m), rows = smaller(width, a.M - m);
         const T* w = a.w + group * a.group_step + m * a.m_step;
-        for (int64_t k = 0; k < taps.K; ++k)
-          for (int64_t i = 0; i < width; ++i) *to++ = m + i < a.M ? w[i * a.m_step + taps.weight[k]] : 0;
+        for (int64_t k = 0, run; k < taps.K; k += run, to += run * width) {  // a run of weights in a row: a transpose
+          for (run = 1; k + run < taps.K && taps.weight[k + run] == taps.weight[k] + run;) ++run;
+          if (run >= N / 2) {
+            transpose<T>(w + taps.weight[k], a.m_step, rows, run, to, width);
+            continue;
+          }
+          for (int64_t r = 0; r < run; ++r)
+            for (int64_t i = 0; i < width; ++i) to[r * width + i] = i < rows ? w[i * a.m_step + taps.weight[k + r]] : 0;
+        }
       }
   }
 }

@@ -88,9 +88,9 @@ int64_t panel_width(int64_t m, int64_t padded) {
   return smaller(VECS * Vec<T>::N, padded - m);
 }
 
-// sums[k][padded] += one band, for taps [k0, k1); with the first, row K += v alone
+// sums[k][padded] += one band, for taps [k0, k1); row K += v `alone`
 template <class T>
-void add_band(Band<T> a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t k1, T* sums) {
+void add_band(Band<T> a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t k1, bool alone, T* sums) {
   using V = Vec<T>;
   const int64_t rows = share(k1 - k0, ROWS), pixels = a.images * a.R * a.C, R = a.R;
   // as many rows of pixels at a time as stay in L1 from tile to tile
@@ -111,7 +111,7 @@ void add_band(Band<T> a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t
           tile_of<T, ROWS, 1>(mr, a, taps.offset + k, sums + k * a.sums_step + m);
       }
     }
-    if (k0 > 0) continue;
+    if (!alone) continue;
     for (int64_t j = 0; j < vectors; ++j) {  // row K: v alone, in four chains
       T* to = sums + taps.K * a.sums_step + m + j * V::N;
       V acc[4] = {V::load(to), V::set1(0), V::set1(0), V::set1(0)};
@@ -191,9 +191,9 @@ void narrow_tile_of(int64_t mr, int64_t mc, const Rows<T>& a, const int64_t* off
   narrow_tile<T, MR, MC>(a, offset, m, sums, sums_step);
 }
 
-// sums[k][M][kConvLanes] += one band of one image, for taps [k0, k1); with the first, row K += v alone
+// sums[k][M][kConvLanes] += one band of one image, for taps [k0, k1); row K += v `alone`
 template <class T>
-void add_rows(const Rows<T>& a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t k1, T* sums) {
+void add_rows(const Rows<T>& a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t k1, bool alone, T* sums) {
   using V = Vec<T>;
   const int64_t step = M * kConvLanes, channels = share(M, CHANNELS);
   const int64_t rows = share(k1 - k0, taps_of(static_cast<int>(channels)));
@@ -201,7 +201,7 @@ void add_rows(const Rows<T>& a, int64_t M, const ConvTaps<T>& taps, int64_t k0, 
     for (int64_t k = k0; k < k1; k += rows)
       narrow_tile_of<T, taps_of(CHANNELS), CHANNELS>(smaller(rows, k1 - k), smaller(channels, M - m), a,
                                                      taps.offset + k, m, sums + k * step + m * kConvLanes, step);
-  for (int64_t m = 0; k0 == 0 && m < M; ++m) {  // row K: v alone
+  for (int64_t m = 0; alone && m < M; ++m) {  // row K: v alone
     T* to = sums + taps.K * step + m * kConvLanes;
     const T* v = a.v + m * a.v_m;
     const int64_t n = a.R * a.C;
@@ -243,6 +243,7 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
     const int64_t k0 = c * taps, k1 = (c + map.C) * taps;
     T* sums = a.sums + (part * a.G + group) * (a.taps.K + 1) * a.padded;
     zero_row(sums + k0 * a.padded, (k1 - k0) * a.padded);
+    const bool alone = a.db && c == 0;
     if (c == 0) zero_row(sums + a.taps.K * a.padded, a.padded);
     const T* const first = scratch - a.taps.offset[k0] + a.taps.offset[0];  // where offsets count from
     const int64_t last = a.N * (part + 1) / a.parts;
@@ -260,9 +261,9 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
           }
         }
         if (a.narrow)
-          add_rows<T>({R, a.W, a.map.pitch, first, from, P}, a.M, a.taps, k0, k1, sums);
+          add_rows<T>({R, a.W, a.map.pitch, first, from, P}, a.M, a.taps, k0, k1, alone, sums);
         else
-          add_band<T>({images, R, a.W, a.map.pitch, first, size, v, 0, a.padded}, a.M, a.taps, k0, k1, sums);
+          add_band<T>({images, R, a.W, a.map.pitch, first, size, v, 0, a.padded}, a.M, a.taps, k0, k1, alone, sums);
       }
     }
   }

@@ -213,9 +213,9 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
   const int64_t K = static_cast<int64_t>(taps.offset.size());
   const int64_t columns = tiles(plan.W, kConvLanes), vectors = tiles(plan.M, kConvLanes);
   // Vectors of pixels or of channels, whichever cost less: tenths of a multiplication of vectors. Channels have to be
-  // transposed, and a single vector of them does not fill the units; sums of pixels are kept lane by lane.
+  // transposed, and a single vector of them does not fill the units; rows of pixels are short, their sums many.
   const int64_t by_channels = plan.H * plan.W * vectors * (K * (vectors == 1 ? 14 : 11) + 140);
-  const bool narrow = plan.M * K * (plan.H * columns * 11 + 20) < by_channels;
+  const bool narrow = plan.M * K * (plan.H * columns * 18 + 20) < by_channels;
   const int64_t padded = (narrow ? plan.M : vectors) * kConvLanes;
   const double flops = 2.0 * static_cast<double>(a.N * K * plan.H * plan.W) * static_cast<double>(padded);
   // A block of the map's channels is a unit of work, large enough to hide the transpose of v, small enough for L2. The

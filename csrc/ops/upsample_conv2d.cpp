@@ -7,34 +7,44 @@ namespace {
 
 constexpr ConvParams kTransposed = {{2, 2}, {1, 1}, {1, 1}, 1};
 
-// Along one axis the four taps are sums of the three: row t of the 4x4 kernel is the sum of weight rows
-// [kFirst[t], kLast[t]]. Tap t carries source i to result 2 i - 1 + t.
-constexpr int kFirst[] = {2, 1, 0, 0}, kLast[] = {2, 2, 1, 0};
+// Along one axis the four taps are sums of the three: (w2, w1 + w2, w0 + w1, w0). Tap t carries source i to result
+// 2 i - 1 + t.
+template <class T>
+void fold_axis(const T* w, int64_t step, T* to, int64_t to_step) {
+  to[0] = w[2 * step];
+  to[to_step] = w[step] + w[2 * step];
+  to[2 * to_step] = w[0] + w[step];
+  to[3 * to_step] = w[0];
+}
+
+// The transpose of fold_axis
+template <class T>
+void unfold_axis(const T* g, int64_t step, T* to, int64_t to_step) {
+  to[0] = g[2 * step] + g[3 * step];
+  to[to_step] = g[step] + g[2 * step];
+  to[2 * to_step] = g[0] + g[step];
+}
 
 // weight [OC, C, 3, 3] -> [C, OC, 4, 4]
 template <class T>
 void fold(const T* w, int64_t OC, int64_t C, T* to) {
   for (int64_t c = 0; c < C; ++c)
-    for (int64_t oc = 0; oc < OC; ++oc)
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j) {
-          T sum = 0;
-          for (int h = kFirst[i]; h <= kLast[i]; ++h)
-            for (int v = kFirst[j]; v <= kLast[j]; ++v) sum += w[(oc * C + c) * 9 + h * 3 + v];
-          *to++ = sum;
-        }
+    for (int64_t oc = 0; oc < OC; ++oc, to += 16) {
+      T rows[12];  // [3][4]
+      for (int i = 0; i < 3; ++i) fold_axis(w + (oc * C + c) * 9 + 3 * i, 1, rows + 4 * i, 1);
+      for (int j = 0; j < 4; ++j) fold_axis(rows + j, 4, to + j, 4);
+    }
 }
 
 // The transpose of fold: dw4 [C, OC, 4, 4] -> dw [OC, C, 3, 3]
 template <class T>
 void unfold(const T* dw4, int64_t OC, int64_t C, T* dw) {
-  for (int64_t i = 0; i < OC * C * 9; ++i) dw[i] = 0;
   for (int64_t c = 0; c < C; ++c)
-    for (int64_t oc = 0; oc < OC; ++oc)
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j, ++dw4)
-          for (int h = kFirst[i]; h <= kLast[i]; ++h)
-            for (int v = kFirst[j]; v <= kLast[j]; ++v) dw[(oc * C + c) * 9 + h * 3 + v] += *dw4;
+    for (int64_t oc = 0; oc < OC; ++oc, dw4 += 16) {
+      T rows[12];  // [3][4]
+      for (int j = 0; j < 4; ++j) unfold_axis(dw4 + j, 4, rows + j, 4);
+      for (int i = 0; i < 3; ++i) unfold_axis(rows + 4 * i, 1, dw + (oc * C + c) * 9 + 3 * i, 1);
+    }
 }
 
 constexpr int64_t kMostExtent = int64_t{1} << 40;  // twice it fits
