@@ -1,5 +1,6 @@
 // The weight gradient without horizontal sums: vectors run along the channels m of a [pixel][m] transpose of v, and
 // each tap broadcasts its own element of the map.
+#include "kernels/ahead.h"
 #include "kernels/conv_channels.h"
 #include "kernels/conv_map.h"
 #include "kernels/table.h"
@@ -36,7 +37,7 @@ struct Band {
 
 // sums[MR][NV vectors] += over the band's pixels, ascending
 template <class T, int MR, int NV>
-void tile(const Band<T>& a, const int64_t* offset, T* sums) {
+void tile(const Band<T>& a, const int64_t* offset, T* sums, Ahead& next) {
   using V = Vec<T>;
   V acc[MR][NV];
   const T* row[MR];
@@ -47,6 +48,7 @@ void tile(const Band<T>& a, const int64_t* offset, T* sums) {
     for (int j = 0; j < NV; ++j) acc[i][j] = V::load(sums + i * a.sums_step + j * V::N);
   }
   const T* v = a.v;
+  Ahead ahead = next;
   const auto add = [&](int64_t p, const T* at) __attribute__((always_inline)) {
     V b[NV];
 #pragma GCC unroll 2
@@ -63,11 +65,13 @@ void tile(const Band<T>& a, const int64_t* offset, T* sums) {
       int64_t p = image * a.map_step + h * a.pitch;
       const int64_t end = p + a.C;
       for (; p + 2 <= end; p += 2, v += 2 * a.v_step) {  // two, because there are more rows than pointer registers
+        ahead.ask();
         add(p, v);
         add(p + 1, v + a.v_step);
       }
       if (p < end) add(p, v), v += a.v_step;
     }
+  next = ahead;
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 2
@@ -75,10 +79,10 @@ void tile(const Band<T>& a, const int64_t* offset, T* sums) {
 }
 
 template <class T, int MR, int NV>
-void tile_of(int64_t mr, const Band<T>& a, const int64_t* offset, T* sums) {
+void tile_of(int64_t mr, const Band<T>& a, const int64_t* offset, T* sums, Ahead& ahead) {
   if constexpr (MR > 1)
-    if (mr < MR) return tile_of<T, MR - 1, NV>(mr, a, offset, sums);
-  tile<T, MR, NV>(a, offset, sums);
+    if (mr < MR) return tile_of<T, MR - 1, NV>(mr, a, offset, sums, ahead);
+  tile<T, MR, NV>(a, offset, sums, ahead);
 }
 
 // Channels [m, m + width) of v are transposed together, [pixel][width], behind those before them: a row of all channels
@@ -90,7 +94,8 @@ int64_t panel_width(int64_t m, int64_t padded) {
 
 // sums[k][padded] += one band, for taps [k0, k1); row K += v `alone`
 template <class T>
-void add_band(Band<T> a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t k1, bool alone, T* sums) {
+void add_band(Band<T> a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t k1, bool alone, T* sums,
+              Ahead (&ahead)[2]) {
   using V = Vec<T>;
   const int64_t rows = share(k1 - k0, ROWS), pixels = a.images * a.R * a.C, R = a.R;
   // as many rows of pixels at a time as stay in L1 from tile to tile
@@ -105,10 +110,11 @@ void add_band(Band<T> a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t
       a.v = v + m * pixels + h * a.C * width;
       for (int64_t k = k0; k < k1; k += rows) {
         const int64_t mr = smaller(rows, k1 - k);
+        Ahead& next = ahead[ahead[0].at < ahead[0].end ? 0 : 1];
         if (vectors == VECS)
-          tile_of<T, ROWS, VECS>(mr, a, taps.offset + k, sums + k * a.sums_step + m);
+          tile_of<T, ROWS, VECS>(mr, a, taps.offset + k, sums + k * a.sums_step + m, next);
         else
-          tile_of<T, ROWS, 1>(mr, a, taps.offset + k, sums + k * a.sums_step + m);
+          tile_of<T, ROWS, 1>(mr, a, taps.offset + k, sums + k * a.sums_step + m, next);
       }
     }
     if (!alone) continue;
@@ -252,8 +258,13 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
       for (int64_t q0 = 0; q0 < a.H; q0 += a.map.band) {
         const int64_t R = smaller(a.map.band, a.H - q0);
         const T* const from = a.v + image * a.M * P + q0 * a.W;
+        const T* const x = a.x + (image * a.map.C + c) * source;
+        // the next images, which follow one another where there is one group and one block
+        const int64_t left = q0 + R < a.H ? 0 : last - n - images, next = smaller(a.G * blocks > 1 ? 1 : together, left);
+        Ahead ahead[2] = {ahead_of(x + images * a.G * a.map.C * source, next * map.C * source),
+                          ahead_of(from - q0 * a.W + images * a.G * a.M * P, next * a.M * P)};
         for (int64_t i = 0; i < images; ++i) {
-          form_map(map, a.x + ((image + i * a.G) * a.map.C + c) * source, q0, bands, scratch + i * size);
+          form_map(map, x + i * a.G * a.map.C * source, q0, bands, scratch + i * size);
           for (int64_t m = 0; !a.narrow && m < a.M; m += VECS * Vec<T>::N) {
             const int64_t width = panel_width<T>(m, a.padded);
             transpose<T>(from + (i * a.G * a.M + m) * P, P, smaller(width, a.M - m), R * a.W,
@@ -263,7 +274,7 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
         if (a.narrow)
           add_rows<T>({R, a.W, a.map.pitch, first, from, P}, a.M, a.taps, k0, k1, alone, sums);
         else
-          add_band<T>({images, R, a.W, a.map.pitch, first, size, v, 0, a.padded}, a.M, a.taps, k0, k1, alone, sums);
+          add_band<T>({images, R, a.W, a.map.pitch, first, size, v, 0, a.padded}, a.M, a.taps, k0, k1, alone, sums, ahead);
       }
     }
   }
