@@ -139,9 +139,11 @@ void interleave(const T* flat, int64_t flat_e, int64_t pitch, int64_t R, int64_t
         low(x, y).store(out + 2 * j);
         high(x, y).store(out + 2 * j + V::N);
       }
-      for (; j < pairs; ++j) {
-        out[2 * j] = a[j];
-        out[2 * j + 1] = b[j];
+      if (j < pairs) {
+        const int left = static_cast<int>(pairs - j), first = 2 * left < V::N ? 2 * left : V::N;
+        const V x = V::load(a + j, left), y = V::load(b + j, left);
+        low(x, y).store(out + 2 * j, first);
+        if (2 * left > V::N) high(x, y).store(out + 2 * j + V::N, 2 * left - V::N);
       }
       if (W % 2 != 0) out[W - 1] = a[pairs];
       continue;
