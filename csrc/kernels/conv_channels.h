@@ -18,7 +18,7 @@ constexpr int lanes_of(int pixels) { return pixels <= 2 ? 5 : pixels == 3 ? 4 : 
 constexpr int WIDE = 6;
 constexpr int lanes_of(int pixels) { return pixels <= 2 ? 4 : pixels == 3 ? 3 : 2; }
 #endif
-constexpr int CHAINS = 8;                 // fewer leave the fma units waiting
+constexpr int CHAINS = 8;                  // fewer leave the fma units waiting
 constexpr int64_t PANEL_BYTES = 14 << 10;  // of the weights that a sweep over the pixels uses: they stay in L1
 
 // Some taps, and their weights w: [K][vectors of the panel]. The first taps start the chains, the others carry them on.
@@ -65,7 +65,7 @@ using ChannelTile = void (*)(const TapBlock<T>& taps, const T* x, int64_t pitch,
                              int64_t out_pixel);
 
 // Two rows where a row is at most half as wide as a tile
-template <class T, int RR, int MR = WIDE / RR, int NV = lanes_of(RR* MR)>
+template <class T, int RR, int MR = WIDE / RR, int NV = lanes_of(RR * MR)>
 ChannelTile<T> channel_tile_for(int64_t mr, int64_t nv) {
   if constexpr (MR > 1)
     if (mr < MR) return channel_tile_for<T, RR, MR - 1>(mr, nv);

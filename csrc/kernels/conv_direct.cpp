@@ -23,7 +23,7 @@ constexpr int vectors(int rows) { return rows == 1 ? 6 : rows == 2 ? 4 : rows ==
 #endif
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }  // into so many pieces
+inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }               // into so many pieces
 inline int64_t share(int64_t n, int64_t most) { return n > 0 ? cut(n, cut(n, most)) : 1; }  // of nearly equal size
 
 // Where a tile's vectors lie: vector j reads pixels at x + j * step, and goes to out + j * out_step.
@@ -185,8 +185,8 @@ struct ChannelTiles {
   bool pay;  // against vectors along pixels
 };
 
-// Costs in tenths of a tap of a vector. Fewer vectors of channels than two spend as many instructions on reading the map
-// as on arithmetic.
+// Costs in tenths of a tap of a vector. Fewer vectors of channels than two spend as many instructions on reading the
+// map as on arithmetic.
 template <class T>
 ChannelTiles<T> channel_tiles(const ConvDirect<T>& a) {
   constexpr int64_t N = Vec<T>::N, TRANSPOSE = 140, INTERLEAVE = 100;
@@ -206,8 +206,7 @@ ChannelTiles<T> channel_tiles(const ConvDirect<T>& a) {
 // One phase of `rows` rows of C pixels by vectors [m, m + vectors) of channels; out: [row][pixel][channel]
 template <class T>
 void channel_panel(const ChannelTiles<T>& tiles, const TapBlock<T>& taps, int64_t rows, int64_t C, int64_t vectors,
-                   const T* x, int64_t pitch, T* out, int64_t out_row, int64_t out_pixel,
-                   Ahead& ahead) {
+                   const T* x, int64_t pitch, T* out, int64_t out_row, int64_t out_pixel, Ahead& ahead) {
   constexpr int64_t LINES = 6;  // in the time of a tile
   const int64_t whole = C / tiles.pixels * tiles.pixels;
   for (int64_t h = 0; h < rows;) {

@@ -13,7 +13,8 @@ TG_INLINE void zero_row(T* p, int64_t n) {
   if (i < n) V::set1(0).store(p + i, static_cast<int>(n - i));
 }
 
-// rows x n values: to[i * to_step + j] = from[i * from_step + j]. Columns outermost, so that a tail's mask is made once.
+// rows x n values: to[i * to_step + j] = from[i * from_step + j]. Columns outermost, so that a tail's mask is made
+// once.
 template <class T>
 inline void copy_plane(const T* from, int64_t from_step, int64_t rows, int64_t n, T* to, int64_t to_step) {
   using V = Vec<T>;
@@ -24,7 +25,8 @@ inline void copy_plane(const T* from, int64_t from_step, int64_t rows, int64_t n
       for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) V::load(source).store(target);
     } else {
       const int left = static_cast<int>(n - j);
-      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) V::load(source, left).store(target, left);
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
+        V::load(source, left).store(target, left);
     }
   }
 }
@@ -56,8 +58,8 @@ inline void copy_strided(const T* from, int64_t from_step, int64_t step, int64_t
 
 inline int64_t map_size(const ConvMap& a) { return a.C * a.planes_h * a.planes_w * (a.band + a.halo) * a.pitch; }
 
-// Along one axis, which map positions come from the source: [first, first + n), the first from position `from`. Position
-// i comes from i S - shift of `size`.
+// Along one axis, which map positions come from the source: [first, first + n), the first from position `from`.
+// Position i comes from i S - shift of `size`.
 struct MapRange {
   int64_t first, n, from;
 };

@@ -19,7 +19,7 @@ constexpr int ROWS = 6;
 constexpr int ROWS = 4;
 #endif
 
-constexpr int64_t NEAR_PIXELS = 128;
+constexpr int64_t NEAR_PIXELS = 128;  // whose transpose stays in L1 while the taps pass over it
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }
@@ -260,7 +260,8 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
         const T* const from = a.v + image * a.M * P + q0 * a.W;
         const T* const x = a.x + (image * a.map.C + c) * source;
         // the next images, which follow one another where there is one group and one block
-        const int64_t left = q0 + R < a.H ? 0 : last - n - images, next = smaller(a.G * blocks > 1 ? 1 : together, left);
+        const int64_t left = q0 + R < a.H ? 0 : last - n - images,
+                      next = smaller(a.G * blocks > 1 ? 1 : together, left);
         Ahead ahead[2] = {ahead_of(x + images * a.G * a.map.C * source, next * map.C * source),
                           ahead_of(from - q0 * a.W + images * a.G * a.M * P, next * a.M * P)};
         for (int64_t i = 0; i < images; ++i) {
@@ -274,7 +275,8 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
         if (a.narrow)
           add_rows<T>({R, a.W, a.map.pitch, first, from, P}, a.M, a.taps, k0, k1, alone, sums);
         else
-          add_band<T>({images, R, a.W, a.map.pitch, first, size, v, 0, a.padded}, a.M, a.taps, k0, k1, alone, sums, ahead);
+          add_band<T>({images, R, a.W, a.map.pitch, first, size, v, 0, a.padded}, a.M, a.taps, k0, k1, alone, sums,
+                      ahead);
       }
     }
   }

@@ -91,8 +91,8 @@ void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* 
     taps.push_back({static_cast<int64_t>(phase.offset.size()), phase.offset.data(), phase.weight.data(), to});
     to += channels * taps.back().K;
   }
-  const ConvDirect<T> d = {plan.map, a.N,    a.G,  plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
-                           plan.group_step, taps.data(), w,      source, bias,   out};
+  const ConvDirect<T> d = {plan.map,        a.N,         a.G, plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
+                           plan.group_step, taps.data(), w,   source, bias,   out};
   kernels_for<T>().conv_pack(d);
   const int64_t units = a.N * a.G * tiles(tiles(plan.H, plan.SDH), plan.map.band);
   const double flops = 2.0 * static_cast<double>(terms) * static_cast<double>(plan.M * plan.map.band * plan.map.pitch);
