@@ -39,6 +39,12 @@ FIXED = [
     (2, 16, 16, 16, 24, 1, 1, (1, 1), (0, 0), (1, 1), 1),
     (2, 16, 17, 17, 24, 1, 1, (2, 2), (0, 0), (1, 1), 2),
     (2, 4, 16, 16, 4, 3, 3, (5, 5), (2, 2), (1, 1), 1),  # more phases than the direct kernel takes
+    (9, 70, 7, 7, 100, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # blocks of channels, panels of vectors, an odd last row
+    (5, 48, 4, 3, 33, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # several images at once
+    (3, 64, 40, 64, 9, 3, 3, (1, 1), (2, 2), (1, 1), 1),  # several bands of several images
+    (9, 8, 28, 28, 8, 3, 3, (1, 1), (1, 1), (1, 1), 1),  # the weight gradient's vectors along pixels
+    (2, 20, 14, 14, 40, 4, 4, (2, 2), (1, 1), (1, 1), 1),  # two row phases of even size
+    (3, 40, 11, 13, 40, 3, 3, (3, 2), (1, 1), (1, 1), 1),
 ]
 
 
@@ -98,8 +104,17 @@ def test_conv2d_backward_gives_none_for_what_is_not_needed():
         assert tuple(r is not None for r in result) == needs
 
 
+@pytest.mark.parametrize("row", FIXED, ids=str)
+def test_conv2d_keeps_the_images_of_a_batch_apart(row):
+    x, w, b, g, params = conv_tensors((3, *row[1:]), torch.float32)
+    out, dx = _C.conv2d(x, w, b, *params), _C.conv2d_input_grad(g, w, x.shape, *params)
+    x[1], g[1] = math.nan, math.inf
+    assert torch.equal(_C.conv2d(x, w, b, *params)[::2], out[::2])
+    assert torch.equal(_C.conv2d_input_grad(g, w, x.shape, *params)[::2], dx[::2])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("row", [FIXED[2], FIXED[5], FIXED[11]], ids=str)
+@pytest.mark.parametrize("row", [FIXED[2], FIXED[5], FIXED[11], FIXED[20], FIXED[23]], ids=str)
 def test_conv2d_is_the_same_for_any_number_of_threads(row, dtype):
     x, w, b, g, params = conv_tensors((16, *row[1:]), dtype)
     assert_same_for_all_threads(

@@ -80,6 +80,7 @@ struct ConvWeight {
   ConvMap map;
   int64_t N, G, M, H, W;  // of v; M channels a group
   int64_t m_step, group_step, parts;
+  int64_t block;   // channels of the map that are summed in one go
   int64_t padded;  // M rounded up to whole vectors of any instruction set; `narrow`: kConvLanes for each of M
   bool narrow;     // vectors run along pixels instead of channels, and end as sums of lanes
   ConvTaps<T> taps;
@@ -89,6 +90,7 @@ struct ConvWeight {
   T* dw;
   T* db;  // [G, M] or null
 };
+constexpr int64_t kConvTaps = 320;            // rows of the weight gradient that are summed in one go, about
 constexpr int64_t kConvMapBytes = 384 << 10;  // what a band's map may take of the scratch
 constexpr int64_t kConvLanes = 16;            // M is padded to a multiple of it; slack behind a map
 

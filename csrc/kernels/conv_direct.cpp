@@ -1,5 +1,6 @@
 // Convolution without columns: a register tile of channels x pixels reads its pixels from a padded map through a table
 // of offsets, one per (channel, tap).
+#include "kernels/ahead.h"
 #include "kernels/conv_channels.h"
 #include "kernels/conv_map.h"
 #include "kernels/table.h"
@@ -12,17 +13,17 @@ namespace {
 // that there are always enough chains to hide the latency of an fma.
 #if defined(__AVX512F__)
 constexpr int ROWS = 8;
-constexpr int vectors(int rows) { return rows <= 3 ? 8 : rows == 4 ? 6 : rows <= 6 ? 4 : 3; }
+constexpr int vectors(int rows) { return rows <= 2 ? 8 : rows == 3 ? 7 : rows == 4 ? 6 : rows <= 6 ? 4 : 3; }
 #elif defined(__AVX2__)
 constexpr int ROWS = 4;
-constexpr int vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 5 : rows == 3 ? 4 : 3; }
+constexpr int vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 5 : 3; }
 #else
 constexpr int ROWS = 4;
 constexpr int vectors(int rows) { return rows == 1 ? 6 : rows == 2 ? 4 : rows == 3 ? 3 : 2; }
 #endif
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }  // into so many pieces
+inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }               // into so many pieces
 inline int64_t share(int64_t n, int64_t most) { return n > 0 ? cut(n, cut(n, most)) : 1; }  // of nearly equal size
 
 // Where a tile's vectors lie: vector j reads pixels at x + j * step, and goes to out + j * out_step.
@@ -36,7 +37,7 @@ struct Place {
 };
 
 template <class T, int MR, int NV>
-void tile(const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at) {
+void tile(const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at, Ahead& next) {
   using V = Vec<T>;
   V acc[MR][NV];
 #pragma GCC unroll 8
@@ -44,8 +45,10 @@ void tile(const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) acc[i][j] = V::set1(0);
   const int64_t* offset = taps.offset;
+  Ahead ahead = next;
   for (int64_t k = 0; k < taps.K; ++k, w += MR) {
     const T* x = at.x + offset[k];
+    ahead.ask();
     V b[NV];
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) b[j] = V::load(x + j * at.step);
@@ -56,6 +59,7 @@ void tile(const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at
       for (int j = 0; j < NV; ++j) acc[i][j] = fma(a, b[j], acc[i][j]);
     }
   }
+  next = ahead;
 #pragma GCC unroll 8
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
@@ -67,21 +71,22 @@ void tile(const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at
 }
 
 template <class T, int MR, int NV>
-void tile_of(int64_t nv, const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at) {
+void tile_of(int64_t nv, const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& at, Ahead& ahead) {
   if constexpr (NV > 1)
-    if (nv < NV) return tile_of<T, MR, NV - 1>(nv, taps, w, bias, at);
-  tile<T, MR, NV>(taps, w, bias, at);
+    if (nv < NV) return tile_of<T, MR, NV - 1>(nv, taps, w, bias, at, ahead);
+  tile<T, MR, NV>(taps, w, bias, at, ahead);
 }
 
 // `count` vectors of pixels for MR channels
 template <class T, int MR>
-void strip_of(int64_t mr, int64_t count, const ConvTaps<T>& taps, const T* w, const T* bias, Place<T> at) {
+void strip_of(int64_t mr, int64_t count, const ConvTaps<T>& taps, const T* w, const T* bias, Place<T> at,
+              Ahead& ahead) {
   if constexpr (MR > 1)
-    if (mr < MR) return strip_of<T, MR - 1>(mr, count, taps, w, bias, at);
+    if (mr < MR) return strip_of<T, MR - 1>(mr, count, taps, w, bias, at, ahead);
   const int64_t most = share(count, vectors(MR));
   for (int64_t done = 0; done < count; done += most) {
     const int64_t nv = smaller(most, count - done);
-    tile_of<T, MR, vectors(MR)>(nv, taps, w, bias, at);
+    tile_of<T, MR, vectors(MR)>(nv, taps, w, bias, at, ahead);
     at.x += nv * at.step;
     at.out += nv * at.out_step;
   }
@@ -91,19 +96,20 @@ void strip_of(int64_t mr, int64_t count, const ConvTaps<T>& taps, const T* w, co
 // vectors. Either flat, over the columns between two rows too, or row by row, whichever takes fewer vectors.
 template <class T>
 void strip(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const ConvTaps<T>& taps, const T* w, const T* bias,
-           const T* x, T* out, int64_t out_m) {
+           const T* x, T* out, int64_t out_m, Ahead& ahead) {
   constexpr int N = Vec<T>::N;
   const int64_t flat = cut((R - 1) * map.pitch + C, N);
-  strip_of<T, ROWS>(mr, flat, taps, w, bias, {x, N, out, out_m, N, N});
+  strip_of<T, ROWS>(mr, flat, taps, w, bias, {x, N, out, out_m, N, N}, ahead);
 }
 
 // The same, written where it belongs: out[m][jh * W + jw]
 template <class T>
 void strip_in_place(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const ConvTaps<T>& taps, const T* w,
-                    const T* bias, const T* x, T* out, int64_t out_m, int64_t W) {
+                    const T* bias, const T* x, T* out, int64_t out_m, int64_t W, Ahead& ahead) {
   constexpr int N = Vec<T>::N;
   for (int64_t c = 0; c < C; c += N)
-    strip_of<T, ROWS>(mr, R, taps, w, bias, {x + c, map.pitch, out + c, out_m, W, static_cast<int>(smaller(N, C - c))});
+    strip_of<T, ROWS>(mr, R, taps, w, bias, {x + c, map.pitch, out + c, out_m, W, static_cast<int>(smaller(N, C - c))},
+                      ahead);
 }
 
 // flat[jh * pitch + jw] -> out[jh * W + jw]. A whole vector may run into the next row, which comes later.
@@ -133,9 +139,11 @@ void interleave(const T* flat, int64_t flat_e, int64_t pitch, int64_t R, int64_t
         low(x, y).store(out + 2 * j);
         high(x, y).store(out + 2 * j + V::N);
       }
-      for (; j < pairs; ++j) {
-        out[2 * j] = a[j];
-        out[2 * j + 1] = b[j];
+      if (j < pairs) {
+        const int left = static_cast<int>(pairs - j), first = 2 * left < V::N ? 2 * left : V::N;
+        const V x = V::load(a + j, left), y = V::load(b + j, left);
+        low(x, y).store(out + 2 * j, first);
+        if (2 * left > V::N) high(x, y).store(out + 2 * j + V::N, 2 * left - V::N);
       }
       if (W % 2 != 0) out[W - 1] = a[pairs];
       continue;
@@ -148,7 +156,7 @@ void interleave(const T* flat, int64_t flat_e, int64_t pitch, int64_t R, int64_t
 // Rows [q0, q0 + R) of the row phase e, all column phases, channels [m, m + mr)
 template <class T>
 void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int64_t m, int64_t mr, const T* map,
-                T* flat, T* out) {
+                T* flat, T* out, Ahead& ahead) {
   constexpr int64_t N = Vec<T>::N;
   const int64_t P = a.H * a.W, pitch = a.map.pitch;
   const T* bias = a.bias ? a.bias + group * a.M + m : nullptr;
@@ -160,8 +168,8 @@ void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int
     const int64_t C = cut(a.W - f, a.SDW);
     if (C <= 0) continue;
     if (plain && R * cut(C, N) <= cut((R - 1) * pitch + C, N) + 1)
-      return strip_in_place(a.map, R, C, mr, taps, w, bias, map, out, P, a.W);
-    strip(a.map, R, C, mr, taps, w, bias, map, flat + f * flat_e, flat_m);
+      return strip_in_place(a.map, R, C, mr, taps, w, bias, map, out, P, a.W, ahead);
+    strip(a.map, R, C, mr, taps, w, bias, map, flat + f * flat_e, flat_m, ahead);
   }
   for (int64_t i = 0; i < mr; ++i)
     if (plain)
@@ -170,44 +178,73 @@ void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int
       interleave(flat + i * flat_m, flat_e, pitch, R, a.W, a.SDH, a.SDW, out + i * P);
 }
 
-// How vectors along channels would be cut: pixels of a row in a tile, vectors of channels in a panel.
+// How vectors along channels would be cut: rows x pixels of a tile, vectors of channels in a panel.
 template <class T>
 struct ChannelTiles {
-  int64_t pixels, vectors;
+  int64_t rows, pixels, vectors;
   bool pay;  // against vectors along pixels
 };
 
+// Costs in tenths of a tap of a vector. Fewer vectors of channels than two spend as many instructions on reading the
+// map as on arithmetic.
 template <class T>
 ChannelTiles<T> channel_tiles(const ConvDirect<T>& a) {
-  constexpr int64_t N = Vec<T>::N;
+  constexpr int64_t N = Vec<T>::N, TRANSPOSE = 140, INTERLEAVE = 100;
   const int64_t R = smaller(a.map.band, cut(a.H, a.SDH)), C = cut(a.W, a.SDW), all = cut(a.M, N);
-  const int64_t pixels = share(C, WIDE), vectors = share(all, lanes_of(static_cast<int>(pixels)));
-  // fma instructions a tap, and a tenth more to put the result in place
-  const int64_t chains = smaller(CHAINS, pixels * vectors);
-  const int64_t along_channels = R * C * all * 11 * CHAINS / (10 * chains);
-  const int64_t along_pixels = smaller(R * cut(C, N), cut((R - 1) * a.map.pitch + C, N)) * a.M;
-  return {pixels, vectors, along_channels < along_pixels};
+  const int64_t phases = a.SDH * a.SDW;
+  int64_t K = 0;
+  for (int64_t phase = 0; phase < phases; ++phase) K += a.taps[phase].K;
+  const int64_t pixels = share(C, WIDE), rows = R > 1 && 2 * pixels <= WIDE ? 2 : 1;
+  const int64_t vectors = share(all, lanes_of(static_cast<int>(rows * pixels)));
+  const int64_t slow = 10 * CHAINS / smaller(CHAINS, rows * pixels * vectors) * (vectors == 1 ? 4 : 3) / 3;
+  const int64_t along_channels = R * C * all * (K * slow + phases * TRANSPOSE);
+  const int64_t strips = smaller(R * cut(C, N), cut((R - 1) * a.map.pitch + C, N));
+  const int64_t along_pixels = strips * a.M * (K * 11 + (phases > 1 ? phases * INTERLEAVE : 0));
+  return {rows, pixels, vectors, along_channels < along_pixels};
+}
+
+// One phase of `rows` rows of C pixels by vectors [m, m + vectors) of channels; out: [row][pixel][channel]
+template <class T>
+void channel_panel(const ChannelTiles<T>& tiles, const TapBlock<T>& taps, int64_t rows, int64_t C, int64_t vectors,
+                   const T* x, int64_t pitch, T* out, int64_t out_row, int64_t out_pixel, Ahead& ahead) {
+  constexpr int64_t LINES = 6;  // in the time of a tile
+  const int64_t whole = C / tiles.pixels * tiles.pixels;
+  for (int64_t h = 0; h < rows;) {
+    const int64_t together = smaller(tiles.rows, rows - h);
+    const ChannelTile<T> tile = channel_tile_of<T>(together, tiles.pixels, vectors);
+    for (int64_t j = 0; j < whole; j += tiles.pixels) {
+      ahead.ask(LINES);
+      tile(taps, x + j, pitch, out + j * out_pixel, out_row, out_pixel);
+    }
+    if (whole < C)
+      channel_tile_of<T>(together, C - whole, vectors)(taps, x + whole, pitch, out + whole * out_pixel, out_row,
+                                                       out_pixel);
+    h += together;
+    x += together * pitch;
+    out += together * out_row;
+  }
 }
 
 // All channels of rows [q0, q0 + R) of every phase, with vectors along channels; `flat` holds [pixel][channel].
 template <class T>
 void channel_rows(const ConvDirect<T>& a, const ChannelTiles<T>& tiles, int64_t group, int64_t q0, const T* map,
-                  T* flat, T* out) {
-  constexpr int64_t N = Vec<T>::N;
+                  T* flat, T* out, Ahead& ahead) {
+  constexpr int64_t N = Vec<T>::N, PANEL = PANEL_BYTES / static_cast<int64_t>(sizeof(T)) / N;
   const int64_t padded = cut(a.M, N) * N, bottom = smaller(a.H, (q0 + a.map.band) * a.SDH), top = q0 * a.SDH;
   for (int64_t phase = 0; phase < a.SDH * a.SDW; ++phase) {
     const ConvTaps<T>& taps = a.taps[phase];
-    const int64_t f = phase % a.SDW, C = cut(a.W - f, a.SDW);
+    const int64_t e = phase / a.SDW, f = phase % a.SDW;
+    const int64_t rows = cut(bottom - top - e, a.SDH), C = cut(a.W - f, a.SDW);
     const T* w = taps.packed + group * taps.K * padded;
     for (int64_t m = 0; m < padded; m += tiles.vectors * N) {
-      const int64_t vectors = smaller(tiles.vectors, (padded - m) / N);
-      const T* x = map;
-      for (int64_t h = top + phase / a.SDW; h < bottom; h += a.SDH, x += a.map.pitch)
-        for (int64_t j = 0; j < C; j += tiles.pixels)
-          channel_tile_of<T, WIDE, lanes_of(WIDE)>(smaller(tiles.pixels, C - j), vectors, taps, w, x + j,
-                                                   flat + ((h - top) * a.W + f + j * a.SDW) * padded + m,
-                                                   a.SDW * padded);
-      w += taps.K * vectors * N;
+      const int64_t vectors = smaller(tiles.vectors, (padded - m) / N), depth = share(taps.K, PANEL / vectors);
+      for (int64_t k = 0; k == 0 || k < taps.K; k += depth) {  // once even where K = 0: the result is then 0
+        const int64_t K = smaller(depth, taps.K - k);
+        if (rows > 0 && C > 0)
+          channel_panel<T>(tiles, {K, taps.offset + k, w, k > 0}, rows, C, vectors, map, a.map.pitch,
+                           flat + (e * a.W + f) * padded + m, a.SDH * a.W * padded, a.SDW * padded, ahead);
+        w += K * vectors * N;
+      }
     }
   }
   put_channels(flat, padded, (bottom - top) * a.W, a.M, a.bias ? a.bias + group * a.M : nullptr, out + top * a.W,
@@ -224,10 +261,17 @@ void pack_channels(const ConvDirect<T>& a, const ChannelTiles<T>& tiles) {
     T* to = taps.packed;
     for (int64_t group = 0; group < a.G; ++group)
       for (int64_t m = 0; m < padded; m += tiles.vectors * N) {
-        const int64_t width = smaller(tiles.vectors * N, padded - m);
+        const int64_t width = smaller(tiles.vectors * N, padded - m), rows = smaller(width, a.M - m);
         const T* w = a.w + group * a.group_step + m * a.m_step;
-        for (int64_t k = 0; k < taps.K; ++k)
-          for (int64_t i = 0; i < width; ++i) *to++ = m + i < a.M ? w[i * a.m_step + taps.weight[k]] : 0;
+        for (int64_t k = 0, run; k < taps.K; k += run, to += run * width) {  // a run of weights in a row: a transpose
+          for (run = 1; k + run < taps.K && taps.weight[k + run] == taps.weight[k] + run;) ++run;
+          if (run >= N / 2) {
+            transpose<T>(w + taps.weight[k], a.m_step, rows, run, to, width);
+            continue;
+          }
+          for (int64_t r = 0; r < run; ++r)
+            for (int64_t i = 0; i < width; ++i) to[r * width + i] = i < rows ? w[i * a.m_step + taps.weight[k + r]] : 0;
+        }
       }
   }
 }
@@ -257,13 +301,17 @@ void conv_pack(const ConvDirect<T>& a) {
 template <class T>
 void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch) {
   const int64_t P = a.H * a.W, rows = share(a.M, ROWS), bands = cut(cut(a.H, a.SDH), a.map.band);
+  const int64_t source = a.map.C * a.map.H * a.map.W;
   T* flat = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
   const ChannelTiles<T> tiles = channel_tiles(a);
+  zero_row(scratch, map_size(a.map) + kConvLanes);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t image = unit / bands, q0 = unit % bands * a.map.band;  // image = (n, group)
-    form_map(a.map, a.x + image * a.map.C * a.map.H * a.map.W, q0, scratch, flat);
+    const T* x = a.x + image * source;
+    form_map(a.map, x, q0, bands > 1, scratch);
+    Ahead ahead = ahead_of(x + source, unit % bands + 1 == bands && unit + 1 < end ? source : 0);
     if (tiles.pay) {
-      channel_rows(a, tiles, image % a.G, q0, scratch, flat, a.out + image * a.M * P);
+      channel_rows(a, tiles, image % a.G, q0, scratch, flat, a.out + image * a.M * P, ahead);
       continue;
     }
     for (int64_t m = 0; m < a.M; m += rows)
@@ -271,7 +319,7 @@ void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch)
         const int64_t R = smaller(a.map.band, cut(a.H - e, a.SDH) - q0);
         if (R > 0)
           phase_rows(a, image % a.G, e, R, m, smaller(rows, a.M - m), scratch, flat,
-                     a.out + (image * a.M + m) * P + (q0 * a.SDH + e) * a.W);
+                     a.out + (image * a.M + m) * P + (q0 * a.SDH + e) * a.W, ahead);
       }
   }
 }

@@ -7,71 +7,93 @@ namespace tapegrad::TG_ISA {
 
 template <class T>
 TG_INLINE void zero_row(T* p, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) p[i] = 0;
-}
-
-// to[j] = from[j + first], 0 outside of [0, W). Whole vectors: the row may run over its end by less than one.
-template <class T>
-TG_INLINE void padded_row(const T* from, int64_t first, int64_t W, int64_t width, T* to) {
   using V = Vec<T>;
-  const int64_t low = first >= 0 ? 0 : -first < width ? -first : width;
-  const int64_t inside = W - first < width ? W - first : width;
-  const int64_t high = inside < low ? low : inside;
-  for (int64_t j = 0; j < low; j += V::N) V::set1(0).store(to + j);
-  int64_t j = low;
-  for (; j + V::N <= high; j += V::N) V::load(from + first + j).store(to + j);
-  if (j < high) V::load(from + first + j, static_cast<int>(high - j)).store(to + j), j += V::N;
-  for (; j < width; j += V::N) V::set1(0).store(to + j);
+  int64_t i = 0;
+  for (; i + V::N <= n; i += V::N) V::set1(0).store(p + i);
+  if (i < n) V::set1(0).store(p + i, static_cast<int>(n - i));
 }
 
-// The planes of one padded source row: to[s * plane + j] = row[j SW + s]
+// rows x n values: to[i * to_step + j] = from[i * from_step + j]. Columns outermost, so that a tail's mask is made
+// once.
 template <class T>
-TG_INLINE void split_row(const ConvMap& a, const T* row, int64_t plane, T* to) {
-  for (int64_t s = 0; s < a.planes_w; ++s)
-    for (int64_t j = 0; j < a.pitch; ++j) to[s * plane + j] = row[j * a.SW + s];
-}
-
-// Both planes of a source row, stride 2: to[s * plane + j] = from[2 j + s - left], 0 outside of [0, W)
-template <class T>
-TG_INLINE void halved_row(const ConvMap& a, const T* from, int64_t W, int64_t plane, T* to) {
+inline void copy_plane(const T* from, int64_t from_step, int64_t rows, int64_t n, T* to, int64_t to_step) {
   using V = Vec<T>;
-  const auto least = [](int64_t a, int64_t b) { return static_cast<int>(a < b ? a : b); };
-  for (int64_t j = 0; j < a.pitch; j += V::N)
-    for (int64_t s = 0; s < 2; ++s) V::set1(0).store(to + s * plane + j, least(V::N, a.pitch - j));
-  for (int64_t i = 0; 2 * i < W; i += V::N) {
-    const int64_t left = W - 2 * i;
-    const V x = left >= V::N ? V::load(from + 2 * i) : V::load(from + 2 * i, static_cast<int>(left));
-    const V y = left > V::N ? V::load(from + 2 * i + V::N, least(V::N, left - V::N)) : V::set1(0);
-    for (int64_t s = 0; s < 2; ++s) {
-      const bool is_odd = ((a.left - s) & 1) != 0;
-      const int64_t j = i + (a.left - s + is_odd) / 2;
-      const int n = least(least(V::N, (left + !is_odd) / 2), a.pitch - j);
-      if (n > 0) (is_odd ? odd(x, y) : even(x, y)).store(to + s * plane + j, n);
+  for (int64_t j = 0; j < n; j += V::N) {
+    const T* source = from + j;
+    T* target = to + j;
+    if (n - j >= V::N) {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) V::load(source).store(target);
+    } else {
+      const int left = static_cast<int>(n - j);
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
+        V::load(source, left).store(target, left);
     }
   }
 }
 
-// x: [C, H, W] -> map of the band that starts at result row q0; zeros behind its end, where whole vectors read.
-// padded: room for SW * pitch elements and a vector
+// The same of every second value, from[i * from_step + 2 j], without reading behind the last
 template <class T>
-inline void form_map(const ConvMap& a, const T* x, int64_t q0, T* to, T* padded) {
-  const int64_t rows = a.band + a.halo, plane = rows * a.pitch;
-  for (int64_t c = 0; c < a.C; ++c, x += a.H * a.W)
-    for (int64_t r = 0; r < a.planes_h; ++r, to += a.planes_w * plane) {
-      for (int64_t i = 0; i < rows; ++i) {
-        const int64_t h = (q0 + i) * a.SH + r - a.top, W = h >= 0 && h < a.H ? a.W : 0;
-        const T* from = W > 0 ? x + h * a.W : x;
-        if (a.SW == 1) {
-          padded_row(from, -a.left, W, a.pitch, to + i * a.pitch);
-        } else if (a.SW == 2 && a.planes_w == 2) {
-          halved_row(a, from, W, plane, to + i * a.pitch);
-        } else {
-          padded_row(from, -a.left, W, a.SW * a.pitch, padded);
-          split_row(a, padded, plane, to + i * a.pitch);
-        }
+inline void copy_halved(const T* from, int64_t from_step, int64_t rows, int64_t n, T* to, int64_t to_step) {
+  using V = Vec<T>;
+  for (int64_t j = 0; j < n; j += V::N) {
+    const T* source = from + 2 * j;
+    T* target = to + j;
+    const int left = n - j < V::N ? static_cast<int>(n - j) : V::N, values = 2 * left - 1;
+    if (values <= V::N) {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
+        even(V::load(source, values), V::set1(0)).store(target, left);
+    } else {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
+        even(V::load(source), V::load(source + V::N, values - V::N)).store(target, left);
+    }
+  }
+}
+
+template <class T>
+inline void copy_strided(const T* from, int64_t from_step, int64_t step, int64_t rows, int64_t n, T* to,
+                         int64_t to_step) {
+  for (int64_t i = 0; i < rows; ++i, from += from_step, to += to_step)
+    for (int64_t j = 0; j < n; ++j) to[j] = from[j * step];
+}
+
+inline int64_t map_size(const ConvMap& a) { return a.C * a.planes_h * a.planes_w * (a.band + a.halo) * a.pitch; }
+
+// Along one axis, which map positions come from the source: [first, first + n), the first from position `from`.
+// Position i comes from i S - shift of `size`.
+struct MapRange {
+  int64_t first, n, from;
+};
+inline MapRange map_range(int64_t size, int64_t S, int64_t shift, int64_t most) {
+  const int64_t first = shift > 0 ? (shift + S - 1) / S : 0;
+  const int64_t inside = size + shift > 0 ? (size + shift - 1) / S + 1 : 0, end = inside < most ? inside : most;
+  return {first, end > first ? end - first : 0, first * S - shift};
+}
+
+// x: [C, H, W] -> map of the band that starts at result row q0. What lies beside the source stays as it is, which is 0
+// from the start; so do the rows outside of it unless there are several bands, when they are set to 0.
+template <class T>
+inline void form_map(const ConvMap& a, const T* x, int64_t q0, bool bands, T* to) {
+  const int64_t rows = a.band + a.halo, plane = rows * a.pitch, pitch = a.pitch, row = a.SH * a.W;
+  for (int64_t r = 0; r < a.planes_h; ++r) {
+    const MapRange h = map_range(a.H, a.SH, a.top - r - q0 * a.SH, rows);
+    for (int64_t s = 0; s < a.planes_w; ++s) {
+      const MapRange w = map_range(a.W, a.SW, a.left - s, pitch);
+      const T* from = x + h.from * a.W + w.from;
+      T* at = to + (r * a.planes_w + s) * plane + w.first;
+      for (int64_t c = 0; c < a.C; ++c, from += a.H * a.W, at += a.planes_h * a.planes_w * plane) {
+        T* target = at + h.first * pitch;
+        if (a.SW == 1)
+          copy_plane(from, row, h.n, w.n, target, pitch);
+        else if (a.SW == 2)
+          copy_halved(from, row, h.n, w.n, target, pitch);
+        else
+          copy_strided(from, row, a.SW, h.n, w.n, target, pitch);
+        if (!bands) continue;
+        for (int64_t i = 0; i < rows; ++i)
+          if (i < h.first || i >= h.first + h.n) zero_row(at + i * pitch, w.n);
       }
     }
-  zero_row(to, kConvLanes);
+  }
 }
 
 }  // namespace tapegrad::TG_ISA

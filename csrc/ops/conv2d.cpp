@@ -91,8 +91,8 @@ void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* 
     taps.push_back({static_cast<int64_t>(phase.offset.size()), phase.offset.data(), phase.weight.data(), to});
     to += channels * taps.back().K;
   }
-  const ConvDirect<T> d = {plan.map, a.N,    a.G,  plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
-                           plan.group_step, taps.data(), w,      source, bias,   out};
+  const ConvDirect<T> d = {plan.map,        a.N,         a.G, plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
+                           plan.group_step, taps.data(), w,   source, bias,   out};
   kernels_for<T>().conv_pack(d);
   const int64_t units = a.N * a.G * tiles(tiles(plan.H, plan.SDH), plan.map.band);
   const double flops = 2.0 * static_cast<double>(terms) * static_cast<double>(plan.M * plan.map.band * plan.map.pitch);
@@ -211,12 +211,17 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
   if (!plan.fits) return false;
   const PhaseTaps& taps = plan.phases[0];
   const int64_t K = static_cast<int64_t>(taps.offset.size());
-  // few channels on wide planes leave vectors of channels emptier than vectors of pixels
-  const bool narrow = 2 * plan.M * tiles(plan.W, kConvLanes) <= plan.W * tiles(plan.M, kConvLanes);
-  const int64_t padded = (narrow ? plan.M : tiles(plan.M, kConvLanes)) * kConvLanes;
+  const int64_t columns = tiles(plan.W, kConvLanes), vectors = tiles(plan.M, kConvLanes);
+  // Vectors of pixels or of channels, whichever cost less: tenths of a multiplication of vectors. Channels have to be
+  // transposed, and a single vector of them does not fill the units; rows of pixels are short, their sums many.
+  const int64_t by_channels = plan.H * plan.W * vectors * (K * (vectors == 1 ? 14 : 11) + 140);
+  const bool narrow = plan.M * K * (plan.H * columns * 18 + 20) < by_channels;
+  const int64_t padded = (narrow ? plan.M : vectors) * kConvLanes;
   const double flops = 2.0 * static_cast<double>(a.N * K * plan.H * plan.W) * static_cast<double>(padded);
-  // The batch is summed in parts, which only the shape decides, so that threads can share it.
-  const int64_t parts = flops * static_cast<double>(a.G) < 1e6 ? 1 : std::clamp<int64_t>(8 / a.G, 1, a.N);
+  // A block of the map's channels is a unit of work, large enough to hide the transpose of v, small enough for L2. The
+  // batch is summed in parts, so that threads can share it. Only the shape decides on both.
+  const int64_t C = plan.map.C, block = tiles(C, tiles(K, kConvTaps)), blocks = tiles(C, block);
+  const int64_t parts = flops * static_cast<double>(a.G) < 1e6 ? 1 : std::clamp<int64_t>(8 / (a.G * blocks), 1, a.N);
   const at::Tensor sums = weights_for<T>(parts * a.G * (K + 1) * padded, "conv2d_weight_grad");
   const T *gs = data<T>(g), *xs = data<T>(x);
   const ConvWeight<T> c = {plan.map,
@@ -228,6 +233,7 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
                            plan.m_step,
                            plan.group_step,
                            parts,
+                           block,
                            padded,
                            narrow,
                            {K, taps.offset.data(), taps.weight.data(), nullptr},
@@ -236,7 +242,7 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
                            mutable_data<T>(sums),
                            dw,
                            swap ? nullptr : db};
-  over_units<T>(parts * a.G, flops / static_cast<double>(parts),
+  over_units<T>(parts * a.G * blocks, flops / static_cast<double>(parts * blocks),
                 [&](int64_t begin, int64_t end, T* scratch) { kernels_for<T>().conv_weight(c, begin, end, scratch); });
   kernels_for<T>().conv_weight_fold(c);
   return true;
@@ -322,8 +328,8 @@ Gradients conv2d_backward(const at::Tensor& grad, const std::optional<at::Tensor
     at::Tensor x, w, dx;
     if (need_weight) x = checked_sizes(input ? *input : at::Tensor(), op, "input", input_size, g);
     if (need_input) w = checked_sizes(weight ? *weight : at::Tensor(), op, "weight", weight_size, g);
-    if (need_input) dx = input_grad(g, w, a);
     const auto [dw, db] = weight_grad(g, x, a, need_weight, need_bias);
+    if (need_input) dx = input_grad(g, w, a);
     return Gradients{dx, dw, db};
   });
 }

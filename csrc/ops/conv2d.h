@@ -32,7 +32,8 @@ at::Tensor conv_transpose2d(const at::Tensor& g, const at::Tensor& weight, const
 // g [N, C, H, W], contiguous -> [C], the sum over all else
 at::Tensor channel_sums(const at::Tensor& g);
 
-// dx, dw, db, each where needed, else undefined. `input` is read for dw only, and weight for dx.
+// dx, dw, db, each where needed, else undefined. `input` is read for dw only, and weight for dx. dw and db are complete
+// before the first element of dx is written, and `input` is not read after that: dx may lie in its memory.
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 Gradients conv2d_backward(const at::Tensor& g, const std::optional<at::Tensor>& input,
                           const std::optional<at::Tensor>& weight, at::IntArrayRef input_size,

@@ -19,8 +19,7 @@ void choose_band(ConvPlan& plan, int64_t element) {
   for (int64_t bands = 1;; bands = std::max(bands + 1, bands * 5 / 4)) {
     plan.map.band = (most + std::min(bands, most) - 1) / std::min(bands, most);
     const int64_t results = std::max(8 * plan.SDW * padded(plan.map.band * plan.map.pitch),
-                                     std::max(padded(plan.map.band * plan.SDH * plan.W) * padded(plan.M),
-                                              plan.map.SW * plan.map.pitch + 4 * kConvLanes));
+                                     padded(plan.map.band * plan.SDH * plan.W) * padded(plan.M));
     plan.fits = map_elements(plan.map) * element <= kConvMapBytes && results * element <= rest;
     if (plan.fits || plan.map.band <= 1) return;
   }

@@ -7,34 +7,44 @@ namespace {
 
 constexpr ConvParams kTransposed = {{2, 2}, {1, 1}, {1, 1}, 1};
 
-// Along one axis the four taps are sums of the three: row t of the 4x4 kernel is the sum of weight rows
-// [kFirst[t], kLast[t]]. Tap t carries source i to result 2 i - 1 + t.
-constexpr int kFirst[] = {2, 1, 0, 0}, kLast[] = {2, 2, 1, 0};
+// Along one axis the four taps are sums of the three: (w2, w1 + w2, w0 + w1, w0). Tap t carries source i to result
+// 2 i - 1 + t.
+template <class T>
+void fold_axis(const T* w, int64_t step, T* to, int64_t to_step) {
+  to[0] = w[2 * step];
+  to[to_step] = w[step] + w[2 * step];
+  to[2 * to_step] = w[0] + w[step];
+  to[3 * to_step] = w[0];
+}
+
+// The transpose of fold_axis
+template <class T>
+void unfold_axis(const T* g, int64_t step, T* to, int64_t to_step) {
+  to[0] = g[2 * step] + g[3 * step];
+  to[to_step] = g[step] + g[2 * step];
+  to[2 * to_step] = g[0] + g[step];
+}
 
 // weight [OC, C, 3, 3] -> [C, OC, 4, 4]
 template <class T>
 void fold(const T* w, int64_t OC, int64_t C, T* to) {
   for (int64_t c = 0; c < C; ++c)
-    for (int64_t oc = 0; oc < OC; ++oc)
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j) {
-          T sum = 0;
-          for (int h = kFirst[i]; h <= kLast[i]; ++h)
-            for (int v = kFirst[j]; v <= kLast[j]; ++v) sum += w[(oc * C + c) * 9 + h * 3 + v];
-          *to++ = sum;
-        }
+    for (int64_t oc = 0; oc < OC; ++oc, to += 16) {
+      T rows[12];  // [3][4]
+      for (int i = 0; i < 3; ++i) fold_axis(w + (oc * C + c) * 9 + 3 * i, 1, rows + 4 * i, 1);
+      for (int j = 0; j < 4; ++j) fold_axis(rows + j, 4, to + j, 4);
+    }
 }
 
 // The transpose of fold: dw4 [C, OC, 4, 4] -> dw [OC, C, 3, 3]
 template <class T>
 void unfold(const T* dw4, int64_t OC, int64_t C, T* dw) {
-  for (int64_t i = 0; i < OC * C * 9; ++i) dw[i] = 0;
   for (int64_t c = 0; c < C; ++c)
-    for (int64_t oc = 0; oc < OC; ++oc)
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j, ++dw4)
-          for (int h = kFirst[i]; h <= kLast[i]; ++h)
-            for (int v = kFirst[j]; v <= kLast[j]; ++v) dw[(oc * C + c) * 9 + h * 3 + v] += *dw4;
+    for (int64_t oc = 0; oc < OC; ++oc, dw4 += 16) {
+      T rows[12];  // [3][4]
+      for (int j = 0; j < 4; ++j) unfold_axis(dw4 + j, 4, rows + j, 4);
+      for (int i = 0; i < 3; ++i) unfold_axis(rows + 4 * i, 1, dw + (oc * C + c) * 9 + 3 * i, 1);
+    }
 }
 
 constexpr int64_t kMostExtent = int64_t{1} << 40;  // twice it fits
@@ -86,14 +96,6 @@ Gradients upsample_conv2d_backward(const at::Tensor& grad, const std::optional<a
   if (g.size(2) % 2 != 0 || g.size(3) % 2 != 0)
     throw ShapeError("upsample_conv2d_backward: g.shape[2:] must be even, is " + text(g.sizes().slice(2)));
   at::Tensor dx, dw, db;
-  if (need_input) {
-    const at::Tensor w = checked(weight ? *weight : at::Tensor(), op, "weight", 4, g);
-    check_weight(op, w);
-    if (w.size(0) != g.size(1))
-      throw ShapeError("upsample_conv2d_backward: weight.shape[0] = " + std::to_string(w.size(0)) +
-                       " must equal g.shape[1] = " + std::to_string(g.size(1)));
-    dx = conv2d(g, folded(op, w), std::nullopt, kTransposed);
-  }
   if (need_weight) {
     const at::Tensor x = checked(input ? *input : at::Tensor(), op, "input", 4, g);
     const at::DimVector size = result_size(op, x.sizes(), g.size(1));
@@ -108,6 +110,14 @@ Gradients upsample_conv2d_backward(const at::Tensor& grad, const std::optional<a
     });
   }
   if (need_bias) db = channel_sums(g);
+  if (need_input) {
+    const at::Tensor w = checked(weight ? *weight : at::Tensor(), op, "weight", 4, g);
+    check_weight(op, w);
+    if (w.size(0) != g.size(1))
+      throw ShapeError("upsample_conv2d_backward: weight.shape[0] = " + std::to_string(w.size(0)) +
+                       " must equal g.shape[1] = " + std::to_string(g.size(1)));
+    dx = conv2d(g, folded(op, w), std::nullopt, kTransposed);
+  }
   return {dx, dw, db};
 }
 

@@ -9,7 +9,8 @@ namespace tapegrad {
 // input [N, C, H, W], weight [OC, C, 3, 3], bias [OC] or none -> [N, OC, 2H, 2W]
 at::Tensor upsample_conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
-// g [N, OC, 2H, 2W] -> dx, dw, db, each where needed, else undefined. `input` is read for dw only, and weight for dx.
+// g [N, OC, 2H, 2W] -> dx, dw, db, each where needed, else undefined. `input` is read for dw only, and
+// weight for dx; dx is written last, as in conv2d_backward.
 Gradients upsample_conv2d_backward(const at::Tensor& g, const std::optional<at::Tensor>& input,
                                    const std::optional<at::Tensor>& weight, bool need_input, bool need_weight,
                                    bool need_bias);
