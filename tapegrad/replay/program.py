@@ -228,6 +228,31 @@ def _contiguous(ref: Ref) -> bool:
     return True
 
 
+# Kernels that have read an argument completely before they write a result: name, argument, result.
+_READ_FIRST = (("conv2d_backward", 1, 0), ("upsample_conv2d_backward", 1, 0))
+
+
+def _overwritten(calls: list[Call], trace: Trace, lives: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """Results that take the memory of an argument which nobody reads again: {result's slot: argument's}, last first."""
+    found: dict[int, int] = {}
+    for i, call in enumerate(calls):
+        for name, argument, result in _READ_FIRST:
+            if call.name != name or call.outs[result] is None or not isinstance(call.arguments[argument], Ref):
+                continue
+            mine, other = call.outs[result], call.arguments[argument]
+            assert mine is not None
+            others = [ref.slot for j, a in enumerate(call.arguments) if j != argument for ref in refs_of((a,))]
+            if (
+                mine.slot in lives
+                and lives[mine.slot][0] == i
+                and lives.get(other.slot, (0, 0))[1] == i
+                and trace.slots[mine.slot].nbytes == trace.slots[other.slot].nbytes
+                and other.slot not in (*others, *found.values())
+            ):
+                found[mine.slot] = other.slot
+    return dict(reversed(found.items()))
+
+
 def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: set[int]) -> tuple[dict[int, int], int]:
     """Places in one arena for the made slots: (offset by slot, bytes in all). Largest first, at the lowest place."""
     first: dict[int, int] = {}
@@ -242,6 +267,10 @@ def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: s
         first.setdefault(ref.slot, 0)
         last[ref.slot] = len(calls)
     slots = [s for s in first if trace.slots[s].kind == "made" and s not in own]
+    inside = _overwritten(calls, trace, {s: (first[s], last[s]) for s in slots})
+    for s, taken in inside.items():
+        last[taken] = last[s]
+        slots.remove(s)
     placed: list[tuple[int, int, int, int]] = []  # (first, last, offset, end)
     offsets: dict[int, int] = {}
     for s in sorted(slots, key=lambda s: (-trace.slots[s].nbytes, first[s])):
@@ -252,6 +281,8 @@ def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: s
                 offset = end
         placed.append((first[s], last[s], offset, offset + size))
         offsets[s] = offset
+    for s in reversed(inside):  # what was taken may itself lie in another's memory
+        offsets[s] = offsets[inside[s]]
     return offsets, max((end for *_, end in placed), default=0)
 
 

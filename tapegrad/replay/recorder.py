@@ -27,7 +27,7 @@ from ..optim.optimizer import number
 from ..tape import Leaf, next_slot
 from ..tensor import Tensor
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, refs_of
-from .watch import ESCAPES, TEXT, for_user, is_users, restore, side_effect, where
+from .watch import ESCAPES, TEXT, for_user, importing, is_users, restore, side_effect, where
 
 # Numbers that a kernel takes from the parameter group being applied, by position.
 _NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
@@ -338,7 +338,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise self.refuse("a tensor is made into text, which reads its values into Python")
             if not is_users(frame):
                 return True
-            self.trace.codes.add(frame.f_code)
+            if not importing(frame):
+                self.trace.codes.add(frame.f_code)
         elif event == "c_call":
             name = argument.__name__
             outside = frame.f_code.co_filename != __file__

@@ -63,12 +63,16 @@ def for_user(frame: FrameType | None) -> bool:
     """Whether a frame of the standard library, or the user's own, was entered from the user's code."""
     while frame is not None and frame.f_code.co_filename.startswith(_STDLIB) and not _is_package(frame):
         frame = frame.f_back
-    user = frame is not None and is_users(frame)
-    while user and frame is not None:
+    return frame is not None and is_users(frame) and not importing(frame)
+
+
+def importing(frame: FrameType | None) -> bool:
+    """Whether a frame runs because a module is imported for the first time, and sets itself up."""
+    while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return False  # a module that is imported for the first time sets itself up
+            return True
         frame = frame.f_back
-    return user
+    return False
 
 
 def _is_package(frame: FrameType) -> bool:
