@@ -49,7 +49,8 @@ void channel_tile(const TapBlock<T>& taps, const T* x, int64_t pitch, T* out, in
     for (int j = 0; j < NV; ++j) b[j] = V::load(w + j * V::N);
 #pragma GCC unroll 16
     for (int i = 0; i < RR * MR; ++i) {
-      const V a = V::set1((i < MR ? x : second)[at + i % MR]);
+      // not (i < MR ? x : second)[...], whose subscript g++ 12 computes in one branch only under -fsanitize=undefined
+      const V a = V::set1(i < MR ? x[at + i % MR] : second[at + i % MR]);
 #pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) acc[i][j] = fma(a, b[j], acc[i][j]);
     }
