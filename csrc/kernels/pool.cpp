@@ -67,9 +67,11 @@ TG_INLINE void pool_vector(const MaxPool<T>& a, const T* x, Inside rows, int64_t
       at = select(number, select(greater, where, at), where);
     }
   T places[V::N];
+  int64_t whole[V::N];
   at.store(places);
+  for (int i = 0; i < V::N; ++i) whole[i] = static_cast<int64_t>(places[i]);
   count == V::N ? most.store(out) : most.store(out, count);
-  for (int i = 0; i < count; ++i) index[i] = static_cast<int64_t>(places[i]);
+  __builtin_memcpy(index, whole, static_cast<uint64_t>(count) * sizeof(int64_t));
 }
 
 template <int64_t SW, class T>
@@ -88,8 +90,9 @@ template <class T>
 void max_pool2d(const MaxPool<T>& a, int64_t begin, int64_t end) {
   // windows [first, last) of a row lie inside with all their columns
   const int64_t first = (a.PW + a.SW - 1) / a.SW, reach = a.W + a.PW - (a.KW - 1) * a.DW - 1;
-  const bool vectors = a.SW <= 2 && a.H * a.W < kExact && reach >= 0;
+  const bool vectors = a.SW <= 2 && a.H * a.W < kExact && reach >= 0 && first < a.OW;
   const int64_t whole = vectors ? reach / a.SW + 1 : 0, last = larger(first, whole < a.OW ? whole : a.OW);
+  const int64_t left = vectors ? first : a.OW, right = vectors ? last : a.OW;  // one by one: [0, left), [right, OW)
   for (int64_t plane = begin; plane < end; ++plane) {
     const T* x = a.x + plane * a.H * a.W;
     for (int64_t oh = 0; oh < a.OH; ++oh) {
@@ -100,8 +103,8 @@ void max_pool2d(const MaxPool<T>& a, int64_t begin, int64_t end) {
       if (vectors)
         a.SW == 1 ? pool_row<1>(a, x, rows, h, first, last, out, index)
                   : pool_row<2>(a, x, rows, h, first, last, out, index);
-      for (int64_t ow = 0; ow < a.OW; ++ow)
-        if (!vectors || ow < first || ow >= last) pool_one(a, x, rows, h, ow, out + ow, index + ow);
+      for (int64_t ow = 0; ow < left; ++ow) pool_one(a, x, rows, h, ow, out + ow, index + ow);
+      for (int64_t ow = right; ow < a.OW; ++ow) pool_one(a, x, rows, h, ow, out + ow, index + ow);
     }
   }
 }
