@@ -11,21 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench_checks import bench_package as bench_package
 
 import tapegrad as tg
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _bench_package():
-    """`bench` as its own entry loads it: by path, without the folder above on sys.path."""
-    import runpy
-
-    path = list(sys.path)
-    runpy.run_path(str(ROOT / "bench" / "__main__.py"), run_name="not_main")
-    yield
-    sys.path[:] = path
 
 
 def command(*arguments, cwd=ROOT):

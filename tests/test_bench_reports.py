@@ -4,29 +4,22 @@ import dataclasses
 import functools
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from bench_checks import bench_package as bench_package
+from bench_checks import threads as threads
 
 import tapegrad as tg
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _bench_package():
-    """`bench` as its own entry loads it: by path, without the folder above on sys.path."""
-    import runpy
-
-    path = list(sys.path)
-    runpy.run_path(str(ROOT / "bench" / "__main__.py"), run_name="not_main")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the networks are small: a second thread only waits
-    yield
-    torch.set_num_threads(threads)
-    sys.path[:] = path
+@pytest.fixture(autouse=True)
+def _one_thread(threads):
+    """The networks are small: a second thread only waits."""
+    torch.set_num_threads(1)
 
 
 class InProcess:

@@ -3,32 +3,17 @@
 import dataclasses
 import importlib.util
 import json
-import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from bench_checks import bench_package as bench_package
+from bench_checks import threads as threads
 
 import tapegrad as tg
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _bench_package():
-    """`bench` as its own entry loads it: by path, without the folder above on sys.path."""
-    path = list(sys.path)
-    runpy.run_path(str(ROOT / "bench" / "__main__.py"), run_name="not_main")
-    yield
-    sys.path[:] = path
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def workload(name, **changes):
