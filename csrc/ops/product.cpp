@@ -11,7 +11,8 @@
 namespace tapegrad {
 namespace {
 
-constexpr double kLarge = 1e7;  // FLOP of a product that is worth threads of its own
+constexpr double kLarge = 1e7;  // FLOP of a product in a batch that is worth threads of its own
+constexpr double kShare = 1e6;  // FLOP that are worth a thread: about 8 us, starting one takes 5
 
 double flops(int64_t m, int64_t n, int64_t k) {
   return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
@@ -67,13 +68,14 @@ void join(Products<T>& p) {
 
 template <class T>
 void product(Gemm<T> a) {
-  constexpr int64_t block = 48;  // rows or columns in a unit
+  constexpr int64_t block = 16;  // rows or columns in a unit
   turn_column(a);
   const bool by_rows = a.M >= a.N;
   const int64_t extent = by_rows ? a.M : a.N;
   const double unit = flops(by_rows ? a.N : a.M, block, a.K);
-  if (extent <= block || unit * static_cast<double>(extent) < 1e5 * block) return serial(a);
-  at::parallel_for(0, (extent + block - 1) / block, grain(unit), [&](int64_t begin, int64_t end) {
+  const int64_t units = (extent + block - 1) / block, least = static_cast<int64_t>(kShare / unit) + 1;
+  if (units <= least) return serial(a);
+  at::parallel_for(0, units, least, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * block, count = std::min(end * block, extent) - first;
     Gemm<T> part = a;
     if (by_rows) {
