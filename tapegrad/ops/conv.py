@@ -154,6 +154,7 @@ def upsample_nearest2d_backward(g: Array, input_size: Sequence[int], scales: Any
 @op(
     name="upsample_nearest2d",
     input=lambda g, input_shape, scales: either("upsample_nearest2d_backward", g, input_shape, scales),
+    backward=lambda g, input_shape, scales: (_C.upsample_nearest2d_backward(g, list(input_shape), scales),),
 )
 def upsample_nearest2d_op(input: Array, output_size: Sequence[int], scales: Any) -> Any:
     """`upsample_nearest2d` with the output size and torch's scales worked out."""

@@ -48,6 +48,7 @@ def _max_pool2d(input: Any, kernel_size: Any, stride: Any, padding: Any, dilatio
     name="max_pool2d",
     residuals=("indices",),
     input=lambda g, indices, input_shape: either("max_pool2d_backward", g, indices, input_shape),
+    backward=lambda g, indices, input_shape: (_C.max_pool2d_backward(g, indices, list(input_shape)),),
 )
 def max_pool2d_op(input: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
     """`max_pool2d` with every parameter a pair."""
