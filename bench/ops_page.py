@@ -70,7 +70,7 @@ def row(op: Op) -> tuple[str, ...]:
 
 def saves(op: Op) -> list[str]:
     """The arrays and outputs that a call keeps for backward."""
-    plan = op.plan(tuple(name in op.rules for name in op.arrays))
+    plan = op.plan(sum(1 << i for i, name in enumerate(op.arrays) if name in op.rules))
     return [op.environment[i] for i in plan.hold]
 
 

@@ -9,6 +9,7 @@
 #include "bindings/elementwise.h"
 #include "bindings/kernel.h"
 #include "bindings/replay.h"
+#include "bindings/tape.h"
 #include "dispatch.h"
 #include "ops/blocks.h"
 #include "ops/border.h"
@@ -156,6 +157,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   };
   kernel(m, "check", check, "ok");
   bind_replay(m);
+  bind_tape(m);
   m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());
   m.def("build_info", &build_info);
   m.def("parallel_threads", &parallel_threads, py::arg("n"));

@@ -31,10 +31,11 @@ from typing import Any, ParamSpec, TypeAlias, overload
 
 import torch
 
+from ._ext import _C
 from .errors import TapeError
 from .explain import explain
 from .mode import mode
-from .record import Op, check_outputs, registry
+from .record import Op, registry
 from .tape import PACKAGE, Node
 from .tensor import Tensor, raw
 
@@ -103,12 +104,12 @@ _TEMPLATE = """\
 def call({signature}):
 {unwrap}
     try:
-        __out = __forward({raw})
+        __out = __forward({given})
     except Exception as error:
         raise __explain(__op, ({raw}), error) from error
     if ({some}) and __mode.record:
         return __record(__out, ({nodes}), ({raw}))
-    return __constant(__out)
+    return __made(__out, None) if type(__out) is __torch_Tensor else __constant(__out)
 """
 
 _UNWRAP = """\
@@ -139,10 +140,12 @@ def caller(op: Op, module: str = __name__) -> Any:
         if p.kind is p.KEYWORD_ONLY and all(q.kind is not p.KEYWORD_ONLY for q in params[:i]):
             signature.append("*")
         signature.append(p.name if p.default is p.empty else f"{p.name}=__default_{p.name}")
+    raws = [f"__raw_{p.name}" if p.name in op.arrays else p.name for p in params]
     source = _TEMPLATE.format(
         signature=", ".join(signature),
         unwrap="".join(unwrap),
-        raw="".join(f"__raw_{x}, " if x in op.arrays else f"{x}, " for x in op.arguments),
+        raw="".join(f"{x}, " for x in raws),
+        given=", ".join(f"{p.name}={x}" if p.kind is p.KEYWORD_ONLY else x for p, x in zip(params, raws, strict=True)),
         some=" or ".join(f"__node_{x} is not None" for x in op.rules or op.arrays) or "False",
         nodes="".join(f"__node_{x}, " for x in op.arrays),
     )
@@ -155,9 +158,11 @@ def caller(op: Op, module: str = __name__) -> Any:
         "__explain": explain,
         "__mode": mode,
         "__op": op,
-        "__forward": _positional(op) if any(p.kind is p.KEYWORD_ONLY for p in params) else op.forward,
-        "__record": op.record if op.rules else partial(_without_rules, op.name),
-        "__constant": partial(_constant, op.name, bool(op.residuals)),
+        "__forward": op.forward,
+        "__made": Tensor._made,
+        "__torch_Tensor": torch.Tensor,
+        "__record": partial(_C.record, op, op.plans) if op.rules else partial(_without_rules, op),
+        "__constant": partial(_constant, op),
     }
     exec(compile(source, f"{PACKAGE}op.py:{op.name}", "exec"), scope)
     call = scope["call"]
@@ -179,31 +184,21 @@ def _register(op: Op, module: str) -> None:
         registry[op.name] = op
 
 
-def _positional(op: Op) -> Callable[..., Any]:
-    """The forward function with its keyword-only arguments taken by position."""
-    first = next(i for i, p in enumerate(op.signature.parameters.values()) if p.kind is p.KEYWORD_ONLY)
-
-    def forward(*args: Any) -> Any:
-        return op.forward(*args[:first], **dict(zip(op.arguments[first:], args[first:], strict=True)))
-
-    return forward
-
-
-def _constant(op_name: str, residuals: bool, out: Any) -> Any:
+def _constant(op: Op, out: Any) -> Any:
     """The result of a call that is not recorded."""
-    if residuals:
+    if op.residuals:
         out = out[0]
     if type(out) is torch.Tensor:
         return Tensor._made(out, None)
-    check_outputs(op_name, out)
+    op.check_outputs(out)
     return tuple([Tensor._made(o, None) for o in out])
 
 
-def _without_rules(op_name: str, out: Any, nodes: Any, values: Any) -> Any:
+def _without_rules(op: Op, out: Any, nodes: Any, values: Any) -> Any:
     """The result of an op that has no gradient rule at all, called on a tensor that needs a gradient."""
     if isinstance(out, torch.Tensor) and out.is_floating_point():
-        raise TapeError(f"{op_name}: the op has no gradient rule; give it one, or pass x.detach()")
-    return _constant(op_name, False, out)
+        raise TapeError(f"{op.name}: the op has no gradient rule; give it one, or pass x.detach()")
+    return _constant(op, out)
 
 
 def _no_rule(op_name: str, argument: str) -> None:

@@ -14,13 +14,11 @@ import torch
 
 from ._ext import _C
 from .backward import check_finite
+from .border import FLOATS
 from .errors import MutationError, ShapeError, TapeError
 from .mode import mode
-from .tape import Entry, Node, describe, dtype_of, next_slot, shape_of, user_frame
+from .tape import Entry, Node, describe, dtype_of, shape_of
 from .tensor import Tensor
-
-_HEAVY = (torch.Tensor, list)  # what is dropped from an environment when no rule reads it; numbers stay, to be printed
-_new: Callable[..., Any] = object.__new__
 
 registry: dict[str, Op] = {}  # every op by name; the table of ops in the tests is checked against it
 
@@ -42,13 +40,18 @@ def _getter(positions: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
 class Rule:
     """A gradient rule and what it reads of an entry's environment."""
 
-    __slots__ = ("fetch", "function", "reads")
+    __slots__ = ("fetch", "function", "needs", "reads")
 
-    def __init__(self, function: Callable[..., Any], environment: list[str], op_name: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], environment: list[str], op_name: str, *, fused: bool = False
+    ) -> None:
         parameters = list(inspect.signature(function).parameters.values())
         if not parameters:
             raise TypeError(f"{op_name}: a gradient rule's first parameter is the gradient of the output; it has none")
         reads = [p.name for p in parameters[1:]]
+        self.needs = fused and reads[-1:] == ["needs"]  # which gradients are wanted, handed in last
+        if self.needs:
+            reads.pop()
         unknown = [name for name in reads if name not in environment]
         if unknown:
             known = ", ".join(environment)
@@ -58,12 +61,15 @@ class Rule:
         self.fetch = _getter([environment.index(name) for name in reads])
 
 
-class _Plan(NamedTuple):
-    """Environment positions: what a call saves, what it drops, and which shapes it notes (to, from)."""
+class Plan(NamedTuple):
+    """What a recorded call does with its environment, given which array arguments need gradients."""
 
-    hold: list[int]
-    drop: list[int]
-    shapes: list[tuple[int, int]]
+    size: int
+    residuals: bool  # the forward function returns (output, *residuals)
+    variadic: bool  # parents are lists of nodes
+    hold: list[int]  # positions whose values are saved
+    drop: list[int]  # positions whose values no rule reads
+    shapes: list[tuple[int, int]]  # (to, from): which shapes are noted
 
 
 class Op:
@@ -97,6 +103,8 @@ class Op:
         self.signature = inspect.signature(forward)
         self.arguments = list(self.signature.parameters)
         self.arrays = [p.name for p in self.signature.parameters.values() if _is_array(p)]
+        if len(self.arrays) > 62:  # a plan's key has one bit for each
+            raise TypeError(f"{self.name}: at most 62 arguments can be arrays; got {len(self.arrays)}; pass a sequence")
         self.variadic = {p.name for p in self.signature.parameters.values() if "Arrays" in str(p.annotation)}
         self.residuals = list(residuals)
         shapes = [f"{name}_shape" for name in self.arrays]
@@ -108,24 +116,26 @@ class Op:
                 raise TypeError(f"{self.name}: a gradient rule is given for '{name}', which is not an array argument")
         self.rules = {name: Rule(rule, self.environment, self.name) for name, rule in rules.items()}
         self.in_order = [self.rules.get(name) for name in self.arrays]
-        environment = [*self.environment, "needs"]
-        self.backward = None if backward is None else Rule(backward, environment, self.name)
+        self.backward = None if backward is None else Rule(backward, self.environment, self.name, fused=True)
         self.fresh = backward is not None
         self.call: Callable[..., Any] = forward  # the public function, once `caller` has made it
-        self._plans: dict[tuple[bool, ...], _Plan] = {}
+        self.plans: dict[int, Plan] = {}
 
     def __repr__(self) -> str:
         return self.name
 
-    def plan(self, needs: tuple[bool, ...]) -> _Plan:
-        """What to save when these array arguments need gradients."""
-        active = [name for name, need in zip(self.arrays, needs, strict=True) if need]
+    def plan(self, needs: int) -> Plan:
+        """What to save when the array arguments whose bits are set need gradients; kept in `plans`."""
+        active = [name for i, name in enumerate(self.arrays) if needs >> i & 1]
         reads = {name for array in active for name in self.rules[array].reads}
         if self.backward is not None:  # a fused kernel gets None for the arrays that no active rule reads
             reads |= set(self.backward.reads) - set(self.arrays)
         position = self.environment.index
         holders = [*self.arrays, "out", *self.residuals]
-        self._plans[needs] = plan = _Plan(
+        self.plans[needs] = plan = Plan(
+            size=len(self.environment),
+            residuals=bool(self.residuals),
+            variadic=bool(self.variadic),
             hold=[position(name) for name in holders if name in reads],
             drop=[position(name) for name in holders if name not in reads],
             shapes=[(position(f"{a}_shape"), position(a)) for a in self.arrays if f"{a}_shape" in reads],
@@ -135,64 +145,19 @@ class Op:
     # --- recording -------------------------------------------------------------------------------------------
 
     def record(self, out: Any, parents: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
-        """Put one call on the tape and return its output `Tensor` (a tuple of them for several outputs)."""
-        needs = tuple([p is not None for p in parents])
-        plan = self._plans.get(needs) or self.plan(needs)
-        env = list(values)
-        if self.residuals:
-            env += out
-            out = out[0]
-        else:
-            env.append(out)
-        if plan.shapes:
-            env += [None] * len(self.arrays)
-            for to, source in plan.shapes:
-                value = env[source]
-                env[to] = [v.shape for v in value] if type(value) is list else getattr(value, "shape", ())
-        for i in plan.drop:
-            if type(env[i]) in _HEAVY:
-                env[i] = None
-        versions: list[tuple[int, Any]] = []
-        try:
-            for i in plan.hold:
-                value = env[i]
-                if isinstance(value, torch.Tensor):
-                    versions.append((i, value._version))
-                elif type(value) is list:
-                    versions.append((i, [v._version for v in value]))
-        except RuntimeError as error:
-            raise TapeError(
-                f"{self.name}: cannot record values made inside torch.inference_mode(), which count no changes; "
-                "clone them outside, or use tg.no_grad()"
-            ) from error
-        entry = _new(Entry)
-        entry.op = self
-        entry.env = env
-        entry.versions = versions
-        entry.hooks = None
-        entry._args = None
-        entry.seq = next_slot()
-        frame = user_frame(2)
-        entry._where = (frame.f_code, frame.f_lasti)
-        if self.variadic:  # parents so far: one list of nodes per sequence
-            parents = tuple([n for p in parents if p is not None for n in (p if isinstance(p, list) else [p])])
-        entry.parents = parents
-        if type(out) is torch.Tensor:
-            entry.shape = out.shape
-            entry.dtype = out.dtype
-            if mode.watched:
-                self._watch(entry, (out,), values)
-            made = _new(Tensor)
-            made._data = out
-            made._node = entry
-            made._grad = None
-            return made
-        check_outputs(self.name, out)
-        entry.shape = tuple([o.shape for o in out])
-        entry.dtype = tuple([o.dtype for o in out])
-        if mode.watched:
-            self._watch(entry, out, values)
-        return tuple([Tensor._made(o, (entry, i)) for i, o in enumerate(out)])
+        """Put one call on the tape and return its output `Tensor` (a tuple of them for several outputs).
+
+        ``csrc/bindings/tape.cpp`` does it: it makes the `Entry`, with what the plan says in its environment.
+        """
+        return _C.record(self, self.plans, out, parents, values)
+
+    def check_outputs(self, out: Any) -> None:
+        """A forward function returns a torch tensor, or a tuple or list of them."""
+        if not isinstance(out, tuple | list) or any(type(o) is not torch.Tensor for o in out) or not out:
+            got = type(out).__name__
+            if isinstance(out, tuple | list):
+                got += " of " + ", ".join(type(o).__name__ for o in out)
+            raise TypeError(f"{self.name}: the forward function must return torch tensors; got {got}")
 
     def _watch(self, entry: Entry, outputs: Sequence[torch.Tensor], values: tuple[Any, ...]) -> None:
         """The slow path: an open `Tape` gets the entry, and `detect_anomaly` its check."""
@@ -230,9 +195,8 @@ class Op:
             rule = self.rules[self.arrays[0]]
             grads = rule.function(g, *rule.fetch(env))
         elif self.backward is not None and not recorded:
-            missing = len(self.environment) - len(env)
-            full = [*env, *[None] * missing, [p is not None for p in parents]]
-            grads = self.backward.function(g, *self.backward.fetch(full))
+            needs = ([p is not None for p in parents],) if self.backward.needs else ()
+            grads = self.backward.function(g, *self.backward.fetch(env), *needs)
             if len(grads) != len(parents):
                 raise TypeError(
                     f"{self.name}: backward must return a gradient or None for each of the {len(parents)} array "
@@ -249,8 +213,16 @@ class Op:
             for dx, node in zip(grads, parents, strict=True)
         ]
 
+    def refuse_inference(self) -> None:
+        raise TapeError(
+            f"{self.name}: cannot record values made inside torch.inference_mode(), which count no changes; "
+            "clone them outside, or use tg.no_grad()"
+        )
+
     def _check_unchanged(self, entry: Entry) -> None:
         """Every saved value is still there and still what it was."""
+        if entry.versions is not None and _C.unchanged(entry.env, entry.versions):
+            return
         if entry.versions is None:
             raise TapeError(
                 f"{self.name}: the values saved at {entry.source} were released by an earlier backward; "
@@ -326,15 +298,6 @@ def _is_array(parameter: inspect.Parameter) -> bool:
     return parameter.annotation is parameter.empty or "Array" in annotation or "Tensor" in annotation
 
 
-def check_outputs(op_name: str, out: Any) -> None:
-    """A forward function returns a torch tensor, or a tuple or list of them."""
-    if not isinstance(out, tuple | list) or any(type(o) is not torch.Tensor for o in out) or not out:
-        got = type(out).__name__
-        if isinstance(out, tuple | list):
-            got += " of " + ", ".join(type(o).__name__ for o in out)
-        raise TypeError(f"{op_name}: the forward function must return torch tensors; got {got}")
-
-
 def verify(ok: torch.Tensor, failure: Callable[[], Exception]) -> None:
     """Raise ``failure()`` unless all of ``ok`` is true. A compiled step makes the same check at every replay."""
     if mode.tracer is None:
@@ -357,9 +320,19 @@ def kernel(name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     ours = getattr(_C, name)
 
     def forward(input: Any, *params: Any) -> Any:
-        if isinstance(input, torch.Tensor) and input.is_floating_point():
+        if type(input) is torch.Tensor and input.dtype in FLOATS:
             return ours(input, *params)
         return otherwise(input, *params)
+
+    return forward
+
+
+def arithmetic(ours: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """The C++ kernel for two float arrays of one shape, or an array and a number; torch's operator for all else."""
+
+    def forward(input: Any, other: Any) -> Any:
+        out = ours(input, other)
+        return otherwise(input, other) if out is None else out
 
     return forward
 

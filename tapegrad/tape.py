@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -169,19 +168,11 @@ class _Inside(dict[str, bool]):
     """Whether a source file belongs to the package, worked out once per file."""
 
     def __missing__(self, filename: str) -> bool:
-        self[filename] = inside = filename.startswith(PACKAGE)
-        return inside
+        self[filename] = answer = filename.startswith(PACKAGE)
+        return answer
 
 
-_inside = _Inside()
-
-
-def user_frame(depth: int = 1) -> FrameType:
-    """The nearest calling frame outside the package (the outermost one if there is none)."""
-    frame = sys._getframe(depth)
-    while _inside[frame.f_code.co_filename] and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
+inside = _Inside()
 
 
 def describe(value: Any) -> str:

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from ._ext import _C
 from .backward import Slots, replay
 from .border import FLOATS, from_array, kind, plain
 from .conversions import Conversions
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from .mode import mode
-from .tape import Entry, Leaf, Node, next_slot
+from .tape import Entry, Leaf, Node, inside, next_slot
 
 Self = TypeVar("Self", bound="Tensor")
 
@@ -106,14 +107,8 @@ class Tensor(Conversions):
         if requires_grad:
             self.requires_grad = True
 
-    @staticmethod
-    def _made(data: torch.Tensor, node: Node | None) -> Tensor:
-        """A Tensor around a raw value of ours: no checks, no copy."""
-        made = Tensor.__new__(Tensor)
-        made._data = data
-        made._node = node
-        made._grad = None
-        return made
+    # (data, node): a Tensor around a raw value of ours; no checks, no copy
+    _made: Callable[[torch.Tensor, Node | None], Tensor] = staticmethod(_C.tensor)
 
     @property
     def data(self) -> torch.Tensor:
@@ -213,7 +208,7 @@ class Tensor(Conversions):
     @property
     def T(self) -> Tensor:
         """The transpose: all dimensions reversed."""
-        return self.permute(tuple(range(self.ndim))[::-1])
+        return self.transpose(0, 1) if self.ndim == 2 else self.permute(tuple(range(self.ndim))[::-1])
 
     @property
     def mT(self) -> Tensor:
@@ -451,3 +446,6 @@ def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:
         kind = ShapeError if isinstance(error, ValueError) else TypeError
         raise kind(f"{what}: data cannot become a tensor: {error}") from error
     return plain(value, f"{what}: data")
+
+
+_C.tape_classes(Entry, Tensor, next_slot, inside, mode)

@@ -2,12 +2,14 @@
 instruction set (test_build.py starts it again with TAPEGRAD_ISA)."""
 
 import math
+import operator
 
 import pytest
 import torch
 from kernel_checks import assert_same_for_all_threads
 from torch.nn import functional as F
 
+import tapegrad as tg
 from tapegrad._ext import _C
 from tapegrad.errors import DTypeError, ShapeError
 
@@ -194,3 +196,53 @@ def test_a_scaled_product_is_its_formula_bit_for_bit(dtype):
     assert_same_for_all_threads(
         lambda: (_C.scaled_product(*(rand(100001, dtype=dtype, seed=s) for s in range(3)), 2.0),)
     )
+
+
+# arithmetic: torch's own operators to the bit, for what it takes; None for the rest
+
+OPERATORS = [("add", operator.add), ("sub", operator.sub), ("mul", operator.mul), ("div", operator.truediv)]
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal with the signs of zeros; a NaN is one like another."""
+    bits = torch.int32 if a.dtype is torch.float32 else torch.int64
+    equal = (a.view(bits) == b.view(bits)) | (a.isnan() & b.isnan())
+    return a.shape == b.shape and a.dtype is b.dtype and a.stride() == b.stride() and bool(equal.all())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "torchs"), OPERATORS)
+def test_arithmetic_is_torchs_to_the_bit(name, torchs, dtype):
+    ours = getattr(_C, name)
+    special = torch.tensor(SPECIAL, dtype=dtype)
+    rows, columns = torch.meshgrid(special, special, indexing="ij")
+    assert same_bits(ours(rows.contiguous(), columns.contiguous()), torchs(rows.contiguous(), columns.contiguous()))
+    for n in SIZES:
+        x, y = rand(n, dtype=dtype, seed=n), rand(n, dtype=dtype, seed=n + 1)
+        assert same_bits(ours(x, y), torchs(x, y))
+        for number in (3, -0.1, 1e-30, 0, -0.0, math.inf, math.nan, 2**53, torch.tensor(0.7, dtype=dtype)):
+            assert same_bits(ours(x, number), torchs(x, number))
+            left = ours(number, x)
+            assert same_bits(torchs(number, x) if left is None else left, torchs(number, x))
+            assert (left is None) == (name == "div" and not isinstance(number, torch.Tensor))
+    x, y = rand(5, 7, dtype=dtype).t(), rand(5, 7, dtype=dtype, seed=1).t()
+    assert same_bits(ours(x, y), torchs(x, y))  # dense in another order
+
+
+@pytest.mark.parametrize(("name", "torchs"), OPERATORS)
+def test_arithmetic_leaves_to_torch_what_it_does_not_take(name, torchs):
+    ours, x = getattr(_C, name), torch.ones(4, 3)
+    for other in (x.double(), x.int(), x[0], x[:, :1], x.t(), torch.tensor(1.0, dtype=torch.float64), True, 2**53 + 2):
+        assert ours(x, other) is None
+        assert ours(other, x) is None
+    assert ours(1.0, 2.0) is None
+    assert ours(torch.ones(6)[::2], torch.ones(6)[::2]) is None
+    for other in (x.double(), 2, x[0]):  # the op itself takes them all
+        op = getattr(tg, name)
+        assert torch.equal(op(x, other).data, torchs(x, other))
+
+
+@pytest.mark.parametrize(("name", "torchs"), OPERATORS)
+def test_arithmetic_is_the_same_with_any_number_of_threads(name, torchs):
+    x, y = rand(100_001, dtype=torch.float32), rand(100_001, dtype=torch.float32, seed=1)
+    assert_same_for_all_threads(lambda: (getattr(_C, name)(x, y), getattr(_C, name)(x, 1.7)))

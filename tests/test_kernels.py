@@ -281,3 +281,21 @@ def test_storage_use_count_and_version():
     before = t._version
     _C.bump_version(t)
     assert t._version == before + 1
+
+
+def test_small_results_reuse_memory_of_their_size_up_to_a_bound():
+    _C.empty_cache()
+    x = torch.ones(100)
+    first = _C.relu(x)
+    place = first.data_ptr()
+    kept = first[1:]
+    del first
+    assert _C.relu(x).data_ptr() != place  # a view holds it
+    del kept
+    again = _C.relu(2 * x)
+    assert (again.data_ptr(), again.max().item()) == (place, 2)
+    many = [_C.relu(torch.ones(7000)) for _ in range(100)]  # 2.8 MB
+    assert all(y.data_ptr() % 64 == 0 for y in many)
+    del many, again
+    assert 0 < _C.empty_cache() <= 1 << 20
+    assert _C.empty_cache() == 0

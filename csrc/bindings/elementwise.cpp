@@ -1,5 +1,7 @@
 #include "bindings/elementwise.h"
 
+#include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
+
 #include "bindings/kernel.h"
 #include "ops/elementwise.h"
 #include "ops/loss.h"
@@ -70,6 +72,38 @@ void bind_losses(py::module_& m) {
          "reduction", "label_smoothing");
 }
 
+// A number that float64 holds exactly, or a tensor; false for anything else
+bool read(PyObject* value, at::Tensor& tensor, double& number) {
+  if (THPVariable_Check(value)) {
+    tensor = THPVariable_Unpack(value);
+    return true;
+  }
+  if (PyFloat_CheckExact(value)) number = PyFloat_AS_DOUBLE(value);
+  if (!PyLong_CheckExact(value)) return PyFloat_CheckExact(value);
+  int overflow = 0;
+  const long long integer = PyLong_AsLongLongAndOverflow(value, &overflow);
+  number = static_cast<double>(integer);
+  return overflow == 0 && std::abs(integer) <= 1ll << 53;
+}
+
+// Answers None where torch's operator is to be called: other arguments, or a step is being recorded, which knows torch's.
+void bind_arithmetic(py::module_& m) {
+  const auto bind = [&m](const char* name, Arithmetic f) {
+    const auto call = [f](const py::object& input, const py::object& other) -> py::object {
+      at::Tensor a, b;
+      double u = 0, v = 0;
+      if (recorder() || !read(input.ptr(), a, u) || !read(other.ptr(), b, v)) return py::none();
+      if (f == Arithmetic::div && !a.defined()) return py::none();  // torch rounds twice: number * (1 / other)
+      return to_python(arithmetic(f, a, b, u, v));
+    };
+    m.def(name, call, py::arg("input"), py::arg("other"));
+  };
+  bind("add", Arithmetic::add);
+  bind("sub", Arithmetic::sub);
+  bind("mul", Arithmetic::mul);
+  bind("div", Arithmetic::div);
+}
+
 void bind_optimizers(py::module_& m) {
   const auto sgd = [](const Tensors& params, const Tensors& grads, const Tensors& momentum_buffers,
                       const Tensors& steps, double lr, double momentum, double dampening, double weight_decay,
@@ -98,6 +132,7 @@ void bind_elementwise(py::module_& m) {
 #undef TG_BIND
   kernel(m, "dropout", &dropout, "input", "p", "seed", "offset");
   kernel(m, "scaled_product", &scaled_product, "a", "b", "c", "scale");
+  bind_arithmetic(m);
   bind_reductions(m);
   bind_losses(m);
   bind_optimizers(m);

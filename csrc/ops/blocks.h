@@ -6,7 +6,7 @@
 
 namespace tapegrad {
 
-constexpr int64_t kBlockBytes = 32 << 10;  // from this size on a block is kept
+constexpr size_t kBlockBytes = 32 << 10;  // below it blocks are kept by their exact size
 
 c10::Allocator* block_allocator();
 

@@ -113,9 +113,6 @@ at::Tensor Given::take(at::IntArrayRef sizes, std::optional<at::IntArrayRef> str
 at::Tensor make(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {
   if (at::Tensor t = Given::take(sizes, std::nullopt, dtype); t.defined()) return t;
   check_sizes(sizes, dtype, op);
-  // the memory of what is small comes from torch, whose path for it is shorter
-  if (c10::multiply_integers(sizes) * static_cast<int64_t>(c10::elementSize(dtype)) < kBlockBytes)
-    return at::detail::empty_cpu(sizes, dtype);
   constexpr c10::DispatchKeySet cpu(c10::DispatchKey::CPU);
   return at::detail::empty_generic(sizes, block_allocator(), cpu, dtype, std::nullopt);
 }

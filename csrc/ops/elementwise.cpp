@@ -66,6 +66,26 @@ at::Tensor activation_backward(Activation f, const char* op, const at::Tensor& g
   return dx;
 }
 
+at::Tensor arithmetic(Arithmetic f, const at::Tensor& a, const at::Tensor& b, double u, double v) {
+  const bool one_a = !a.defined() || a.dim() == 0, one_b = !b.defined() || b.dim() == 0;
+  const at::Tensor& like = one_a ? b : a;
+  if ((one_a && one_b) || !plain(like)) return {};
+  for (const at::Tensor* t : {&a, &b})
+    if (t->defined() && (!plain(*t) || t->scalar_type() != like.scalar_type())) return {};
+  if (!one_a && !one_b && (a.sizes() != b.sizes() || !same_layout(a, b))) return {};
+  const at::Tensor out = make_like(like);
+  by_dtype(like, [&](auto zero) {
+    using T = decltype(zero);
+    const T left = static_cast<T>(u), right = static_cast<T>(v);
+    const T *x = a.defined() ? data<T>(a) : &left, *y = b.defined() ? data<T>(b) : &right;
+    over(like.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels_for<T>().arithmetic(f, x + (one_a ? 0 : begin), one_a, y + (one_b ? 0 : begin), one_b,
+                                  mutable_data<T>(out) + begin, end - begin);
+    });
+  });
+  return out;
+}
+
 at::Tensor scaled_product(const at::Tensor& first, const at::Tensor& second, const at::Tensor& third, double scale) {
   const char* op = "scaled_product";
   const at::Tensor a = dense(first, op, "a"), b = laid_out(second, op, "b", a), c = laid_out(third, op, "c", a);

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "kernels/activation.h"
+#include "kernels/table.h"
 #include "ops/border.h"
 
 namespace tapegrad {
@@ -32,6 +33,10 @@ at::Tensor activation(Activation f, const char* op, const at::Tensor& input, dou
 // g * f', from what TG_ACTIVATIONS says f saves: its output or its input
 at::Tensor activation_backward(Activation f, const char* op, const at::Tensor& g, const at::Tensor& saved, double a,
                                double b);
+
+// f of two tensors of one dtype, shape and layout, or of a tensor and one number (`a` or `b` undefined: u or v; or of
+// dimension 0), as torch computes it; undefined where they are anything else.
+at::Tensor arithmetic(Arithmetic f, const at::Tensor& a, const at::Tensor& b, double u, double v);
 
 // scale * a * b * c, of equal shapes: multilinear, so that its gradients are calls of it again.
 at::Tensor scaled_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double scale);

@@ -129,9 +129,10 @@ def _swapped(op: Callable[..., Any]) -> Callable[..., Any]:
 
 def _spread(op: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if args and not isinstance(args[0], int):
-            return op(self, *args, **kwargs)  # type: ignore[no-any-return]
-        return op(self, args, **kwargs) if args or not kwargs else op(self, **kwargs)  # type: ignore[no-any-return]
+        if kwargs or (args and not isinstance(args[0], int)):
+            several = args and isinstance(args[0], int)
+            return op(self, args, **kwargs) if several else op(self, *args, **kwargs)  # type: ignore[no-any-return]
+        return op(self, args)  # type: ignore[no-any-return]
 
     method.__name__, method.__doc__ = op.__name__, op.__doc__
     return method

@@ -16,7 +16,7 @@ import torch
 
 from .._ext import _C
 from ..op import Array, caller, op
-from ..record import Op, either, kernel
+from ..record import Op, arithmetic, either, kernel
 from ..tensor import Tensor
 
 __all__ = [
@@ -255,20 +255,25 @@ def clamp(input: Array, min: Array | None = None, max: Array | None = None) -> A
 
 # --- functions of two arrays -------------------------------------------------------------------------------------
 
+_add = arithmetic(_C.add, operator.add)
+_sub = arithmetic(_C.sub, operator.sub)
+_div = arithmetic(_C.div, operator.truediv)
+
 
 @op(input=lambda g: g, other=lambda g, alpha: g if alpha == 1 else g * alpha)
 def add(input: Array, other: Array, *, alpha: float = 1) -> Any:
     """Elementwise ``y = input + alpha * other``, with broadcasting and torch's dtype promotion."""
-    return input + other if type(alpha) is int and alpha == 1 else torch.add(input, other, alpha=alpha)
+    return _add(input, other) if type(alpha) is int and alpha == 1 else torch.add(input, other, alpha=alpha)
 
 
 @op(input=lambda g: g, other=lambda g, alpha: -g if alpha == 1 else g * -alpha)
 def sub(input: Array, other: Array, *, alpha: float = 1) -> Any:
     """Elementwise ``y = input - alpha * other``, with broadcasting and torch's dtype promotion."""
-    return input - other if type(alpha) is int and alpha == 1 else torch.sub(input, other, alpha=alpha)
+    return _sub(input, other) if type(alpha) is int and alpha == 1 else torch.sub(input, other, alpha=alpha)
 
 
-mul = binary("mul", "input * other", lambda g, other: g * other, lambda g, input: g * input, operator.mul)
+_mul = arithmetic(_C.mul, operator.mul)
+mul = binary("mul", "input * other", lambda g, other: g * other, lambda g, input: g * input, _mul)
 
 
 @op(
@@ -279,7 +284,7 @@ mul = binary("mul", "input * other", lambda g, other: g * other, lambda g, input
 )
 def div(input: Array, other: Array, *, rounding_mode: str | None = None) -> Any:
     """Elementwise ``y = input / other``, with broadcasting; ``rounding_mode`` None, "trunc" or "floor" (gradient 0)."""
-    return input / other if rounding_mode is None else torch.div(input, other, rounding_mode=rounding_mode)
+    return _div(input, other) if rounding_mode is None else torch.div(input, other, rounding_mode=rounding_mode)
 
 
 def _pow_input(g: Any, input: Any, exponent: Any) -> Any:

@@ -135,7 +135,12 @@ def as_index(index: Any) -> Any:
     """An index as torch takes it: Tensors, arrays and lists inside become (copied) torch tensors."""
     if isinstance(index, tuple):
         return tuple([as_index(part) for part in index])
-    if index is None or index is Ellipsis or type(index) in (int, bool, slice):
+    if index is None or index is Ellipsis or type(index) in (int, bool):
+        return index
+    if type(index) is slice:
+        if isinstance(index.start, Tensor) or isinstance(index.stop, Tensor) or isinstance(index.step, Tensor):
+            parts = index.start, index.stop, index.step
+            return slice(*[p.__index__() if isinstance(p, Tensor) else p for p in parts])
         return index
     if isinstance(index, list):
         index = torch.tensor(index) if index else torch.empty(0, dtype=torch.int64)
@@ -157,9 +162,6 @@ def as_index(index: Any) -> Any:
 
 def getitem(input: Any, index: Any) -> Tensor:
     """``input[index]``: integers, slices, None, Ellipsis, bool masks and integer tensors. Basic ones give views."""
-    if isinstance(index, slice):
-        parts = [p.__index__() if isinstance(p, Tensor) else p for p in (index.start, index.stop, index.step)]
-        index = slice(*parts)
     return getitem_op(input, as_index(index))
 
 

@@ -1,0 +1,266 @@
+// One recorded call of an op becomes one `Entry` (tapegrad/tape.py) and the `Tensor` of its output: made here, read in
+// Python. Both are Python classes with __slots__, which are written in place.
+#include "bindings/tape.h"
+
+#include <structmember.h>  // PyMemberDescrObject
+#include <torch/csrc/DynamicTypes.h>
+#include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
+#include <torch/csrc/utils/pythoncapi_compat.h>
+
+#include <array>
+
+namespace tapegrad {
+namespace {
+
+py::object own(PyObject* made) {  // a new reference, or the Python error
+  if (!made) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(made);
+}
+
+template <class T>
+T borrow(py::handle value) {
+  return py::reinterpret_borrow<T>(value);
+}
+py::handle item(const py::tuple& values, size_t i) { return PyTuple_GET_ITEM(values.ptr(), i); }
+py::handle item(const py::list& values, size_t i) { return PyList_GET_ITEM(values.ptr(), i); }
+Py_ssize_t index(py::handle value) { return PyLong_AsSsize_t(value.ptr()); }
+bool is_tensor(py::handle value) { return THPVariable_Check(value.ptr()); }
+
+// A class with these __slots__, whose objects are made without __init__.
+template <size_t N>
+class Slotted {
+ public:
+  Slotted(py::object type, const std::array<const char*, N>& names) : type_(std::move(type)) {
+    for (size_t i = 0; i < N; ++i) {
+      const py::object slot = type_.attr(names[i]);
+      if (!Py_IS_TYPE(slot.ptr(), &PyMemberDescr_Type)) throw py::type_error(std::string(names[i]) + " is no slot");
+      offsets_[i] = reinterpret_cast<PyMemberDescrObject*>(slot.ptr())->d_member->offset;
+    }
+  }
+  template <class... Values>
+  py::object make(Values&&... values) const {  // one py::object for each name
+    static_assert(sizeof...(Values) == N, "one value for each slot");
+    PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(type_.ptr());
+    py::object made = own(type->tp_alloc(type, 0));
+    size_t i = 0;
+    char* const at = reinterpret_cast<char*>(made.ptr());
+    ((*reinterpret_cast<PyObject**>(at + offsets_[i++]) = py::object(std::forward<Values>(values)).release().ptr()), ...);
+    return made;
+  }
+
+ private:
+  py::object type_;
+  std::array<Py_ssize_t, N> offsets_{};
+};
+
+struct Classes {
+  Slotted<10> entry;
+  Slotted<3> tensor;
+  py::object next_slot, inside, mode;  // of tape.py: the counter, whether a file is the package's; of mode.py
+  py::str shape = "shape", watched = "watched";
+};
+const Classes* classes = nullptr;  // for the life of the process
+
+py::object tensor(py::object data, py::object node) {
+  return classes->tensor.make(std::move(data), std::move(node), py::none());
+}
+
+py::object shape(py::handle value) { return own(PyObject_GetAttr(value.ptr(), classes->shape.ptr())); }
+py::object dtype(py::handle value) {
+  const at::ScalarType type = THPVariable_Unpack(value.ptr()).scalar_type();
+  return borrow<py::object>(reinterpret_cast<PyObject*>(torch::getTHPDtype(type)));
+}
+
+template <class F>
+py::list each(const py::list& values, const F& f) {
+  py::list made(values.size());
+  for (size_t i = 0; i < values.size(); ++i) PyList_SET_ITEM(made.ptr(), i, f(item(values, i)).release().ptr());
+  return made;
+}
+
+// (code object, instruction) of the nearest calling frame outside the package, the outermost if there is none
+py::tuple where() {
+  auto frame = borrow<py::object>(reinterpret_cast<PyObject*>(PyEval_GetFrame()));
+  while (true) {
+    PyFrameObject* const at = reinterpret_cast<PyFrameObject*>(frame.ptr());
+    py::object code = own(reinterpret_cast<PyObject*>(PyFrame_GetCode(at)));
+    PyObject* const file = reinterpret_cast<PyCodeObject*>(code.ptr())->co_filename;
+    PyFrameObject* back = nullptr;
+    if (own(PyObject_GetItem(classes->inside.ptr(), file)).is(py::handle(Py_True))) back = PyFrame_GetBack(at);
+    if (!back) return py::make_tuple(std::move(code), PyFrame_GetLasti(at));
+    frame = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(back));
+  }
+}
+
+// What Op.plan (record.py) answers: the environment's size and the positions in it of what is saved, what is dropped, and
+// of the shapes that are noted (to, from).
+struct Plan {
+  Py_ssize_t size;
+  bool residuals, variadic;
+  py::list hold, drop, shapes;
+};
+
+Plan plan_of(py::handle op, const py::dict& plans, const py::tuple& parents) {
+  uint64_t needs = 0;  // bit i: the gradient of array argument i
+  for (size_t i = 0; i < parents.size(); ++i)
+    if (!item(parents, i).is_none()) needs |= uint64_t{1} << i;
+  const py::int_ key(needs);
+  PyObject* const known = PyDict_GetItemWithError(plans.ptr(), key.ptr());
+  const auto plan = known ? py::reinterpret_borrow<py::tuple>(known) : py::tuple(op.attr("plan")(key));
+  return {index(item(plan, 0)),          item(plan, 1).ptr() == Py_True, item(plan, 2).ptr() == Py_True,
+          borrow<py::list>(item(plan, 3)), borrow<py::list>(item(plan, 4)), borrow<py::list>(item(plan, 5))};
+}
+
+// Arguments, output, residuals, shapes; None for what the plan drops. `out` becomes the output alone.
+py::list environment(const Plan& plan, const py::tuple& values, py::object& out) {
+  py::list env(plan.size);
+  size_t n = 0;
+  const auto put = [&](py::object value) { PyList_SET_ITEM(env.ptr(), n++, value.release().ptr()); };
+  for (size_t i = 0; i < values.size(); ++i) put(borrow<py::object>(item(values, i)));
+  if (plan.residuals) {
+    const auto results = borrow<py::tuple>(out);
+    for (size_t i = 0; i < results.size(); ++i) put(borrow<py::object>(item(results, i)));
+    out = borrow<py::object>(item(results, 0));
+  } else {
+    put(out);
+  }
+  while (n < env.size()) put(py::none());
+  for (size_t i = 0; i < plan.shapes.size(); ++i) {
+    const auto pair = borrow<py::tuple>(item(plan.shapes, i));
+    const py::handle value = item(env, index(item(pair, 1)));
+    const bool list = PyList_CheckExact(value.ptr());
+    env[index(item(pair, 0))] = list               ? each(borrow<py::list>(value), shape)
+                                : is_tensor(value) ? shape(value)
+                                                   : py::object(py::tuple());
+  }
+  for (size_t i = 0; i < plan.drop.size(); ++i) {  // numbers stay, to be printed
+    const py::handle value = item(env, index(item(plan.drop, i)));
+    if (PyList_CheckExact(value.ptr()) || PyTuple_CheckExact(value.ptr()) || is_tensor(value))
+      env[index(item(plan.drop, i))] = py::none();
+  }
+  return env;
+}
+
+// How often a tensor was written to. Tensors of inference mode do not count that.
+py::object version(py::handle value) { return py::int_(THPVariable_Unpack(value.ptr())._version()); }
+
+py::list versions_of(const Plan& plan, const py::list& env) {
+  py::list versions;
+  for (size_t i = 0; i < plan.hold.size(); ++i) {
+    const py::handle at = item(plan.hold, i), value = item(env, index(at));
+    if (is_tensor(value))
+      versions.append(py::make_tuple(at, version(value)));
+    else if (PyList_CheckExact(value.ptr()))
+      versions.append(py::make_tuple(at, each(borrow<py::list>(value), version)));
+  }
+  return versions;
+}
+
+// Whether every saved value is still what it was.
+bool unchanged(const py::list& env, const py::list& versions) {
+  for (size_t i = 0; i < versions.size(); ++i) {
+    const auto saved = borrow<py::tuple>(item(versions, i));
+    const py::handle value = item(env, index(item(saved, 0))), then = item(saved, 1);
+    if (is_tensor(value) ? THPVariable_Unpack(value.ptr())._version() != index(then)
+                         : !each(borrow<py::list>(value), version).equal(then))
+      return false;
+  }
+  return true;
+}
+
+// One list of nodes for each sequence argument becomes part of one flat tuple.
+py::tuple flat(const py::tuple& parents) {
+  py::list nodes;
+  for (const py::handle parent : parents)
+    if (PyList_CheckExact(parent.ptr()))
+      for (const py::handle node : borrow<py::list>(parent)) nodes.append(node);
+    else if (!parent.is_none())
+      nodes.append(parent);
+  return py::tuple(nodes);
+}
+
+py::object record(py::handle op, const py::dict& plans, py::object out, py::tuple parents, const py::tuple& values) {
+  const Plan plan = plan_of(op, plans, parents);
+  py::list env = environment(plan, values, out);
+  py::list versions;
+  try {
+    versions = versions_of(plan, env);
+  } catch (const c10::Error&) {
+    op.attr("refuse_inference")();
+  }
+  const bool one = Py_IS_TYPE(out.ptr(), reinterpret_cast<PyTypeObject*>(THPVariableClass));
+  if (!one) op.attr("check_outputs")(out);
+  const auto outs = one ? py::make_tuple(out) : py::tuple(out);
+  const py::object shapes = one ? shape(out) : py::object(py::tuple(each(py::list(outs), shape)));
+  const py::object dtypes = one ? dtype(out) : py::object(py::tuple(each(py::list(outs), dtype)));
+  const py::object entry = classes->entry.make(borrow<py::object>(op), plan.variadic ? flat(parents) : std::move(parents),
+                                               std::move(env), std::move(versions), shapes, dtypes,
+                                               own(PyObject_CallNoArgs(classes->next_slot.ptr())), where(), py::none(),
+                                               py::none());
+  if (own(PyObject_GetAttr(classes->mode.ptr(), classes->watched.ptr())).ptr() == Py_True)
+    op.attr("_watch")(entry, outs, values);
+  if (one) return tensor(std::move(out), entry);
+  py::tuple made(outs.size());
+  for (size_t i = 0; i < outs.size(); ++i) made[i] = tensor(outs[i], py::make_tuple(entry, i));
+  return made;
+}
+
+// f() for Python, without what pybind11 takes to read arguments: the functions below are called at every op.
+template <class F>
+PyObject* answer(bool accepted, const char* expected, const F& f) {
+  try {
+    if (!accepted) throw py::type_error(expected);
+    if (!classes) throw std::runtime_error("_C.tape_classes comes first");
+    return f().release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyObject* record_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  const bool fits = count == 5 && PyDict_CheckExact(given[1]) && PyTuple_CheckExact(given[3]) && PyTuple_CheckExact(given[4]);
+  return answer(fits, "record: expected op, its plans (dict), output, parents (tuple), values (tuple)", [&] {
+    return record(given[0], borrow<py::dict>(given[1]), borrow<py::object>(given[2]), borrow<py::tuple>(given[3]),
+                  borrow<py::tuple>(given[4]));
+  });
+}
+
+PyObject* tensor_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  return answer(count == 2, "tensor: expected data, node",
+                [&] { return tensor(borrow<py::object>(given[0]), borrow<py::object>(given[1])); });
+}
+
+PyObject* unchanged_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  const bool fits = count == 2 && PyList_CheckExact(given[0]) && PyList_CheckExact(given[1]);
+  return answer(fits, "unchanged: expected environment (list), versions (list)",
+                [&] { return py::bool_(unchanged(borrow<py::list>(given[0]), borrow<py::list>(given[1]))); });
+}
+
+template <class F>
+PyMethodDef method(const char* name, const F& f) {
+  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)), METH_FASTCALL, nullptr};
+}
+
+}  // namespace
+
+void bind_tape(py::module_& m) {
+  static PyMethodDef methods[] = {method("record", &record_call), method("tensor", &tensor_call),
+                                  method("unchanged", &unchanged_call), {}};
+  PyModule_AddFunctions(m.ptr(), methods);
+  const auto set = [](py::object entry, py::object tensor, py::object next_slot, py::object inside, py::object mode) {
+    classes = new Classes{
+        {std::move(entry),
+         {"op", "parents", "env", "versions", "shape", "dtype", "seq", "_where", "hooks", "_args"}},
+        {std::move(tensor), {"_data", "_node", "_grad"}},
+        std::move(next_slot), std::move(inside), std::move(mode)};
+  };
+  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"), py::arg("inside"),
+        py::arg("mode"));
+}
+
+}  // namespace tapegrad
