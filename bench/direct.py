@@ -62,9 +62,10 @@ def backward_call(
 
     def both() -> Any:
         results = forward(*arguments)
-        environment = [*arguments, *(results if op.residuals else (results,)), *shapes, needs]
+        environment = [*arguments, *(results if op.residuals else (results,)), *shapes]
         if op.backward is not None:
-            return op.backward.function(g, *op.backward.fetch(environment))
+            wanted = [needs] if op.backward.needs else []
+            return op.backward.function(g, *op.backward.fetch(environment), *wanted)
         return [rule.function(g, *rule.fetch(environment)) for rule in rules]
 
     return both

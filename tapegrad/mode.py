@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ._ext import _C
+
 if TYPE_CHECKING:
     from .tape import Tape
 
@@ -16,10 +18,18 @@ class _Mode(threading.local):
     """Per-thread switches; the class attributes are each new thread's defaults."""
 
     record = True  # grad mode
-    watched = False  # a Tape is open or anomalies are looked for: the slow path of recording
     anomaly = False
     tapes: tuple[Tape, ...] = ()
     tracer: Any = None  # a compiled step is being recorded (tapegrad.replay)
+
+    @property
+    def watched(self) -> bool:
+        """A Tape is open or anomalies are looked for. Kept, by thread too, where every recorded call reads it."""
+        return _C.watched()
+
+    @watched.setter
+    def watched(self, on: bool) -> None:
+        _C.watch(on)
 
 
 mode = _Mode()

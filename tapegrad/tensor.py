@@ -448,4 +448,4 @@ def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:
     return plain(value, f"{what}: data")
 
 
-_C.tape_classes(Entry, Tensor, next_slot, inside, mode)
+_C.tape_classes(Entry, Tensor, next_slot, inside)

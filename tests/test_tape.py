@@ -1,8 +1,11 @@
 """The tape as plain data, what this thread records, and finding the entry that made a NaN."""
 
+import _thread
 import json
 import re
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -383,3 +386,22 @@ def test_without_anomaly_detection_nan_passes_through():
     assert loss.isnan().item()
     assert x.grad.isnan().tolist() == [True, False]
     assert x.grad[1].item() == 1.0
+
+
+def test_an_op_without_a_caller_in_python_is_recorded(monkeypatch):
+    failed = []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    x, made = tg.tensor([1.0, 2.0], requires_grad=True), []
+
+    @tg.op(x=lambda g: g, name="without_a_caller")
+    def mark(x):
+        made.append(x.clone())
+        return made[0]
+
+    before = _thread._count()
+    with tg.Tape():  # of this thread
+        _thread.start_new_thread(mark, (x,))
+        while not made or _thread._count() > before:
+            time.sleep(0.001)
+    assert not failed
+    assert mark(x).requires_grad

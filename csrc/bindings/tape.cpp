@@ -56,16 +56,24 @@ class Slotted {
 struct Classes {
   Slotted<10> entry;
   Slotted<3> tensor;
-  py::object next_slot, inside, mode;  // of tape.py: the counter, whether a file is the package's; of mode.py
-  py::str shape = "shape", watched = "watched";
+  py::object next_slot, inside;  // of tape.py: the counter, and whether a file is the package's
+  py::object size, get_frame;    // torch.Size, sys._getframe
 };
 const Classes* classes = nullptr;  // for the life of the process
+thread_local bool watched = false;  // see mode.py
 
 py::object tensor(py::object data, py::object node) {
   return classes->tensor.make(std::move(data), std::move(node), py::none());
 }
 
-py::object shape(py::handle value) { return own(PyObject_GetAttr(value.ptr(), classes->shape.ptr())); }
+py::object shape(py::handle value) {
+  const at::IntArrayRef sizes = THPVariable_Unpack(value.ptr()).sizes();
+  PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(classes->size.ptr());  // a tuple
+  py::object made = own(type->tp_alloc(type, sizes.size()));
+  for (size_t i = 0; i < sizes.size(); ++i)
+    PyTuple_SET_ITEM(made.ptr(), i, own(PyLong_FromLongLong(sizes[i])).release().ptr());
+  return made;
+}
 py::object dtype(py::handle value) {
   const at::ScalarType type = THPVariable_Unpack(value.ptr()).scalar_type();
   return borrow<py::object>(reinterpret_cast<PyObject*>(torch::getTHPDtype(type)));
@@ -80,7 +88,13 @@ py::list each(const py::list& values, const F& f) {
 
 // (code object, instruction) of the nearest calling frame outside the package, the outermost if there is none
 py::tuple where() {
-  auto frame = borrow<py::object>(reinterpret_cast<PyObject*>(PyEval_GetFrame()));
+  static PyObject* const depth = PyLong_FromLong(1);  // the caller of the op's public function
+  PyObject* first = PyObject_Vectorcall(classes->get_frame.ptr(), &depth, 1, nullptr);
+  if (!first && PyErr_ExceptionMatches(PyExc_ValueError)) {  // a thread that was started with the op has no caller
+    PyErr_Clear();
+    first = Py_NewRef(reinterpret_cast<PyObject*>(PyEval_GetFrame()));
+  }
+  py::object frame = own(first);
   while (true) {
     PyFrameObject* const at = reinterpret_cast<PyFrameObject*>(frame.ptr());
     py::object code = own(reinterpret_cast<PyObject*>(PyFrame_GetCode(at)));
@@ -197,8 +211,7 @@ py::object record(py::handle op, const py::dict& plans, py::object out, py::tupl
                                                std::move(env), std::move(versions), shapes, dtypes,
                                                own(PyObject_CallNoArgs(classes->next_slot.ptr())), where(), py::none(),
                                                py::none());
-  if (own(PyObject_GetAttr(classes->mode.ptr(), classes->watched.ptr())).ptr() == Py_True)
-    op.attr("_watch")(entry, outs, values);
+  if (watched) op.attr("_watch")(entry, outs, values);
   if (one) return tensor(std::move(out), entry);
   py::tuple made(outs.size());
   for (size_t i = 0; i < outs.size(); ++i) made[i] = tensor(outs[i], py::make_tuple(entry, i));
@@ -252,15 +265,18 @@ void bind_tape(py::module_& m) {
   static PyMethodDef methods[] = {method("record", &record_call), method("tensor", &tensor_call),
                                   method("unchanged", &unchanged_call), {}};
   PyModule_AddFunctions(m.ptr(), methods);
-  const auto set = [](py::object entry, py::object tensor, py::object next_slot, py::object inside, py::object mode) {
+  const auto set = [](py::object entry, py::object tensor, py::object next_slot, py::object inside) {
     classes = new Classes{
         {std::move(entry),
          {"op", "parents", "env", "versions", "shape", "dtype", "seq", "_where", "hooks", "_args"}},
         {std::move(tensor), {"_data", "_node", "_grad"}},
-        std::move(next_slot), std::move(inside), std::move(mode)};
+        std::move(next_slot), std::move(inside), py::module_::import("torch").attr("Size"),
+        py::module_::import("sys").attr("_getframe")};
   };
-  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"), py::arg("inside"),
-        py::arg("mode"));
+  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"),
+        py::arg("inside"));
+  m.def("watched", [] { return watched; });
+  m.def("watch", [](bool on) { watched = on; }, py::arg("on"));
 }
 
 }  // namespace tapegrad

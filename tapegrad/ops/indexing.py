@@ -133,15 +133,16 @@ def setitem_op(input: Array, index: Any, value: Array) -> Any:
 
 def as_index(index: Any) -> Any:
     """An index as torch takes it: Tensors, arrays and lists inside become (copied) torch tensors."""
-    if isinstance(index, tuple):
-        return tuple([as_index(part) for part in index])
-    if index is None or index is Ellipsis or type(index) in (int, bool):
-        return index
-    if type(index) is slice:
+    kind = type(index)
+    if kind is slice:
         if isinstance(index.start, Tensor) or isinstance(index.stop, Tensor) or isinstance(index.step, Tensor):
             parts = index.start, index.stop, index.step
             return slice(*[p.__index__() if isinstance(p, Tensor) else p for p in parts])
         return index
+    if kind is int or kind is bool or index is None or index is Ellipsis:
+        return index
+    if isinstance(index, tuple):
+        return tuple([as_index(part) for part in index])
     if isinstance(index, list):
         index = torch.tensor(index) if index else torch.empty(0, dtype=torch.int64)
     if isinstance(index, Tensor | torch.Tensor) or hasattr(index, "__array__"):
