@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ._ext import _C
 from .errors import DTypeError
 from .mode import mode
 from .tape import DTYPE_NAMES
@@ -39,6 +40,8 @@ def from_array(array: Any, what: str) -> torch.Tensor:
 
 def plain(value: torch.Tensor, what: str) -> torch.Tensor:
     """`value` as a strided CPU tensor that torch's own autograd does not follow; DTypeError for what is not one."""
+    if _C.is_plain(value):
+        return value
     if value.dtype not in DTYPE_NAMES:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPE_NAMES)
         raise DTypeError(f"{what} has dtype {value.dtype}; expected one of {known}")

@@ -31,14 +31,14 @@ Self = TypeVar("Self", bound="Tensor")
 
 def raw(value: Any, op_name: str, argument: str) -> Any:
     """`value` as ops take it: a plain torch tensor, a Python number or None; anything else is a TypeError by name."""
+    if isinstance(value, Tensor):
+        return value._data
     if value is None or type(value) in (float, int, bool):
         return value
     if isinstance(value, torch.Tensor):
         return plain(value, f"{op_name}: {argument}")
     if isinstance(value, bool | int | float):
         return value
-    if isinstance(value, Tensor):
-        return value.data
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         return value.item()

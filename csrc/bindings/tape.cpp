@@ -254,6 +254,16 @@ PyObject* unchanged_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
                 [&] { return py::bool_(unchanged(borrow<py::list>(given[0]), borrow<py::list>(given[1]))); });
 }
 
+// What tapegrad/border.py asks of a tensor from outside, and finds of nearly every one.
+bool is_plain(const py::object& value) {
+  if (Py_TYPE(value.ptr()) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;
+  const at::Tensor& t = THPVariable_Unpack(value.ptr());
+  const at::ScalarType type = t.scalar_type();
+  const bool known = type == at::kFloat || type == at::kDouble || type == at::kLong || type == at::kBool;
+  return known && t.layout() == at::kStrided && t.device().type() == at::kCPU && !t.requires_grad() && !t.is_nested() &&
+         !t.is_inference() && !t.is_neg();
+}
+
 template <class F>
 PyMethodDef method(const char* name, const F& f) {
   return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)), METH_FASTCALL, nullptr};
@@ -275,6 +285,7 @@ void bind_tape(py::module_& m) {
   };
   m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"),
         py::arg("inside"));
+  m.def("is_plain", &is_plain, py::arg("value"));
   m.def("watched", [] { return watched; });
   m.def("watch", [](bool on) { watched = on; }, py::arg("on"));
 }

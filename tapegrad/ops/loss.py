@@ -199,10 +199,10 @@ def _cross_entropy(
     name = "cross_entropy"
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f'{name}: reduction must be "mean", "sum" or "none"; got {reduction!r}')
-    expected = [n for i, n in enumerate(logits.shape) if i != dim]
-    if list(labels.shape) != expected:
+    expected = logits.shape[:dim] + logits.shape[dim + 1 :]
+    if labels.shape != expected:
         raise ShapeError(
-            f"{name}: target must have shape {expected} for input {list(logits.shape)}; got {list(labels.shape)}"
+            f"{name}: target must have shape {list(expected)} for input {list(logits.shape)}; got {list(labels.shape)}"
         )
     if labels.dtype is torch.bool:
         raise DTypeError(f"{name}: target must hold integer class indices; got {labels.dtype}")
@@ -210,14 +210,16 @@ def _cross_entropy(
     rows = input
     if logits.ndim != 2:
         rows = reshape(movedim(tensor_argument(input, name, "input"), dim, -1), (labels.numel(), logits.shape[dim]))
-    loss = cross_entropy_op(rows, labels.reshape(-1).long(), weight, ignore_index, reduction, smoothing)
+    indices = labels if labels.ndim == 1 else labels.reshape(-1)
+    loss = cross_entropy_op(rows, indices.long(), weight, ignore_index, reduction, smoothing)
     return reshape(loss, labels.shape) if reduction == "none" and labels.ndim != 1 else loss
 
 
 def _check_weight(weight: Any, logits: torch.Tensor, dim: int, name: str) -> None:
-    classes = logits.shape[dim]
-    value = None if weight is None else raw(weight, name, "weight")
-    if value is not None and list(value.shape) != [classes]:
+    if weight is None:
+        return
+    classes, value = logits.shape[dim], raw(weight, name, "weight")
+    if list(value.shape) != [classes]:
         raise ShapeError(f"{name}: weight must have shape [{classes}], one per class; got {list(value.shape)}")
 
 
