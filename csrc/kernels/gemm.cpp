@@ -13,8 +13,9 @@ constexpr int ROWS = 4, VECS = 3;
 constexpr int ROWS = 4, VECS = 2;
 #endif
 
-// Blocks: DEPTH of K at a time, so that a panel of B stays near the core; what is packed of A and B at a time.
-constexpr int64_t DEPTH = 384;
+// Blocks: so much of K at a time, less where A is packed, so that more of its rows are; what is packed of A and B at a
+// time. Every further block of K reads and writes C once more, from far away where it is large.
+constexpr int64_t DEPTH = 1024, PACKED_DEPTH = 384;
 constexpr int64_t A_BYTES = 128 << 10, B_BYTES = 384 << 10;
 constexpr int64_t FAR_BYTES = 1024;  // strides from here on share few sets of the nearest cache
 constexpr int AHEAD = 8;             // rows of an operand that are asked for before their turn
@@ -182,10 +183,10 @@ void gemm(const Gemm<T>& a, T* scratch) {
   if (a.M <= 0 || a.N <= 0) return;
   constexpr int64_t V = Vec<T>::N, element = sizeof(T);
   const int64_t vectors = share(cut(a.N, V), VECS), width = vectors * V;
-  const int64_t depth = a.K > 0 ? share(a.K, DEPTH) : 1;
   // Packing costs one pass over an operand and pays where many tiles read it.
   const bool packs_b = a.b_n != 1 || (a.M > 4 * ROWS && is_far<T>(a.b_k));
   const bool packs_a = a.N > 2 * width && is_far<T>(a.a_k);
+  const int64_t depth = a.K > 0 ? share(a.K, packs_a ? PACKED_DEPTH : DEPTH) : 1;
   T* const packed_a = scratch + B_BYTES / element;
   const int64_t NB = packs_b && depth * cut(a.N, width) * width > B_BYTES / element ? B_BYTES / element / (depth * width) * width : a.N;
   const int64_t MB = (packs_a || packs_b) && depth * a.M > A_BYTES / element ? A_BYTES / element / depth / ROWS * ROWS : a.M;
