@@ -106,6 +106,7 @@ class Op:
         if len(self.arrays) > 62:  # a plan's key has one bit for each
             raise TypeError(f"{self.name}: at most 62 arguments can be arrays; got {len(self.arrays)}; pass a sequence")
         self.variadic = {p.name for p in self.signature.parameters.values() if "Arrays" in str(p.annotation)}
+        self.places = [(self.arguments.index(name), name in self.variadic) for name in self.arrays]
         self.residuals = list(residuals)
         shapes = [f"{name}_shape" for name in self.arrays]
         self.environment = [*self.arguments, "out", *self.residuals, *shapes]
@@ -242,17 +243,17 @@ class Op:
         """An entry's environment as Tensors at their places on the tape, for a rule that is itself recorded."""
         env = list(entry.env)
         nodes = iter(entry.parents)
-        for name in self.arrays:
-            i = self.arguments.index(name)
-            if name in self.variadic:
-                env[i] = None if env[i] is None else [Tensor._made(v, next(nodes)) for v in env[i]]
+        for i, several in self.places:
+            value = env[i]
+            if several:
+                env[i] = None if value is None else [Tensor._made(v, next(nodes)) for v in value]
             else:
                 node = next(nodes)
-                if isinstance(env[i], torch.Tensor):
-                    env[i] = Tensor._made(env[i], node)
+                if type(value) is torch.Tensor:
+                    env[i] = Tensor._made(value, node)
         first = len(self.arguments)  # the output; residuals, which follow it, are constants
         for i in range(first, first + 1 + len(self.residuals)):
-            if isinstance(env[i], torch.Tensor):
+            if type(env[i]) is torch.Tensor:
                 env[i] = Tensor._made(env[i], entry if i == first else None)
         return env
 
@@ -340,7 +341,8 @@ def arithmetic(ours: Callable[..., Any], otherwise: Callable[..., Any]) -> Calla
 def either(name: str, *args: Any) -> Any:
     """Call a registered op inside a rule: recorded if an argument is a `Tensor`, else its bare forward function."""
     op = registry[name]
-    if any(isinstance(a, Tensor) for a in args):
-        return op.call(*args)
+    for a in args:
+        if isinstance(a, Tensor):
+            return op.call(*args)
     out = op.forward(*args)
     return out[0] if op.residuals else out
