@@ -110,19 +110,6 @@ void strip_in_place(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const 
                       ahead);
 }
 
-// flat[jh * pitch + jw] -> out[jh * W + jw]. A whole vector may run into the next row, which comes later.
-template <class T>
-void drop_columns(const T* flat, int64_t pitch, int64_t R, int64_t W, T* out) {
-  using V = Vec<T>;
-  const T* end = out + R * W;
-  for (int64_t h = 0; h < R; ++h, flat += pitch, out += W)
-    for (int64_t j = 0; j < W; j += V::N) {
-      const int64_t left = end - (out + j);
-      left >= V::N ? V::load(flat + j).store(out + j)
-                   : V::load(flat + j, static_cast<int>(left)).store(out + j, static_cast<int>(left));
-    }
-}
-
 // flat[e][jh * pitch + jw] -> out[jh * SDH * W + jw * SDW + e]
 template <class T>
 void interleave(const T* flat, int64_t flat_e, int64_t pitch, int64_t R, int64_t W, int64_t SDH, int64_t SDW, T* out) {
@@ -171,7 +158,7 @@ void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int
   }
   for (int64_t i = 0; i < mr; ++i)
     if (plain)
-      drop_columns(flat + i * flat_m, pitch, R, a.W, out + i * P);
+      copy_plane(flat + i * flat_m, pitch, R, a.W, out + i * P, a.W);
     else
       interleave(flat + i * flat_m, flat_e, pitch, R, a.W, a.SDH, a.SDW, out + i * P);
 }
@@ -304,6 +291,7 @@ void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch)
   const ChannelTiles<T> tiles = channel_tiles(a);
   zero_row(scratch, map_size(a.map) + kConvLanes);
   const int64_t images = a.N * a.G;
+  constexpr int64_t LINES = 8;  // asked for at once: a depthwise image has fewer taps than lines
   const bool is_map = bands == 1 && equals_its_map(a.map);
   int64_t image = begin / bands, group = image % a.G, band = begin % bands - 1;  // image = (n, group)
   for (int64_t unit = begin; unit < end; ++unit) {
@@ -319,6 +307,7 @@ void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch)
     const T* const map = as_it_is ? x : scratch;
     if (!as_it_is) form_map(a.map, x, q0, bands > 1, scratch);
     Ahead ahead = ahead_of(x + source, band + 1 == bands && unit + 1 < end ? source : 0);
+    ahead.ask(LINES);
     if (tiles.pay) {
       channel_rows(a, tiles, group, q0, map, flat, a.out + image * a.M * P, ahead);
       continue;

@@ -55,7 +55,12 @@ inline void copy_halved(const T* from, int64_t from_step, int64_t rows, int64_t 
     const T* source = from + 2 * j;
     T* target = to + j;
     const int left = n - j < V::N ? static_cast<int>(n - j) : V::N, values = 2 * left - 1;
-    if (values <= V::N) {
+    if (2 * left == V::N) {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) {
+        const V r = even(V::load(source, values), V::set1(0));
+        __builtin_memcpy(target, &r, sizeof(V) / 2);
+      }
+    } else if (values <= V::N) {
       for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
         even(V::load(source, values), V::set1(0)).store(target, left);
     } else {
