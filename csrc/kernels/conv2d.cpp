@@ -1,10 +1,10 @@
 // conv2d and its two gradients as products over tiles of columns that are formed in scratch and used at once.
+#include "kernels/extents.h"
 #include "kernels/table.h"
 
 namespace tapegrad::TG_ISA {
 namespace {
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t clamp(int64_t a, int64_t low, int64_t high) { return a < low ? low : a > high ? high : a; }
 
 template <class T>

@@ -3,6 +3,7 @@
 #include "kernels/ahead.h"
 #include "kernels/conv_channels.h"
 #include "kernels/conv_map.h"
+#include "kernels/extents.h"
 #include "kernels/table.h"
 #include "kernels/vec.h"
 
@@ -21,10 +22,6 @@ constexpr int vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 5 : 3; }
 constexpr int ROWS = 4;
 constexpr int vectors(int rows) { return rows == 1 ? 6 : rows == 2 ? 4 : rows == 3 ? 3 : 2; }
 #endif
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }               // into so many pieces
-inline int64_t share(int64_t n, int64_t most) { return n > 0 ? cut(n, cut(n, most)) : 1; }  // of nearly equal size
 
 // Where a tile's vectors lie: vector j reads pixels at x + j * step, and goes to out + j * out_step.
 template <class T>
@@ -79,11 +76,12 @@ void tile_of(int64_t nv, const ConvTaps<T>& taps, const T* w, const T* bias, con
 
 // `count` vectors of pixels for MR channels
 template <class T, int MR>
-void strip_of(int64_t mr, int64_t count, const ConvTaps<T>& taps, const T* w, const T* bias, Place<T> at,
+void strip_of(int64_t mr, int64_t count, const ConvTaps<T>& taps, const T* w, const T* bias, const Place<T>& all,
               Ahead& ahead) {
   if constexpr (MR > 1)
-    if (mr < MR) return strip_of<T, MR - 1>(mr, count, taps, w, bias, at, ahead);
+    if (mr < MR) return strip_of<T, MR - 1>(mr, count, taps, w, bias, all, ahead);
   const int64_t most = share(count, vectors(MR));
+  Place<T> at = all;
   for (int64_t done = 0; done < count; done += most) {
     const int64_t nv = smaller(most, count - done);
     tile_of<T, MR, vectors(MR)>(nv, taps, w, bias, at, ahead);
@@ -93,7 +91,7 @@ void strip_of(int64_t mr, int64_t count, const ConvTaps<T>& taps, const T* w, co
 }
 
 // R x C pixels of a plane of the map for `mr` channels -> out[m][jh * pitch + jw], where rows of `out` have whole
-// vectors. Either flat, over the columns between two rows too, or row by row, whichever takes fewer vectors.
+// vectors. Flat, over the columns between two rows too.
 template <class T>
 void strip(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const ConvTaps<T>& taps, const T* w, const T* bias,
            const T* x, T* out, int64_t out_m, Ahead& ahead) {
@@ -102,7 +100,7 @@ void strip(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const ConvTaps<
   strip_of<T, ROWS>(mr, flat, taps, w, bias, {x, N, out, out_m, N, N}, ahead);
 }
 
-// The same, written where it belongs: out[m][jh * W + jw]
+// The same row by row, written where it belongs: out[m][jh * W + jw]
 template <class T>
 void strip_in_place(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const ConvTaps<T>& taps, const T* w,
                     const T* bias, const T* x, T* out, int64_t out_m, int64_t W, Ahead& ahead) {
@@ -110,19 +108,6 @@ void strip_in_place(const ConvMap& map, int64_t R, int64_t C, int64_t mr, const 
   for (int64_t c = 0; c < C; c += N)
     strip_of<T, ROWS>(mr, R, taps, w, bias, {x + c, map.pitch, out + c, out_m, W, static_cast<int>(smaller(N, C - c))},
                       ahead);
-}
-
-// flat[jh * pitch + jw] -> out[jh * W + jw]. A whole vector may run into the next row, which comes later.
-template <class T>
-void drop_columns(const T* flat, int64_t pitch, int64_t R, int64_t W, T* out) {
-  using V = Vec<T>;
-  const T* end = out + R * W;
-  for (int64_t h = 0; h < R; ++h, flat += pitch, out += W)
-    for (int64_t j = 0; j < W; j += V::N) {
-      const int64_t left = end - (out + j);
-      left >= V::N ? V::load(flat + j).store(out + j)
-                   : V::load(flat + j, static_cast<int>(left)).store(out + j, static_cast<int>(left));
-    }
 }
 
 // flat[e][jh * pitch + jw] -> out[jh * SDH * W + jw * SDW + e]
@@ -173,7 +158,7 @@ void phase_rows(const ConvDirect<T>& a, int64_t group, int64_t e, int64_t R, int
   }
   for (int64_t i = 0; i < mr; ++i)
     if (plain)
-      drop_columns(flat + i * flat_m, pitch, R, a.W, out + i * P);
+      copy_plane(flat + i * flat_m, pitch, R, a.W, out + i * P, a.W);
     else
       interleave(flat + i * flat_m, flat_e, pitch, R, a.W, a.SDH, a.SDW, out + i * P);
 }
@@ -305,20 +290,33 @@ void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch)
   T* flat = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
   const ChannelTiles<T> tiles = channel_tiles(a);
   zero_row(scratch, map_size(a.map) + kConvLanes);
+  const int64_t images = a.N * a.G;
+  constexpr int64_t LINES = 8;  // asked for at once: a depthwise image has fewer taps than lines
+  const bool is_map = bands == 1 && equals_its_map(a.map);
+  int64_t image = begin / bands, group = image % a.G, band = begin % bands - 1;  // image = (n, group)
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t image = unit / bands, q0 = unit % bands * a.map.band;  // image = (n, group)
-    const T* x = a.x + image * source;
-    form_map(a.map, x, q0, bands > 1, scratch);
-    Ahead ahead = ahead_of(x + source, unit % bands + 1 == bands && unit + 1 < end ? source : 0);
+    if (++band == bands) {
+      band = 0;
+      ++image;
+      group = group + 1 < a.G ? group + 1 : 0;
+    }
+    const int64_t q0 = band * a.map.band;
+    const T* const x = a.x + image * source;
+    // Vectors run over the end of a map, which the last images must not have read.
+    const bool as_it_is = is_map && (images - image - 1) * source >= kConvLanes;
+    const T* const map = as_it_is ? x : scratch;
+    if (!as_it_is) form_map(a.map, x, q0, bands > 1, scratch);
+    Ahead ahead = ahead_of(x + source, band + 1 == bands && unit + 1 < end ? source : 0);
+    ahead.ask(LINES);
     if (tiles.pay) {
-      channel_rows(a, tiles, image % a.G, q0, scratch, flat, a.out + image * a.M * P, ahead);
+      channel_rows(a, tiles, group, q0, map, flat, a.out + image * a.M * P, ahead);
       continue;
     }
     for (int64_t m = 0; m < a.M; m += rows)
       for (int64_t e = 0; e < a.SDH; ++e) {
         const int64_t R = smaller(a.map.band, cut(a.H - e, a.SDH) - q0);
         if (R > 0)
-          phase_rows(a, image % a.G, e, R, m, smaller(rows, a.M - m), scratch, flat,
+          phase_rows(a, group, e, R, m, smaller(rows, a.M - m), map, flat,
                      a.out + (image * a.M + m) * P + (q0 * a.SDH + e) * a.W, ahead);
       }
   }

@@ -1,6 +1,7 @@
 // Forms the map that the direct convolutions read (args.h: ConvMap).
 #pragma once
 #include "kernels/args.h"
+#include "kernels/extents.h"
 #include "kernels/vec.h"
 
 namespace tapegrad::TG_ISA {
@@ -13,22 +14,37 @@ TG_INLINE void zero_row(T* p, int64_t n) {
   if (i < n) V::set1(0).store(p + i, static_cast<int>(n - i));
 }
 
-// rows x n values: to[i * to_step + j] = from[i * from_step + j]. Columns outermost, so that a tail's mask is made
-// once.
+// rows x n values, B to 2 B bytes of a row: to[i * to_step + j] = from[i * from_step + j]. Two blocks that may overlap,
+// not a vector in part, which costs what a whole one does wherever that would straddle two lines.
+template <int B, class T>
+TG_INLINE void copy_rows(const T* from, int64_t from_step, int64_t rows, int64_t n, T* to, int64_t to_step) {
+  const int64_t second = n - B / static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < rows; ++i, from += from_step, to += to_step) {
+    __builtin_memcpy(to, from, B);
+    if (second > 0) __builtin_memcpy(to + second, from + second, B);
+  }
+}
+
+// The same of any n
 template <class T>
 inline void copy_plane(const T* from, int64_t from_step, int64_t rows, int64_t n, T* to, int64_t to_step) {
-  using V = Vec<T>;
-  for (int64_t j = 0; j < n; j += V::N) {
-    const T* source = from + j;
-    T* target = to + j;
-    if (n - j >= V::N) {
-      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) V::load(source).store(target);
-    } else {
-      const int left = static_cast<int>(n - j);
-      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
-        V::load(source, left).store(target, left);
+  constexpr int64_t WHOLE = sizeof(Vec<T>) / sizeof(T);
+  if (n >= WHOLE) {
+    for (int64_t j = 0; j < n; j += WHOLE) {
+      const int64_t at = smaller(j, n - WHOLE);
+      copy_rows<sizeof(Vec<T>)>(from + at, from_step, rows, WHOLE, to + at, to_step);
     }
+    return;
   }
+  const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+  if (bytes >= 32)
+    copy_rows<32>(from, from_step, rows, n, to, to_step);
+  else if (bytes >= 16)
+    copy_rows<16>(from, from_step, rows, n, to, to_step);
+  else if (bytes >= 8)
+    copy_rows<8>(from, from_step, rows, n, to, to_step);
+  else if (bytes > 0)
+    copy_rows<4>(from, from_step, rows, n, to, to_step);
 }
 
 // The same of every second value, from[i * from_step + 2 j], without reading behind the last
@@ -39,7 +55,12 @@ inline void copy_halved(const T* from, int64_t from_step, int64_t rows, int64_t 
     const T* source = from + 2 * j;
     T* target = to + j;
     const int left = n - j < V::N ? static_cast<int>(n - j) : V::N, values = 2 * left - 1;
-    if (values <= V::N) {
+    if (2 * left == V::N) {
+      for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step) {
+        const V r = even(V::load(source, values), V::set1(0));
+        __builtin_memcpy(target, &r, sizeof(V) / 2);
+      }
+    } else if (values <= V::N) {
       for (int64_t i = 0; i < rows; ++i, source += from_step, target += to_step)
         even(V::load(source, values), V::set1(0)).store(target, left);
     } else {
@@ -58,14 +79,18 @@ inline void copy_strided(const T* from, int64_t from_step, int64_t step, int64_t
 
 inline int64_t map_size(const ConvMap& a) { return a.C * a.planes_h * a.planes_w * (a.band + a.halo) * a.pitch; }
 
+// Whether the one band's map would be a copy of the source
+inline bool equals_its_map(const ConvMap& a) {
+  return a.SH * a.SW == 1 && a.top == 0 && a.left == 0 && a.band + a.halo == a.H && a.pitch == a.W;
+}
+
 // Along one axis, which map positions come from the source: [first, first + n), the first from position `from`.
 // Position i comes from i S - shift of `size`.
 struct MapRange {
   int64_t first, n, from;
 };
 inline MapRange map_range(int64_t size, int64_t S, int64_t shift, int64_t most) {
-  const int64_t first = shift > 0 ? (shift + S - 1) / S : 0;
-  const int64_t inside = size + shift > 0 ? (size + shift - 1) / S + 1 : 0, end = inside < most ? inside : most;
+  const int64_t first = cut(shift, S), end = smaller(cut(size + shift, S), most);
   return {first, end > first ? end - first : 0, first * S - shift};
 }
 

@@ -3,6 +3,7 @@
 #include "kernels/ahead.h"
 #include "kernels/conv_channels.h"
 #include "kernels/conv_map.h"
+#include "kernels/extents.h"
 #include "kernels/table.h"
 #include "kernels/vec.h"
 
@@ -20,10 +21,6 @@ constexpr int ROWS = 4;
 #endif
 
 constexpr int64_t NEAR_PIXELS = 128;  // whose transpose stays in L1 while the taps pass over it
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }
-inline int64_t share(int64_t n, int64_t most) { return n > 0 ? cut(n, cut(n, most)) : 1; }
 
 // One band of some images: R x C pixels, map rows of `pitch`; v: [images][R][C][v_step]
 template <class T>

@@ -1,3 +1,4 @@
+#include "kernels/extents.h"
 #include "kernels/table.h"
 #include "kernels/vec.h"
 
@@ -20,11 +21,6 @@ constexpr int64_t A_BYTES = 128 << 10, B_BYTES = 384 << 10;
 constexpr int64_t FAR_BYTES = 1024;  // strides from here on share few sets of the nearest cache
 constexpr int AHEAD = 8;             // rows of an operand that are asked for before their turn
 static_assert(A_BYTES + B_BYTES <= kScratchBytes / 2, "conv2d keeps its tile in the other half");
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t cut(int64_t n, int64_t most) { return (n + most - 1) / most; }  // into so many pieces
-// Of nearly equal size. A division by what is no constant takes as long as a small product's tile.
-inline int64_t share(int64_t n, int64_t most) { return n <= most ? n : cut(n, cut(n, most)); }
 
 // One block of the product, operands where they are or packed.
 template <class T>

@@ -20,7 +20,7 @@ struct Constants<float> {
   // (ln(1 + f) - f + f^2 / 2) / f^3
   static constexpr float kLog[] = {0.3333333265f, -0.2499998969f, 0.2000021905f,  -0.1666812179f, 0.1427568268f,
                                    -0.124405409f, 0.1122035174f,  -0.1089532361f, 0.09550870471f, -0.0448564323f};
-  static constexpr float kPhiPole = 4.0f;
+  static constexpr float kPhiPole = 4.0f, kPhiMost = 14.5f;  // e^(-x^2 / 2) is 0 from there on
   static constexpr float kPhi[] = {0.7552851385f,    -0.6078966061f,   0.3871366798f,    -0.1865230059f,
                                    0.06040646975f,   -0.007527212912f, -0.003523574056f, 0.001569313645f,
                                    0.0001948018511f, -0.000122983157f};
@@ -49,7 +49,7 @@ struct Constants<double> {
       kLog[] = {0.6666666666666666418, 0.4000000000000794104, 0.285714285672759346,
                 0.2222222304835158806, 0.1818173762630293717, 0.1538886780561371663,
                 0.1320970824205946325, 0.1360903026285849872};  // (ln((1 + s) / (1 - s)) / s - 2) / s^2, in s^2
-  static constexpr double kPhiPole = 4.0;
+  static constexpr double kPhiPole = 4.0, kPhiMost = 38.7;
   static constexpr double kPhi[] = {
       0.7552851304157514799,    -0.6078966419718917589,    0.3871374007422188786,    -0.1865218579596941633,
       0.06039657489069946413,   -0.007540188965593059021,  -0.003479692362242533344, 0.001630818441890359596,
@@ -85,13 +85,16 @@ TG_INLINE Exponent<T> exponent(Vec<T> x, Low... low) {
   return {magic, n, fma(r * r, polynomial(r, C::kExp), r)};
 }
 
-// e^(x + low)
+// e^(x + low) for x not far outside of kExpMin to kExpMax
 template <class T, class... Low>
-TG_INLINE Vec<T> exp(Vec<T> x, Low... low) {
-  using V = Vec<T>;
-  x = at_most(at_least(x, V::set1(Constants<T>::kExpMin)), V::set1(Constants<T>::kExpMax));
+TG_INLINE Vec<T> exp_inside(Vec<T> x, Low... low) {
   const Exponent<T> e = exponent(x, low...);
-  return ldexp(V::set1(1) + e.expm1_r, e.n);
+  return ldexp(Vec<T>::set1(1) + e.expm1_r, e.n);
+}
+template <class T>
+TG_INLINE Vec<T> exp(Vec<T> x) {
+  using V = Vec<T>;
+  return exp_inside(at_most(at_least(x, V::set1(Constants<T>::kExpMin)), V::set1(Constants<T>::kExpMax)));
 }
 
 // e^x - 1 for x <= 0
@@ -105,19 +108,20 @@ TG_INLINE Vec<T> expm1_negative(Vec<T> x) {
 
 // ln(1 + f) - f + f^2 / 2, f from sqrt(1/2) - 1 to 1/2: in float32 a polynomial, in float64 as
 // fdlibm's e_log.c, through s = f / (2 + f)
-TG_INLINE Vec<float> log_rest(Vec<float> f, Vec<float>) { return f * f * f * polynomial(f, Constants<float>::kLog); }
-TG_INLINE Vec<double> log_rest(Vec<double> f, Vec<double> half_square) {
+TG_INLINE Vec<float> log_rest(Vec<float> f, Vec<float> square) {
+  return square * f * polynomial(f, Constants<float>::kLog);
+}
+TG_INLINE Vec<double> log_rest(Vec<double> f, Vec<double> square) {
   const Vec<double> s = f / (Vec<double>::set1(2) + f), z = s * s;
-  return s * fma(z, polynomial(z, Constants<double>::kLog), half_square);
+  return s * fma(z, polynomial(z, Constants<double>::kLog), Vec<double>::set1(0.5) * square);
 }
 
 // k ln 2 + ln(1 + f). Both parts of ln 2 are positive, so that an infinite k stays one.
 template <class T>
 TG_INLINE Vec<T> log_sum(Vec<T> k, Vec<T> f) {
   using V = Vec<T>;
-  const V half_square = V::set1(T(0.5)) * f * f;
-  const V rest = fma(k, V::set1(Constants<T>::kLogLo), log_rest(f, half_square));
-  return fma(k, V::set1(Constants<T>::kLogHi), f - (half_square - rest));
+  const V square = f * f, rest = fma(k, V::set1(Constants<T>::kLogLo), log_rest(f, square));
+  return fma(k, V::set1(Constants<T>::kLogHi), f + fma(square, V::set1(T(-0.5)), rest));
 }
 
 // ln x, x = 2^k (1 + f)
@@ -189,11 +193,11 @@ TG_INLINE Vec<T> bell_curve(Vec<T> t) {
   using V = Vec<T>;
 #if defined(__AVX2__)
   const V half = V::set1(T(-0.5)) * t, square = half * t;
-  return exp(square, fma(half, t, V{-square.v}));
+  return exp_inside(square, fma(half, t, V{-square.v}));
 #else
   // Without a fused product: t^2 = h^2 + (t - h)(t + h), h the upper half of t's bits, whose square is exact.
   const V h = from_bits<T>(bits(t) & Constants<T>::kUpperHalf), minus_half = V::set1(T(-0.5));
-  return exp(minus_half * h * h, minus_half * (t - h) * (t + h));
+  return exp_inside(minus_half * h * h, minus_half * (t - h) * (t + h));
 #endif
 }
 
@@ -201,7 +205,7 @@ TG_INLINE Vec<T> bell_curve(Vec<T> t) {
 template <class T>
 TG_INLINE Normal<T> normal(Vec<T> x) {
   using V = Vec<T>;
-  const V t = at_most(abs(x), V::set1(T(64))), k = V::set1(Constants<T>::kPhiPole);
+  const V t = at_most(abs(x), V::set1(Constants<T>::kPhiMost)), k = V::set1(Constants<T>::kPhiPole);
   const V bell = bell_curve(t), inverse = V::set1(1) / (t + k);
   const V tail = bell * (polynomial((t - k) * inverse, Constants<T>::kPhi) * inverse);
   return {select(x < V::set1(0), tail, V::set1(1) - tail), bell};

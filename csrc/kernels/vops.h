@@ -170,11 +170,25 @@ TG_INLINE Vec<T> load_or(const T* p, int n, T rest) {
   return select(lane < Vec<T>::set1(T(n)), Vec<T>::load(p, n), Vec<T>::set1(rest));
 }
 
-// out[i] = f(x[i]...) for i in [0, n): whole vectors, then one partial vector through the same f.
+// out[i] = f(x[i]...) for i in [0, n): whole vectors, then one partial vector through the same f. Several vectors in
+// one round, whose chains the compiler interleaves: one alone waits for itself most of the time. A result beyond the
+// nearer caches has its lines asked for ahead, because loads queue behind a store that waits for its own.
 template <class T, class F, class... X>
 TG_INLINE void map(int64_t n, T* out, const F& f, const X*... x) {
   using V = Vec<T>;
+  constexpr int ROUND = 4, LINE = 64 / sizeof(T), AHEAD = 16 * LINE;
+  const bool far = n > (384 << 10) / static_cast<int64_t>(sizeof(T));
   int64_t i = 0;
+  for (; i + ROUND * V::N <= n; i += ROUND * V::N) {
+    V r[ROUND];
+    if (far)
+#pragma GCC unroll 4
+      for (int j = 0; j < ROUND * V::N; j += LINE) __builtin_prefetch(out + i + AHEAD + j, 1, 2);
+#pragma GCC unroll 4
+    for (int j = 0; j < ROUND; ++j) r[j] = f(V::load(x + i + j * V::N)...);
+#pragma GCC unroll 4
+    for (int j = 0; j < ROUND; ++j) r[j].store(out + i + j * V::N);
+  }
   for (; i + V::N <= n; i += V::N) f(V::load(x + i)...).store(out + i);
   if (const int tail = static_cast<int>(n - i)) f(V::load(x + i, tail)...).store(out + i, tail);
 }
