@@ -65,8 +65,6 @@ void translate(std::exception_ptr thrown) {
 }
 
 void bind_conv2d(py::module_& m) {
-  const auto forward = [](In input, In weight, const Optional& bias, Pair stride, Pair padding, Pair dilation,
-                          int64_t groups) { return conv2d(input, weight, bias, {stride, padding, dilation, groups}); };
   const auto input_grad = [](In g, In weight, const Sizes& size, Pair stride, Pair padding, Pair dilation,
                              int64_t groups) {
     return conv2d_input_grad(g, weight, size, {stride, padding, dilation, groups});
@@ -75,17 +73,25 @@ void bind_conv2d(py::module_& m) {
                               int64_t groups) {
     return conv2d_weight_grad(g, input, size, {stride, padding, dilation, groups});
   };
-  const auto backward = [](In g, const Optional& input, const Optional& weight, const Sizes& input_size,
-                           const Sizes& weight_size, Pair stride, Pair padding, Pair dilation, int64_t groups,
-                           bool need_input, bool need_weight, bool need_bias) {
-    return conv2d_backward(g, input, weight, input_size, weight_size, {stride, padding, dilation, groups}, need_input,
-                           need_weight, need_bias);
-  };
-  kernel(m, "conv2d", forward, "input", "weight", "bias", "stride", "padding", "dilation", "groups");
+  for (const bool of_doubled : {false, true}) {
+    const auto forward = [of_doubled](In input, In weight, const Optional& bias, Pair stride, Pair padding,
+                                      Pair dilation, int64_t groups) {
+      return conv2d(input, weight, bias, {stride, padding, dilation, groups}, of_doubled);
+    };
+    const auto backward = [of_doubled](In g, const Optional& input, const Optional& weight, const Sizes& input_size,
+                                       const Sizes& weight_size, Pair stride, Pair padding, Pair dilation,
+                                       int64_t groups, bool need_input, bool need_weight, bool need_bias) {
+      return conv2d_backward(g, input, weight, input_size, weight_size, {stride, padding, dilation, groups}, need_input,
+                             need_weight, need_bias, of_doubled);
+    };
+    kernel(m, of_doubled ? "conv2d_of_doubled" : "conv2d", forward, "input", "weight", "bias", "stride", "padding",
+           "dilation", "groups");
+    kernel(m, of_doubled ? "conv2d_of_doubled_backward" : "conv2d_backward", backward, "g", "input", "weight",
+           "input_size", "weight_size", "stride", "padding", "dilation", "groups", "need_input", "need_weight",
+           "need_bias");
+  }
   kernel(m, "conv2d_input_grad", input_grad, "g", "weight", "input_size", "stride", "padding", "dilation", "groups");
   kernel(m, "conv2d_weight_grad", weight_grad, "g", "input", "weight_size", "stride", "padding", "dilation", "groups");
-  kernel(m, "conv2d_backward", backward, "g", "input", "weight", "input_size", "weight_size", "stride", "padding",
-         "dilation", "groups", "need_input", "need_weight", "need_bias");
 }
 
 void bind_upsample(py::module_& m) {

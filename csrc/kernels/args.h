@@ -27,6 +27,7 @@ template <class T>
 struct Conv2d {
   int64_t N, C, H, W, OC, KH, KW, OH, OW;
   int64_t SH, SW, PH, PW, DH, DW, G;
+  int64_t up;     // 1; 2: x is [N, C, H/2, W/2] and stands for its nearest doubling, which the direct kernels form
   const T* x;     // [N, C, H, W]
   const T* w;     // [OC, C/G, KH, KW]; for the input gradient [C, OC/G, KH, KW]
   const T* bias;  // [OC] or null
@@ -48,6 +49,7 @@ struct ConvMap {
   int64_t C, H, W;  // of the source: a group's channels, rows, columns
   int64_t SH, SW, planes_h, planes_w, top, left;
   int64_t band, halo, pitch;  // band result rows need rows = band + halo map rows
+  int64_t up;                 // 2, with strides of 1: memory holds [C, H/2, W/2], of which the source is the doubling
 };
 
 // The terms k of a sum over taps: w[m * m_step + weight[k]] (+ group's offset) * map[offset[k] + pixel].
@@ -82,6 +84,7 @@ struct ConvWeight {
   int64_t m_step, group_step, parts;
   int64_t block;   // channels of the map that are summed in one go
   int64_t padded;  // M rounded up to whole vectors of any instruction set; `narrow`: kConvLanes for each of M
+  int64_t v_up;    // 2: memory holds [N, G, M, H/2, W/2], of which v is the doubling
   bool narrow;     // vectors run along pixels instead of channels, and end as sums of lanes
   ConvTaps<T> taps;
   const T* x;  // the map's source
@@ -92,6 +95,7 @@ struct ConvWeight {
 };
 constexpr int64_t kConvTaps = 320;            // rows of the weight gradient that are summed in one go, about
 constexpr int64_t kConvMapBytes = 384 << 10;  // what a band's map may take of the scratch
+constexpr int64_t kConvDoubled = 32;          // channels of v that are doubled in scratch at a time, at most
 constexpr int64_t kConvLanes = 16;            // M is padded to a multiple of it; slack behind a map
 
 // Nearest-neighbour resampling of `planes` planes. A unit is a plane.

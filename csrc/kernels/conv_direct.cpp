@@ -286,7 +286,7 @@ void conv_pack(const ConvDirect<T>& a) {
 template <class T>
 void conv_direct(const ConvDirect<T>& a, int64_t begin, int64_t end, T* scratch) {
   const int64_t P = a.H * a.W, rows = share(a.M, ROWS), bands = cut(cut(a.H, a.SDH), a.map.band);
-  const int64_t source = a.map.C * a.map.H * a.map.W;
+  const int64_t source = source_size(a.map);
   T* flat = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
   const ChannelTiles<T> tiles = channel_tiles(a);
   zero_row(scratch, map_size(a.map) + kConvLanes);

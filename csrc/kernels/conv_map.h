@@ -77,11 +77,38 @@ inline void copy_strided(const T* from, int64_t from_step, int64_t step, int64_t
     for (int64_t j = 0; j < n; ++j) to[j] = from[j * step];
 }
 
+// The same of a plane's nearest doubling: to[i * to_step + j] = from[(row + i) / 2 * from_step + (column + j) / 2]
+template <class T>
+inline void copy_doubled(const T* from, int64_t from_step, int64_t row, int64_t column, int64_t rows, int64_t n, T* to,
+                         int64_t to_step) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < rows; ++i, to += to_step) {
+    if (i > 0 && (row + i) % 2 == 1) {
+      copy_plane(to - to_step, to_step, 1, n, to, to_step);
+      continue;
+    }
+    const T* source = from + (row + i) / 2 * from_step + column / 2;
+    int64_t j = 0;
+    if (column % 2 == 1 && n > 0) to[j++] = *source++;
+    for (; j + 2 * V::N <= n; j += 2 * V::N, source += V::N) {
+      const V x = V::load(source);
+      low(x, x).store(to + j);
+      high(x, x).store(to + j + V::N);
+    }
+    if (j == n) continue;
+    const int left = static_cast<int>(n - j);
+    const V x = V::load(source, (left + 1) / 2);
+    low(x, x).store(to + j, left < V::N ? left : V::N);
+    if (left > V::N) high(x, x).store(to + j + V::N, left - V::N);
+  }
+}
+
+inline int64_t source_size(const ConvMap& a) { return a.C * a.H * a.W / (a.up * a.up); }
 inline int64_t map_size(const ConvMap& a) { return a.C * a.planes_h * a.planes_w * (a.band + a.halo) * a.pitch; }
 
 // Whether the one band's map would be a copy of the source
 inline bool equals_its_map(const ConvMap& a) {
-  return a.SH * a.SW == 1 && a.top == 0 && a.left == 0 && a.band + a.halo == a.H && a.pitch == a.W;
+  return a.up * a.SH * a.SW == 1 && a.top == 0 && a.left == 0 && a.band + a.halo == a.H && a.pitch == a.W;
 }
 
 // Along one axis, which map positions come from the source: [first, first + n), the first from position `from`.
@@ -103,11 +130,13 @@ inline void form_map(const ConvMap& a, const T* x, int64_t q0, bool bands, T* to
     const MapRange h = map_range(a.H, a.SH, a.top - r - q0 * a.SH, rows);
     for (int64_t s = 0; s < a.planes_w; ++s) {
       const MapRange w = map_range(a.W, a.SW, a.left - s, pitch);
-      const T* from = x + h.from * a.W + w.from;
+      const T* from = a.up == 1 ? x + h.from * a.W + w.from : x;
       T* at = to + (r * a.planes_w + s) * plane + w.first;
-      for (int64_t c = 0; c < a.C; ++c, from += a.H * a.W, at += a.planes_h * a.planes_w * plane) {
+      for (int64_t c = 0; c < a.C; ++c, from += a.H * a.W / (a.up * a.up), at += a.planes_h * a.planes_w * plane) {
         T* target = at + h.first * pitch;
-        if (a.SW == 1)
+        if (a.up == 2)
+          copy_doubled(from, a.W / 2, h.from, w.from, h.n, w.n, target, pitch);
+        else if (a.SW == 1)
           copy_plane(from, row, h.n, w.n, target, pitch);
         else if (a.SW == 2)
           copy_halved(from, row, h.n, w.n, target, pitch);

@@ -20,6 +20,7 @@ constexpr int ROWS = 6;
 constexpr int ROWS = 4;
 #endif
 
+static_assert(VECS * Vec<float>::N <= kConvDoubled);
 constexpr int64_t NEAR_PIXELS = 128;  // whose transpose stays in L1 while the taps pass over it
 
 // One band of some images: R x C pixels, map rows of `pitch`; v: [images][R][C][v_step]
@@ -223,7 +224,8 @@ int64_t images_at_once(const ConvWeight<T>& a, int64_t size) {
   if (a.narrow || a.map.band < a.H) return 1;
   const int64_t P = a.H * a.W;
   const int64_t maps = kConvMapBytes / element / (size + kConvLanes);
-  const int64_t transposes = (kScratchBytes - kConvMapBytes) / element / (P * a.padded);
+  const int64_t room = (kScratchBytes - kConvMapBytes) / element - (a.v_up == 2 ? P * kConvDoubled : 0);
+  const int64_t transposes = room / (P * a.padded);
   const int64_t most = smaller(smaller(maps, transposes), cut(NEAR_PIXELS, P));
   return most > 1 ? most : 1;
 }
@@ -233,12 +235,13 @@ int64_t images_at_once(const ConvWeight<T>& a, int64_t size) {
 // A unit is (part of the batch, group, block of the map's channels).
 template <class T>
 void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch) {
-  const int64_t P = a.H * a.W, source = a.map.H * a.map.W, blocks = cut(a.map.C, a.block);
+  const int64_t P = a.H * a.W, source = source_size(a.map) / a.map.C, blocks = cut(a.map.C, a.block);
   const bool bands = a.map.band < a.H;
   ConvMap map = a.map;
   map.C = a.block;
   const int64_t size = map_size(map), together = images_at_once(a, size), taps = a.taps.K / a.map.C;
-  T* v = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
+  T* const v = scratch + kConvMapBytes / static_cast<int64_t>(sizeof(T));
+  T* const doubled = v + together * P * a.padded;
   zero_row(scratch, together * size + kConvLanes);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t part = unit / (a.G * blocks), group = unit / blocks % a.G, c = unit % blocks * a.block;
@@ -254,23 +257,32 @@ void conv_weight(const ConvWeight<T>& a, int64_t begin, int64_t end, T* scratch)
       const int64_t images = smaller(together, last - n), image = n * a.G + group;
       for (int64_t q0 = 0; q0 < a.H; q0 += a.map.band) {
         const int64_t R = smaller(a.map.band, a.H - q0);
-        const T* const from = a.v + image * a.M * P + q0 * a.W;
+        const int64_t v_plane = P / (a.v_up * a.v_up);  // in memory
+        const T* const from = a.v + image * a.M * v_plane;
         const T* const x = a.x + (image * a.map.C + c) * source;
         // the next images, which follow one another where there is one group and one block
         const int64_t left = q0 + R < a.H ? 0 : last - n - images,
                       next = smaller(a.G * blocks > 1 ? 1 : together, left);
         Ahead ahead[2] = {ahead_of(x + images * a.G * a.map.C * source, next * map.C * source),
-                          ahead_of(from - q0 * a.W + images * a.G * a.M * P, next * a.M * P)};
+                          ahead_of(from + images * a.G * a.M * v_plane, next * a.M * v_plane)};
         for (int64_t i = 0; i < images; ++i) {
           form_map(map, x + i * a.G * a.map.C * source, q0, bands, scratch + i * size);
           for (int64_t m = 0; !a.narrow && m < a.M; m += VECS * Vec<T>::N) {
             const int64_t width = panel_width<T>(m, a.padded);
-            transpose<T>(from + (i * a.G * a.M + m) * P, P, smaller(width, a.M - m), R * a.W,
-                         v + m * images * R * a.W + i * P * width, width);
+            const int64_t channels = smaller(width, a.M - m);
+            const T* planes = from + (i * a.G * a.M + m) * v_plane;
+            if (a.v_up == 2) {
+              for (int64_t j = 0; j < channels; ++j)
+                copy_doubled(planes + j * v_plane, a.W / 2, q0, 0, R, a.W, doubled + j * P, a.W);
+              planes = doubled;
+            } else {
+              planes += q0 * a.W;
+            }
+            transpose<T>(planes, P, channels, R * a.W, v + m * images * R * a.W + i * P * width, width);
           }
         }
         if (a.narrow)
-          add_rows<T>({R, a.W, a.map.pitch, first, from, P}, a.M, a.taps, k0, k1, alone, sums);
+          add_rows<T>({R, a.W, a.map.pitch, first, from + q0 * a.W, P}, a.M, a.taps, k0, k1, alone, sums);
         else
           add_band<T>({images, R, a.W, a.map.pitch, first, size, v, 0, a.padded}, a.M, a.taps, k0, k1, alone, sums,
                       ahead);

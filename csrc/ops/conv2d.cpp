@@ -10,6 +10,7 @@
 #include "ops/border.h"
 #include "ops/conv_plan.h"
 #include "ops/product.h"
+#include "ops/upsample.h"
 
 namespace tapegrad {
 namespace {
@@ -61,6 +62,7 @@ Conv2d<T> geometry(const char* name, at::IntArrayRef x, at::IntArrayRef w, const
   a.OW = output_extent(op, 1, a.W, a.KW, p);
   a.SH = p.stride[0], a.SW = p.stride[1], a.PH = p.padding[0], a.PW = p.padding[1];
   a.DH = p.dilation[0], a.DW = p.dilation[1];
+  a.up = 1;
   return a;
 }
 
@@ -127,18 +129,26 @@ void pointwise(const Conv2d<T>& a, int64_t M, int64_t K, const T* w, int64_t w_m
                .b_step = {K * P}});
 }
 
+// The whole map where x stands for its doubling (Conv2d's `up`).
 template <class T>
-at::Tensor forward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias, Conv2d<T> a) {
+at::Tensor whole(const at::Tensor& x, const Conv2d<T>& a) {
+  return a.up == 1 ? x : upsample_nearest2d(x, {a.H, a.W}, std::nullopt);
+}
+
+template <class T>
+at::Tensor forward(at::Tensor x, const at::Tensor& w, const at::Tensor& bias, Conv2d<T> a) {
   at::Tensor out = make({a.N, a.OC, a.OH, a.OW}, x.scalar_type(), "conv2d");
   if (out.numel() == 0) return out;
   a.x = data<T>(x), a.w = data<T>(w), a.bias = data<T>(bias), a.out = mutable_data<T>(out);
-  if (is_pointwise(a)) {
-    pointwise(a, a.OC, a.C, a.w, a.C, int64_t{1}, a.x, a.bias, a.out);
-    return out;
-  }
-  const ConvPlan plan = forward_plan(a);
+  const ConvPlan plan = is_pointwise(a) ? ConvPlan{} : forward_plan(a);
   if (plan.fits) {
     direct(plan, a, a.x, a.w, a.bias, a.out);
+    return out;
+  }
+  x = whole(x, a);
+  a.x = data<T>(x);
+  if (is_pointwise(a)) {
+    pointwise(a, a.OC, a.C, a.w, a.C, int64_t{1}, a.x, a.bias, a.out);
     return out;
   }
   const int64_t units = a.N * a.G * tiles(a.OH * a.OW, kConvPixels<T>);
@@ -217,6 +227,12 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
   const int64_t by_channels = plan.H * plan.W * vectors * (K * (vectors == 1 ? 14 : 11) + 140);
   const bool narrow = plan.M * K * (plan.H * columns * 18 + 20) < by_channels;
   const int64_t padded = (narrow ? plan.M : vectors) * kConvLanes;
+  const int64_t doubled = (plan.H * plan.W * (padded + kConvDoubled)) * static_cast<int64_t>(sizeof(T));
+  if (swap && a.up == 2 && (narrow || doubled > kScratchBytes - kConvMapBytes)) {
+    Conv2d<T> as_read = a;
+    as_read.up = 1;
+    return weight_grad_direct(g, whole(x, a), dw, db, as_read);
+  }
   const double flops = 2.0 * static_cast<double>(a.N * K * plan.H * plan.W) * static_cast<double>(padded);
   // A block of the map's channels is a unit of work, large enough to hide the transpose of v, small enough for L2. The
   // batch is summed in parts, so that threads can share it. Only the shape decides on both.
@@ -235,6 +251,7 @@ bool weight_grad_direct(const at::Tensor& g, const at::Tensor& x, T* dw, T* db, 
                            parts,
                            block,
                            padded,
+                           swap ? a.up : 1,
                            narrow,
                            {K, taps.offset.data(), taps.weight.data(), nullptr},
                            swap ? gs : xs,
@@ -272,7 +289,7 @@ std::pair<at::Tensor, at::Tensor> weight_grad(const at::Tensor& g, const at::Ten
       if (weight_grad_direct(g, x, mutable_data<T>(dw), need_bias ? mutable_data<T>(db) : nullptr, a))
         have_bias = have_bias || !swapped(a);
       else
-        weight_grad_by_columns(g, x, dw, a);
+        weight_grad_by_columns(g, whole(x, a), dw, a);
     }
   }
   if (!have_bias) sum_channels<T>(g, db);
@@ -287,11 +304,17 @@ at::DimVector output_size(const Conv2d<T>& a) {
 }  // namespace
 
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                  const ConvParams& params) {
-  const at::Tensor x = checked(input, "conv2d", "input", 4), w = checked(weight, "conv2d", "weight", 4, x);
+                  const ConvParams& params, bool of_doubled) {
+  const char* op = of_doubled ? "conv2d_of_doubled" : "conv2d";
+  at::Tensor x = checked(input, op, "input", 4);
+  const at::Tensor w = checked(weight, op, "weight", 4, x);
+  at::DimVector size(x.sizes());
+  if (of_doubled) size[2] *= 2, size[3] *= 2;
   return by_dtype(x, [&](auto zero) {
-    const auto a = geometry<decltype(zero)>("conv2d", x.sizes(), w.sizes(), params);
-    const at::Tensor b = bias ? checked_sizes(*bias, "conv2d", "bias", {a.OC}, x) : at::Tensor();
+    auto a = geometry<decltype(zero)>(op, size, w.sizes(), params);
+    const at::Tensor b = bias ? checked_sizes(*bias, op, "bias", {a.OC}, x) : at::Tensor();
+    if (of_doubled) a.up = 2;
+    if (a.SH * a.SW != 1) x = whole(x, a), a.up = 1;
     return forward(x, w, b, a);
   });
 }
@@ -319,14 +342,21 @@ at::Tensor conv2d_weight_grad(const at::Tensor& grad, const at::Tensor& input, a
 Gradients conv2d_backward(const at::Tensor& grad, const std::optional<at::Tensor>& input,
                           const std::optional<at::Tensor>& weight, at::IntArrayRef input_size,
                           at::IntArrayRef weight_size, const ConvParams& params, bool need_input, bool need_weight,
-                          bool need_bias) {
-  const char* op = "conv2d_backward";
+                          bool need_bias, bool of_doubled) {
+  const char* op = of_doubled ? "conv2d_of_doubled_backward" : "conv2d_backward";
   const at::Tensor contiguous = checked(grad, op, "g", 4);
   return by_dtype(contiguous, [&](auto zero) {
-    const auto a = geometry<decltype(zero)>(op, input_size, weight_size, params);
+    auto a = geometry<decltype(zero)>(op, input_size, weight_size, params);
     const at::Tensor g = checked_sizes(contiguous, op, "g", output_size(a), contiguous);
     at::Tensor x, w, dx;
-    if (need_weight) x = checked_sizes(input ? *input : at::Tensor(), op, "input", input_size, g);
+    if (need_weight && of_doubled) {
+      if (a.H % 2 + a.W % 2 != 0) throw ShapeError(std::string(op) + ": input_size must be even, is " + text(input_size));
+      x = checked_sizes(input ? *input : at::Tensor(), op, "input", {a.N, a.C, a.H / 2, a.W / 2}, g);
+      a.up = 2;
+      if (a.SH * a.SW != 1) x = whole(x, a), a.up = 1;
+    } else if (need_weight) {
+      x = checked_sizes(input ? *input : at::Tensor(), op, "input", input_size, g);
+    }
     if (need_input) w = checked_sizes(weight ? *weight : at::Tensor(), op, "weight", weight_size, g);
     const auto [dw, db] = weight_grad(g, x, a, need_weight, need_bias);
     if (need_input) dx = input_grad(g, w, a);

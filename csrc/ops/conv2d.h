@@ -18,8 +18,9 @@ struct ConvParams {
   int64_t groups;
 };
 
+// of_doubled: of the map that nearest upsampling makes of `input`, twice as high and wide, bit for bit, without it.
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                  const ConvParams& params);
+                  const ConvParams& params, bool of_doubled = false);
 at::Tensor conv2d_input_grad(const at::Tensor& g, const at::Tensor& weight, at::IntArrayRef input_size,
                              const ConvParams& params);
 at::Tensor conv2d_weight_grad(const at::Tensor& g, const at::Tensor& input, at::IntArrayRef weight_size,
@@ -33,11 +34,12 @@ at::Tensor conv_transpose2d(const at::Tensor& g, const at::Tensor& weight, const
 at::Tensor channel_sums(const at::Tensor& g);
 
 // dx, dw, db, each where needed, else undefined. `input` is read for dw only, and weight for dx. dw and db are complete
-// before the first element of dx is written, and `input` is not read after that: dx may lie in its memory.
+// before the first element of dx is written, and `input` is not read after that: dx may lie in its memory. of_doubled:
+// `input` is what was doubled, input_size and dx are those of the large map.
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 Gradients conv2d_backward(const at::Tensor& g, const std::optional<at::Tensor>& input,
                           const std::optional<at::Tensor>& weight, at::IntArrayRef input_size,
                           at::IntArrayRef weight_size, const ConvParams& params, bool need_input, bool need_weight,
-                          bool need_bias);
+                          bool need_bias, bool of_doubled = false);
 
 }  // namespace tapegrad

@@ -77,7 +77,7 @@ ConvPlan forward_plan(const Conv2d<T>& a) {
   const int64_t C = a.C / a.G, reach_h = (a.KH - 1) * a.DH, reach_w = (a.KW - 1) * a.DW;
   ConvPlan plan = {};
   plan.map = {C,    a.H,  a.W, a.SH, a.SW, std::min(a.SH, reach_h + 1), std::min(a.SW, reach_w + 1),
-              a.PH, a.PW, 0,   reach_h / a.SH, a.OW + reach_w / a.SW};
+              a.PH, a.PW, 0,   reach_h / a.SH, a.OW + reach_w / a.SW, a.up};
   plan.M = a.OC / a.G, plan.H = a.OH, plan.W = a.OW, plan.SDH = plan.SDW = 1;
   plan.m_step = C * a.KH * a.KW, plan.group_step = plan.M * plan.m_step;
   choose_band(plan, sizeof(T));
@@ -101,7 +101,7 @@ ConvPlan input_grad_plan(const Conv2d<T>& a) {
   const Axis h = transposed_axis(a.SH, a.PH, a.DH, a.KH), w = transposed_axis(a.SW, a.PW, a.DW, a.KW);
   ConvPlan plan = {};
   plan.map = {OC,       a.OH,     a.OW, 1, 1, 1, 1, -h.least, -w.least, 0, h.most - h.least,
-              (a.W + a.SW - 1) / a.SW + w.most - w.least};
+              (a.W + a.SW - 1) / a.SW + w.most - w.least, 1};
   plan.M = C, plan.H = a.H, plan.W = a.W, plan.SDH = a.SH, plan.SDW = a.SW;
   plan.m_step = a.KH * a.KW, plan.group_step = OC * C * a.KH * a.KW;
   choose_band(plan, sizeof(T));
