@@ -70,6 +70,18 @@ inline void copy_halved(const T* from, int64_t from_step, int64_t rows, int64_t 
   }
 }
 
+// Both halves of n values a row, whole vectors of them: evens[j] = from[2 j], odds[j] = from[2 j + 1]
+template <class T>
+inline void part_rows(const T* from, int64_t from_step, int64_t rows, int64_t n, T* evens, T* odds, int64_t to_step) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < rows; ++i, from += from_step, evens += to_step, odds += to_step)
+    for (int64_t j = 0; j < n; j += V::N) {
+      const V v = V::load(from + j), a = even(v, v), b = odd(v, v);
+      __builtin_memcpy(evens + j / 2, &a, sizeof(V) / 2);
+      __builtin_memcpy(odds + j / 2, &b, sizeof(V) / 2);
+    }
+}
+
 template <class T>
 inline void copy_strided(const T* from, int64_t from_step, int64_t step, int64_t rows, int64_t n, T* to,
                          int64_t to_step) {
@@ -128,6 +140,17 @@ inline void form_map(const ConvMap& a, const T* x, int64_t q0, bool bands, T* to
   const int64_t rows = a.band + a.halo, plane = rows * a.pitch, pitch = a.pitch, row = a.SH * a.W;
   for (int64_t r = 0; r < a.planes_h; ++r) {
     const MapRange h = map_range(a.H, a.SH, a.top - r - q0 * a.SH, rows);
+    if (a.SW == 2 && a.planes_w == 2 && !bands && a.W % Vec<T>::N == 0) {  // each source row is read once
+      const MapRange w[2] = {map_range(a.W, 2, a.left, pitch), map_range(a.W, 2, a.left - 1, pitch)};
+      if (w[0].n == a.W / 2 && w[1].n == a.W / 2) {
+        const T* from = x + h.from * a.W;
+        T* at = to + r * 2 * plane + h.first * pitch;
+        const int evens = w[0].from == 0 ? 0 : 1, odds = 1 - evens;
+        for (int64_t c = 0; c < a.C; ++c, from += a.H * a.W, at += a.planes_h * 2 * plane)
+          part_rows(from, row, h.n, a.W, at + evens * plane + w[evens].first, at + odds * plane + w[odds].first, pitch);
+        continue;
+      }
+    }
     for (int64_t s = 0; s < a.planes_w; ++s) {
       const MapRange w = map_range(a.W, a.SW, a.left - s, pitch);
       const T* from = a.up == 1 ? x + h.from * a.W + w.from : x;

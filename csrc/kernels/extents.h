@@ -1,5 +1,5 @@
-// Arithmetic on extents. A division by what is no constant takes as long as dozens of products of vectors, which a small
-// plane's convolution would notice, so the common cases go without.
+// Arithmetic on extents. A division by what is no constant takes as long as dozens of products of vectors, which the
+// convolution of a small plane would notice, so the common cases go without.
 #pragma once
 #include <stdint.h>
 
