@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .._ext import _C
-from .rewrite import fold_upsampling
+from .rewrite import fold_upsampling, read_small_maps
 from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of
 
 ALIGN = 64  # bytes
@@ -102,6 +102,8 @@ def lower(trace: Trace, exact: bool = True) -> Program:
     if not exact:
         calls, folded = fold_upsampling(calls, kept)
         notes += folded
+    calls, small = read_small_maps(calls, kept)
+    notes += small
     calls, shared = _share(calls, kept)
     calls, dropped = _drop_dead(calls, trace.slots, kept)
     once, calls = _constants(calls, trace.slots)

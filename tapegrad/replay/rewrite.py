@@ -1,10 +1,60 @@
-"""Rewrites that round differently, which ``compile(step, exact=False)`` asks for."""
+"""Rewrites of a recorded step: those that keep every bit, and those that ``compile(step, exact=False)`` asks for."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .trace import Call, Ref, refs_of
+
+
+def read_small_maps(calls: list[Call], kept: set[int]) -> tuple[list[Call], list[str]]:
+    """A convolution of a map that nearest upsampling doubled reads the small map; bit for bit, and no large map.
+
+    Only where nothing else reads the large one, and the small one is never changed.
+    """
+    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of((call.arguments[i],))}
+    result: list[Call | None] = list(calls)
+    notes = []
+    for i, up in enumerate(calls):
+        if up.name != "upsample_nearest2d" or not _doubles(up):
+            continue
+        small, large = up.arguments[0], up.outs[0]
+        assert large is not None
+        if small.slot in changed or large.slot in changed or large.slot in kept:
+            continue
+        uses = [j for j, call in enumerate(calls) if j != i and _reads(call, large.slot)]
+        if not uses or any(_map_of(calls[j]) != large or not _strides_are_one(calls[j]) for j in uses):
+            continue
+        for j in uses:
+            call = calls[j]
+            at = call.arguments.index(large)
+            arguments = (*call.arguments[:at], small, *call.arguments[at + 1 :])
+            forward = call.name == "conv2d"
+            function = "conv2d_of_doubled" if forward else "conv2d_of_doubled_backward"
+            result[j] = call._replace(function=function, arguments=arguments)
+        result[i] = None
+        notes.append(f"upsampling at {up.source} read by its convolution from the small map")
+    return [call for call in result if call is not None], notes
+
+
+def _reads(call: Call, slot: int) -> bool:
+    return any(ref.slot == slot for ref in refs_of((call.arguments, call.outs)))
+
+
+def _map_of(call: Call) -> Any:
+    """What a convolution, or its backward, takes as its map, if it reads that once."""
+    place = {"conv2d": 0, "conv2d_backward": 1}.get(call.name)
+    if place is None:
+        return None
+    map = call.arguments[place]
+    if not isinstance(map, Ref):
+        return None
+    return map if [ref.slot for ref in refs_of((call.arguments, call.outs))].count(map.slot) == 1 else None
+
+
+def _strides_are_one(call: Call) -> bool:
+    stride = call.arguments[3 if call.name == "conv2d" else 5]
+    return tuple(stride) == (1, 1)
 
 
 def fold_upsampling(calls: list[Call], kept: set[int]) -> tuple[list[Call], list[str]]:
