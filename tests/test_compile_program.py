@@ -264,6 +264,60 @@ def test_explain_marks_calls_of_torch():
     assert re.search(r"^ *\d+ torch .*flip", text, re.MULTILINE)
 
 
+# --- convolutions of a doubled map -------------------------------------------------------------------------------
+
+
+def test_a_convolution_after_doubling_reads_the_small_map():
+    build = functools.partial(networks.autoencoder, networks.upsampled)
+    _, eager = history(build, 5, uncompiled)
+    step, replayed = history(build, 5, tg.compile)
+    assert eager == replayed
+    tg.manual_seed(0)
+    text = step.explain(*build().batches[0])
+    program = text.partition("rewrites")[0]
+    assert text.count("read by its convolution from the small map") == 2
+    assert program.count("conv2d_of_doubled(") == program.count("conv2d_of_doubled_backward(") == 2
+    assert "upsample_nearest2d" not in program
+
+
+@pytest.mark.parametrize("case", ["stride", "shared", "returned", "twice", "gradient of the map", "changed"])
+def test_what_else_happens_to_a_doubled_map_is_kept(case):
+    def script(compile):
+        first, second = nn.Conv2d(2, 3, 3, padding=1, stride=2 if case == "stride" else 1), nn.Conv2d(2, 3, 1)
+        up, leaf = nn.Upsample(scale_factor=2), tg.ones(1, 2, 4, 4, requires_grad=True)
+
+        @compile
+        def step(x):
+            leaf.grad = first.weight.grad = second.weight.grad = None
+            small = leaf * x
+            if case == "changed":
+                with tg.no_grad():
+                    small = small.detach().clone()
+            large = up(small)
+            y = first(large)
+            if case == "changed":
+                small.mul_(2.0)
+            out = y.sum()
+            if case == "twice":
+                out = out + second(large).square().sum()
+            if case == "shared":
+                out = out + large.square().sum()
+            if case == "gradient of the map":
+                (g,) = tg.grad(out, [large], retain_graph=True)
+                out = out + g.sum()
+            out.backward()
+            return (out.detach(), large.detach()) if case == "returned" else out.detach()
+
+        seen = []
+        for i in range(1, 6):
+            out = step(tg.ones(1, 2, 4, 4) * i)
+            grads = [p.grad if p.grad is None else p.grad.clone() for p in (leaf, first.weight, second.weight)]
+            seen.append((out, grads))
+        return seen
+
+    assert_same_script(script)
+
+
 # --- exact=False -------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from kernel_checks import one_thread as one_thread
 from torch.nn import functional as F
 
 from tapegrad._ext import _C
+from tapegrad.errors import ShapeError
 
 # conv2d: rows of (N, C, H, W, OC, KH, KW, stride, padding, dilation, groups)
 
@@ -179,6 +180,58 @@ def test_upsample_conv2d_agrees_with_the_two_steps(row, dtype):
     assert_same_for_all_threads(
         lambda: (_C.upsample_conv2d(x, w, b), *_C.upsample_conv2d_backward(g, x, w, True, True, True))
     )
+
+
+# n, c, h, w, oc, kernel, padding, dilation, groups, stride
+DOUBLED = [
+    (2, 3, 4, 5, 4, 3, 1, 1, 1, 1),
+    (3, 32, 8, 8, 32, 3, 1, 1, 1, 1),
+    (2, 32, 16, 16, 3, 3, 1, 1, 1, 1),  # roles swapped
+    (2, 32, 16, 16, 1, 3, 1, 1, 1, 1),
+    (5, 17, 2, 2, 3, 2, 1, 1, 1, 1),  # several images at a time
+    (2, 4, 3, 3, 6, 5, 2, 1, 2, 1),
+    (2, 8, 1, 1, 8, 1, 0, 1, 1, 1),  # a product
+    (1, 6, 10, 11, 6, 3, 2, 2, 6, 1),
+    (2, 3, 6, 6, 5, 3, 1, 1, 1, 2),
+    (1, 16, 40, 40, 16, 3, 1, 1, 1, 1),  # several bands
+    (1, 20, 64, 64, 3, 3, 1, 1, 1, 1),
+    (2, 64, 7, 9, 5, 3, 0, 1, 1, 1),
+    (0, 3, 4, 4, 2, 3, 1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", DOUBLED)
+def test_conv2d_of_a_doubled_map_is_that_of_the_large_one_to_the_bit(case, dtype):
+    n, c, h, w, oc, k, padding, dilation, groups, stride = case
+    x, weight = rand(n, c, h, w, dtype=dtype), rand(oc, c // groups, k, k, dtype=dtype, seed=1)
+    bias = rand(oc, dtype=dtype, seed=2)
+    large = torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+    geometry = ((stride, stride), (padding, padding), (dilation, dilation), groups)
+    y = _C.conv2d(large, weight, bias, *geometry)
+    assert torch.equal(_C.conv2d_of_doubled(x, weight, bias, *geometry), y)
+    g, sizes = rand(*y.shape, dtype=dtype, seed=3), (list(large.shape), list(weight.shape))
+    dx, *rest = _C.conv2d_backward(g, large, weight, *sizes, *geometry, True, True, True)
+    expected = [_C.upsample_nearest2d_backward(dx, list(x.shape), None), *rest]
+
+    def ours():
+        return _C.conv2d_of_doubled_backward(g, x, weight, *sizes, *geometry, True, True, True)
+
+    for a, e in zip(ours(), expected, strict=True):
+        assert torch.equal(a, e)
+    assert _C.conv2d_of_doubled_backward(g, None, weight, *sizes, *geometry, True, False, False)[1:] == (None, None)
+    assert_same_for_all_threads(ours)
+
+
+def test_conv2d_of_a_doubled_map_refuses_odd_sizes_and_wrong_inputs():
+    x, w, geometry = torch.ones(1, 2, 2, 2), torch.ones(1, 2, 3, 3), ((1, 1), (1, 1), (1, 1), 1)
+    g = torch.ones(1, 1, 4, 4)
+    with pytest.raises(ShapeError, match="input_size must be even"):
+        _C.conv2d_of_doubled_backward(torch.ones(1, 1, 5, 4), x, w, [1, 2, 5, 4], [1, 2, 3, 3], *geometry, *[True] * 3)
+    with pytest.raises(ShapeError, match=r"input.*4, 4"):
+        _C.conv2d_of_doubled_backward(g, torch.ones(1, 2, 4, 4), w, [1, 2, 4, 4], [1, 2, 3, 3], *geometry, *[True] * 3)
+    with pytest.raises(ShapeError, match="conv2d_of_doubled: input"):
+        _C.conv2d_of_doubled(x[0], w, None, *geometry)
 
 
 # large results

@@ -80,9 +80,31 @@ at::Tensor weights_for(int64_t count, const char* op) {
   return make({count}, c10::CppTypeToScalarType<T>::value, op);
 }
 
-// Runs a plan that fits: source and weight -> out
+// conv_direct with every 2 x 2 of the result summed: an image's is made beside the core and only its sums leave. The
+// order of the sums is that of upsample_nearest2d_backward.
 template <class T>
-void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* w, const T* bias, T* out) {
+void direct_halved(const ConvDirect<T>& d, int64_t units, double flops) {
+  const int64_t planes = d.G * d.M, H = d.H / 2, W = d.W / 2;
+  std::vector<int64_t> twice(std::max(H, W) + 1);
+  for (size_t i = 0; i < twice.size(); ++i) twice[i] = 2 * static_cast<int64_t>(i);
+  over_units<T>(d.N, flops * static_cast<double>(units), [&](int64_t begin, int64_t end, T* scratch) {
+    const at::Tensor image = weights_for<T>(planes * d.H * d.W, "conv2d_backward");
+    ConvDirect<T> one = d;
+    one.N = 1;
+    one.out = mutable_data<T>(image);
+    for (int64_t n = begin; n < end; ++n) {
+      one.x = d.x + n * d.G * d.map.C * d.map.H * d.map.W;
+      kernels_for<T>().conv_direct(one, 0, units, scratch);
+      const Upsample<T> sums = {H, W, d.H, d.W, one.out, d.out + n * planes * H * W, twice.data(), twice.data(), 2};
+      kernels_for<T>().upsample_nearest2d_backward(sums, 0, planes);
+    }
+  });
+}
+
+// Runs a plan that fits: source and weight -> out, or its sums over every 2 x 2
+template <class T>
+void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* w, const T* bias, T* out,
+            bool halved = false) {
   size_t terms = 0;
   for (const PhaseTaps& phase : plan.phases) terms += phase.offset.size();
   const int64_t channels = a.G * tiles(plan.M, kConvLanes) * kConvLanes;  // room for whole vectors of them
@@ -96,9 +118,10 @@ void direct(const ConvPlan& plan, const Conv2d<T>& a, const T* source, const T* 
   const ConvDirect<T> d = {plan.map,        a.N,         a.G, plan.M, plan.H, plan.W, plan.SDH, plan.SDW, plan.m_step,
                            plan.group_step, taps.data(), w,   source, bias,   out};
   kernels_for<T>().conv_pack(d);
-  const int64_t units = a.N * a.G * tiles(tiles(plan.H, plan.SDH), plan.map.band);
+  const int64_t units = a.G * tiles(tiles(plan.H, plan.SDH), plan.map.band);  // of an image
   const double flops = 2.0 * static_cast<double>(terms) * static_cast<double>(plan.M * plan.map.band * plan.map.pitch);
-  over_units<T>(units, flops,
+  if (halved) return direct_halved(d, units, flops);
+  over_units<T>(a.N * units, flops,
                 [&](int64_t begin, int64_t end, T* scratch) { kernels_for<T>().conv_direct(d, begin, end, scratch); });
 }
 
@@ -182,6 +205,17 @@ at::Tensor input_grad(const at::Tensor& g, const at::Tensor& w, Conv2d<T> a, con
     kernels_for<T>().conv2d_input_grad(a, begin, end, scratch);
   });
   if (bias.defined()) dx.add_(bias.view({-1, 1, 1}));
+  return dx;
+}
+
+// The gradient of what was doubled
+template <class T>
+at::Tensor doubled_input_grad(const at::Tensor& g, const at::Tensor& w, const Conv2d<T>& a) {
+  const at::DimVector small = {a.N, a.C, a.H / 2, a.W / 2};
+  const ConvPlan plan = is_pointwise(a) ? ConvPlan{} : input_grad_plan(a);
+  if (!plan.fits || g.numel() == 0) return upsample_nearest2d_backward(input_grad(g, w, a), small, std::nullopt);
+  at::Tensor dx = make(small, g.scalar_type(), "conv2d_of_doubled_backward");
+  if (dx.numel() > 0) direct<T>(plan, a, data<T>(g), data<T>(w), nullptr, mutable_data<T>(dx), true);
   return dx;
 }
 
@@ -349,8 +383,9 @@ Gradients conv2d_backward(const at::Tensor& grad, const std::optional<at::Tensor
     auto a = geometry<decltype(zero)>(op, input_size, weight_size, params);
     const at::Tensor g = checked_sizes(contiguous, op, "g", output_size(a), contiguous);
     at::Tensor x, w, dx;
+    if (of_doubled && a.H % 2 + a.W % 2 != 0)
+      throw ShapeError(std::string(op) + ": input_size must be even, is " + text(input_size));
     if (need_weight && of_doubled) {
-      if (a.H % 2 + a.W % 2 != 0) throw ShapeError(std::string(op) + ": input_size must be even, is " + text(input_size));
       x = checked_sizes(input ? *input : at::Tensor(), op, "input", {a.N, a.C, a.H / 2, a.W / 2}, g);
       a.up = 2;
       if (a.SH * a.SW != 1) x = whole(x, a), a.up = 1;
@@ -359,7 +394,7 @@ Gradients conv2d_backward(const at::Tensor& grad, const std::optional<at::Tensor
     }
     if (need_input) w = checked_sizes(weight ? *weight : at::Tensor(), op, "weight", weight_size, g);
     const auto [dw, db] = weight_grad(g, x, a, need_weight, need_bias);
-    if (need_input) dx = input_grad(g, w, a);
+    if (need_input) dx = of_doubled ? doubled_input_grad(g, w, a) : input_grad(g, w, a);
     return Gradients{dx, dw, db};
   });
 }

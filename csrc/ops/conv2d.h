@@ -35,7 +35,7 @@ at::Tensor channel_sums(const at::Tensor& g);
 
 // dx, dw, db, each where needed, else undefined. `input` is read for dw only, and weight for dx. dw and db are complete
 // before the first element of dx is written, and `input` is not read after that: dx may lie in its memory. of_doubled:
-// `input` is what was doubled, input_size and dx are those of the large map.
+// `input` is what was doubled and dx its gradient, input_size that of the large map.
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 Gradients conv2d_backward(const at::Tensor& g, const std::optional<at::Tensor>& input,
                           const std::optional<at::Tensor>& weight, at::IntArrayRef input_size,

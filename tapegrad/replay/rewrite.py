@@ -22,39 +22,54 @@ def read_small_maps(calls: list[Call], kept: set[int]) -> tuple[list[Call], list
         assert large is not None
         if small.slot in changed or large.slot in changed or large.slot in kept:
             continue
-        uses = [j for j, call in enumerate(calls) if j != i and _reads(call, large.slot)]
-        if not uses or any(_map_of(calls[j]) != large or not _strides_are_one(calls[j]) for j in uses):
+        uses = [j for j, call in enumerate(calls) if j != i and _touches(call, large.slot)]
+        of_small = [_of_small(calls, j, small, large, kept) for j in uses]
+        if not uses or None in of_small:
             continue
-        for j in uses:
-            call = calls[j]
-            at = call.arguments.index(large)
-            arguments = (*call.arguments[:at], small, *call.arguments[at + 1 :])
-            forward = call.name == "conv2d"
-            function = "conv2d_of_doubled" if forward else "conv2d_of_doubled_backward"
-            result[j] = call._replace(function=function, arguments=arguments)
+        for j, found in zip(uses, of_small, strict=True):
+            assert found is not None
+            result[j], down = found
+            if down is not None:
+                result[down] = None
         result[i] = None
         notes.append(f"upsampling at {up.source} read by its convolution from the small map")
     return [call for call in result if call is not None], notes
 
 
-def _reads(call: Call, slot: int) -> bool:
+def _touches(call: Call, slot: int) -> bool:
     return any(ref.slot == slot for ref in refs_of((call.arguments, call.outs)))
 
 
-def _map_of(call: Call) -> Any:
-    """What a convolution, or its backward, takes as its map, if it reads that once."""
+def _of_small(calls: list[Call], j: int, small: Ref, large: Ref, kept: set[int]) -> tuple[Call, int | None] | None:
+    """(call j reading the small map, the call that summed its gradient down); None where it cannot be."""
+    call = calls[j]
     place = {"conv2d": 0, "conv2d_backward": 1}.get(call.name)
-    if place is None:
+    if place is None or call.arguments[place] != large:
         return None
-    map = call.arguments[place]
-    if not isinstance(map, Ref):
+    if [ref.slot for ref in refs_of((call.arguments, call.outs))].count(large.slot) > 1:
         return None
-    return map if [ref.slot for ref in refs_of((call.arguments, call.outs))].count(map.slot) == 1 else None
+    if tuple(call.arguments[3 if place == 0 else 5]) != (1, 1):  # strides
+        return None
+    arguments = (*call.arguments[:place], small, *call.arguments[place + 1 :])
+    if place == 0:
+        return call._replace(function="conv2d_of_doubled", arguments=arguments), None
+    down, dx = None, call.outs[0]
+    if dx is not None:
+        uses = [k for k, other in enumerate(calls) if k != j and _touches(other, dx.slot)]
+        if dx.slot in kept or len(uses) != 1 or not _halves(calls[uses[0]], dx, small):
+            return None
+        down = uses[0]
+        dx = calls[down].outs[0]
+    function = "conv2d_of_doubled_backward"
+    return call._replace(function=function, arguments=arguments, outs=(dx, *call.outs[1:])), down
 
 
-def _strides_are_one(call: Call) -> bool:
-    stride = call.arguments[3 if call.name == "conv2d" else 5]
-    return tuple(stride) == (1, 1)
+def _halves(call: Call, gradient: Ref, small: Ref) -> bool:
+    """Whether this is the upsampling's backward on the whole of that gradient."""
+    if call.name != "upsample_nearest2d_backward" or call.arguments[0] != gradient:
+        return False
+    out = call.outs[0]
+    return out is not None and out.sizes == small.sizes
 
 
 def fold_upsampling(calls: list[Call], kept: set[int]) -> tuple[list[Call], list[str]]:
