@@ -73,7 +73,7 @@ void product(Gemm<T> a) {
   const bool by_rows = a.M >= a.N;
   const int64_t extent = by_rows ? a.M : a.N;
   const double unit = flops(by_rows ? a.N : a.M, block, a.K);
-  const int64_t units = (extent + block - 1) / block, least = static_cast<int64_t>(kShare / unit) + 1;
+  const int64_t units = (extent + block - 1) / block, least = static_cast<int64_t>(kShare / std::max(unit, 1.0)) + 1;
   if (units <= least) return serial(a);
   at::parallel_for(0, units, least, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * block, count = std::min(end * block, extent) - first;
