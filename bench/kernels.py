@@ -144,12 +144,18 @@ def both(call: Callable[..., Any], inputs: list[Any], g: torch.Tensor | None) ->
 
 
 def timed(sides: list[Call], seconds: float) -> list[Timing]:
-    """Time callables in turns, in as many blocks and calls as fit the time."""
-    first = take_turns(sides, blocks=2, calls=1)
-    together = sum(min(timing.blocks) for timing in first)
+    """Time callables in turns, in as many blocks and calls as fit the time.
+
+    A block's first call finds the caches full of the other sides' data, so the fastest side's lasts a millisecond, if
+    the fewest blocks then fit three times the time.
+    """
+    first = [min(timing.blocks) for timing in take_turns(sides, blocks=2, calls=1)]
+    together = sum(first)
     least, most = BLOCKS
-    blocks = max(least, min(most, int(seconds / together)))
-    return take_turns(sides, blocks=blocks + 1, calls=max(1, int(seconds / blocks / together)))
+    worth = min(math.ceil(1e-3 / min(first)), int(3 * seconds / (least * together)))
+    calls = max(1, worth, int(seconds / (most * together)))
+    blocks = max(least, min(most, int(seconds / (calls * together))))
+    return take_turns(sides, blocks=blocks + 1, calls=calls)
 
 
 # --- both sides must agree ---------------------------------------------------------------------------------------
