@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ..errors import ArgumentError, IndexShapeError, ShapeError
-from ..op import Array, op
-from ..record import either
+from ..op import Array, caller, op
+from ..record import Op, either
 from ..tensor import Tensor, raw, tensor_argument
 from .shape import as_dims, constant_pad_nd, expand, flatten
 
@@ -115,10 +116,12 @@ def _read(x: Any, index: Any) -> Any:
     return getitem(x, index) if isinstance(x, Tensor) else x[index]
 
 
-@op(name="getitem", input=lambda g, input_shape, index: either("getitem_backward", g, input_shape, index))
-def getitem_op(input: Array, index: Any) -> Any:
+def _getitem(input: Array, index: Any) -> Any:
     """``input[index]``."""
-    return input[index]
+
+
+_getitem_rule = {"input": lambda g, input_shape, index: either("getitem_backward", g, input_shape, index)}
+getitem_op = caller(Op(_getitem, _getitem_rule, direct=operator.getitem, name="getitem"), __name__)
 
 
 @op(
@@ -135,10 +138,10 @@ def as_index(index: Any) -> Any:
     """An index as torch takes it: Tensors, arrays and lists inside become (copied) torch tensors."""
     kind = type(index)
     if kind is slice:
-        if isinstance(index.start, Tensor) or isinstance(index.stop, Tensor) or isinstance(index.step, Tensor):
-            parts = index.start, index.stop, index.step
-            return slice(*[p.__index__() if isinstance(p, Tensor) else p for p in parts])
-        return index
+        start, stop, step = index.start, index.stop, index.step
+        if (start is None or type(start) is int) and (stop is None or type(stop) is int) and step is None:
+            return index
+        return slice(*[p.__index__() if isinstance(p, Tensor) else p for p in (start, stop, step)])
     if kind is int or kind is bool or index is None or index is Ellipsis:
         return index
     if isinstance(index, tuple):
@@ -163,7 +166,7 @@ def as_index(index: Any) -> Any:
 
 def getitem(input: Any, index: Any) -> Tensor:
     """``input[index]``: integers, slices, None, Ellipsis, bool masks and integer tensors. Basic ones give views."""
-    return getitem_op(input, as_index(index))
+    return getitem_op(input, index if type(index) is int else as_index(index))  # type: ignore[no-any-return]
 
 
 # --- padding by index --------------------------------------------------------------------------------------------
