@@ -8,15 +8,19 @@ namespace {
 // The register tile: ROWS x VECS accumulators, VECS vectors of B and one broadcast of A.
 #if defined(__AVX512F__)
 constexpr int ROWS = 8, VECS = 3;
+constexpr int64_t DEPTH = 1024;
 #elif defined(__AVX2__)
 constexpr int ROWS = 4, VECS = 3;
+constexpr int64_t DEPTH = 384;
 #else
 constexpr int ROWS = 4, VECS = 2;
+constexpr int64_t DEPTH = 384;
 #endif
 
-// Blocks: so much of K at a time, less where A is packed, so that more of its rows are; what is packed of A and B at a
-// time. Every further block of K reads and writes C once more, from far away where it is large.
-constexpr int64_t DEPTH = 1024, PACKED_DEPTH = 384;
+// Blocks: DEPTH of K at a time, less where A is packed, so that more of its rows are; what is packed of A and B at a time.
+// Every further block of K reads and writes C once more, from far away where it is large; a short vector's panel of B is
+// narrow, and a deep one of it passes through the nearest cache for few products.
+constexpr int64_t PACKED_DEPTH = 384;
 constexpr int64_t A_BYTES = 128 << 10, B_BYTES = 384 << 10;
 constexpr int64_t FAR_BYTES = 1024;  // strides from here on share few sets of the nearest cache
 constexpr int AHEAD = 8;             // rows of an operand that are asked for before their turn
