@@ -109,7 +109,7 @@ def call({signature}):
         raise __explain(__op, ({raw}), error) from error
     if ({some}) and __mode.record:
         return __record(__out, ({nodes}), ({raw}))
-    return __made(__out, None) if type(__out) is __torch_Tensor else __constant(__out)
+    return {constant}
 """
 
 _UNWRAP = """\
@@ -141,7 +141,11 @@ def caller(op: Op, module: str = __name__) -> Any:
             signature.append("*")
         signature.append(p.name if p.default is p.empty else f"{p.name}=__default_{p.name}")
     raws = [f"__raw_{p.name}" if p.name in op.arrays else p.name for p in params]
+    constant = "__constant(__out)"
+    if not op.residuals:
+        constant = f"__made(__out, None) if type(__out) is __torch_Tensor else {constant}"
     source = _TEMPLATE.format(
+        constant=constant,
         signature=", ".join(signature),
         unwrap="".join(unwrap),
         raw="".join(f"{x}, " for x in raws),
@@ -187,7 +191,7 @@ def _register(op: Op, module: str) -> None:
 def _constant(op: Op, out: Any) -> Any:
     """The result of a call that is not recorded."""
     if op.residuals:
-        out = out[0]
+        out = op.with_residuals(out)[0]
     if type(out) is torch.Tensor:
         return Tensor._made(out, None)
     op.check_outputs(out)

@@ -65,7 +65,7 @@ class Plan(NamedTuple):
     """What a recorded call does with its environment, given which array arguments need gradients."""
 
     size: int
-    residuals: bool  # the forward function returns (output, *residuals)
+    residuals: int  # so many follow the output in what the forward function returns
     variadic: bool  # parents are lists of nodes
     hold: list[int]  # positions whose values are saved
     drop: list[int]  # positions whose values no rule reads
@@ -135,7 +135,7 @@ class Op:
         holders = [*self.arrays, "out", *self.residuals]
         self.plans[needs] = plan = Plan(
             size=len(self.environment),
-            residuals=bool(self.residuals),
+            residuals=len(self.residuals),
             variadic=bool(self.variadic),
             hold=[position(name) for name in holders if name in reads],
             drop=[position(name) for name in holders if name not in reads],
@@ -151,6 +151,14 @@ class Op:
         ``csrc/bindings/tape.cpp`` does it: it makes the `Entry`, with what the plan says in its environment.
         """
         return _C.record(self, self.plans, out, parents, values)
+
+    def with_residuals(self, out: Any) -> tuple[Any, ...]:
+        """What a forward function returns that has residuals: the output and each of them."""
+        if not isinstance(out, tuple | list) or len(out) != 1 + len(self.residuals):
+            names = ", ".join(["output", *self.residuals])
+            got = f"{len(out)} values" if isinstance(out, tuple | list) else type(out).__name__
+            raise TypeError(f"{self.name}: the forward function must return ({names}); got {got}")
+        return tuple(out)
 
     def check_outputs(self, out: Any) -> None:
         """A forward function returns a torch tensor, or a tuple or list of them."""

@@ -190,3 +190,25 @@ def test_what_is_no_array_of_ours_is_refused_by_name(name: str) -> None:
         kwargs = {key: fill(value, values) for key, value in sample.kwargs.items()}
         with pytest.raises(error, match=rf"(?s){name}.*{word}"):
             row.function(*fill(sample.args, values), **kwargs)
+
+
+@pytest.mark.parametrize("returned", [lambda x: x, lambda x: (x,), lambda x: (x, x, x), lambda x: None])
+@pytest.mark.parametrize("needs", [True, False])
+def test_residuals_are_counted(returned, needs):
+    x = tg.tensor([1.0, 2.0], requires_grad=needs)
+    op = tg.op(x=lambda g, kept: g * kept, residuals=("kept",), name="counted")(lambda x: returned(x * 2))
+    with pytest.raises(TypeError, match=r"counted: the forward function must return \(output, kept\); got"):
+        op(x)
+
+
+def test_residuals_may_come_as_a_list():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    tg.op(x=lambda g, kept: g * kept, residuals=("kept",), name="listed")(lambda x: [x * 2, x])(x).sum().backward()
+    assert x.grad.tolist() == [1.0, 2.0]
+
+
+def test_a_residual_may_be_a_list_of_anything():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    op = tg.op(x=lambda g, kept: g * kept[0], residuals=("kept",), name="numbers")(lambda x: (x * 3, [3.0, None]))
+    op(x).sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]

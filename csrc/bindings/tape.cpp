@@ -67,6 +67,7 @@ py::object tensor(py::object data, py::object node) {
 }
 
 py::object shape(py::handle value) {
+  if (!is_tensor(value)) return py::tuple();
   const at::IntArrayRef sizes = THPVariable_Unpack(value.ptr()).sizes();
   PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(classes->size.ptr());  // a tuple
   py::object made = own(type->tp_alloc(type, sizes.size()));
@@ -109,8 +110,8 @@ py::tuple where() {
 // What Op.plan (record.py) answers: the environment's size and the positions in it of what is saved, what is dropped, and
 // of the shapes that are noted (to, from).
 struct Plan {
-  Py_ssize_t size;
-  bool residuals, variadic;
+  Py_ssize_t size, residuals;
+  bool variadic;
   py::list hold, drop, shapes;
 };
 
@@ -121,18 +122,20 @@ Plan plan_of(py::handle op, const py::dict& plans, const py::tuple& parents) {
   const py::int_ key(needs);
   PyObject* const known = PyDict_GetItemWithError(plans.ptr(), key.ptr());
   const auto plan = known ? py::reinterpret_borrow<py::tuple>(known) : py::tuple(op.attr("plan")(key));
-  return {index(item(plan, 0)),          item(plan, 1).ptr() == Py_True, item(plan, 2).ptr() == Py_True,
+  return {index(item(plan, 0)),          index(item(plan, 1)),             item(plan, 2).ptr() == Py_True,
           borrow<py::list>(item(plan, 3)), borrow<py::list>(item(plan, 4)), borrow<py::list>(item(plan, 5))};
 }
 
 // Arguments, output, residuals, shapes; None for what the plan drops. `out` becomes the output alone.
-py::list environment(const Plan& plan, const py::tuple& values, py::object& out) {
+py::list environment(py::handle op, const Plan& plan, const py::tuple& values, py::object& out) {
+  if (static_cast<Py_ssize_t>(values.size()) + 1 + plan.residuals > plan.size)
+    throw py::type_error("record: expected a value for each argument");
   py::list env(plan.size);
   size_t n = 0;
   const auto put = [&](py::object value) { PyList_SET_ITEM(env.ptr(), n++, value.release().ptr()); };
   for (size_t i = 0; i < values.size(); ++i) put(borrow<py::object>(item(values, i)));
   if (plan.residuals) {
-    const auto results = borrow<py::tuple>(out);
+    const auto results = py::tuple(op.attr("with_residuals")(out));
     for (size_t i = 0; i < results.size(); ++i) put(borrow<py::object>(item(results, i)));
     out = borrow<py::object>(item(results, 0));
   } else {
@@ -143,9 +146,7 @@ py::list environment(const Plan& plan, const py::tuple& values, py::object& out)
     const auto pair = borrow<py::tuple>(item(plan.shapes, i));
     const py::handle value = item(env, index(item(pair, 1)));
     const bool list = PyList_CheckExact(value.ptr());
-    env[index(item(pair, 0))] = list               ? each(borrow<py::list>(value), shape)
-                                : is_tensor(value) ? shape(value)
-                                                   : py::object(py::tuple());
+    env[index(item(pair, 0))] = list ? py::object(each(borrow<py::list>(value), shape)) : shape(value);
   }
   for (size_t i = 0; i < plan.drop.size(); ++i) {  // numbers stay, to be printed
     const py::handle value = item(env, index(item(plan.drop, i)));
@@ -155,8 +156,10 @@ py::list environment(const Plan& plan, const py::tuple& values, py::object& out)
   return env;
 }
 
-// How often a tensor was written to. Tensors of inference mode do not count that.
-py::object version(py::handle value) { return py::int_(THPVariable_Unpack(value.ptr())._version()); }
+// How often a tensor was written to, which those of inference mode do not count; 0 for anything else.
+py::object version(py::handle value) {
+  return py::int_(is_tensor(value) ? THPVariable_Unpack(value.ptr())._version() : 0);
+}
 
 py::list versions_of(const Plan& plan, const py::list& env) {
   py::list versions;
@@ -176,7 +179,7 @@ bool unchanged(const py::list& env, const py::list& versions) {
     const auto saved = borrow<py::tuple>(item(versions, i));
     const py::handle value = item(env, index(item(saved, 0))), then = item(saved, 1);
     if (is_tensor(value) ? THPVariable_Unpack(value.ptr())._version() != index(then)
-                         : !each(borrow<py::list>(value), version).equal(then))
+                         : !PyList_CheckExact(value.ptr()) || !each(borrow<py::list>(value), version).equal(then))
       return false;
   }
   return true;
@@ -195,7 +198,7 @@ py::tuple flat(const py::tuple& parents) {
 
 py::object record(py::handle op, const py::dict& plans, py::object out, py::tuple parents, const py::tuple& values) {
   const Plan plan = plan_of(op, plans, parents);
-  py::list env = environment(plan, values, out);
+  py::list env = environment(op, plan, values, out);
   py::list versions;
   try {
     versions = versions_of(plan, env);
