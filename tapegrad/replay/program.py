@@ -96,14 +96,13 @@ def is_pure(call: Call) -> bool:
 
 def lower(trace: Trace, exact: bool = True) -> Program:
     """The program of a recorded step."""
-    calls, notes = list(trace.calls), []
+    calls = list(trace.calls)
     kept = {ref.slot for ref in refs_of(trace.result)}
     kept |= {ref.slot for _, ref in trace.gradients if ref is not None}
+    calls, notes = read_small_maps(calls, kept)
     if not exact:
-        calls, folded = fold_upsampling(calls, kept)
+        calls, folded = fold_upsampling(calls)
         notes += folded
-    calls, small = read_small_maps(calls, kept)
-    notes += small
     calls, shared = _share(calls, kept)
     calls, dropped = _drop_dead(calls, trace.slots, kept)
     once, calls = _constants(calls, trace.slots)
