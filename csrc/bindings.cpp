@@ -16,8 +16,8 @@
 #include "ops/conv2d.h"
 #include "ops/linear.h"
 #include "ops/matmul.h"
-#include "ops/random.h"
 #include "ops/pool.h"
+#include "ops/random.h"
 #include "ops/upsample.h"
 #include "ops/upsample_conv2d.h"
 
@@ -170,7 +170,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def(
       "storage_use_count", [](const at::Tensor& t) { return static_cast<int64_t>(t.storage().use_count()); },
       py::arg("t"));
-  m.def("bump_version", [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); }, py::arg("t"));
+  m.def(
+      "bump_version", [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); }, py::arg("t"));
 }
 
 }  // namespace tapegrad

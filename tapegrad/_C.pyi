@@ -31,23 +31,10 @@ def conv2d_backward(
     need_weight: bool,
     need_bias: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
-def conv2d_of_doubled(
-    input: Tensor, weight: Tensor, bias: Tensor | None, stride: _Pair, padding: _Pair, dilation: _Pair, groups: int
-) -> Tensor: ...
-def conv2d_of_doubled_backward(
-    g: Tensor,
-    input: Tensor | None,
-    weight: Tensor | None,
-    input_size: Sequence[int],
-    weight_size: Sequence[int],
-    stride: _Pair,
-    padding: _Pair,
-    dilation: _Pair,
-    groups: int,
-    need_input: bool,
-    need_weight: bool,
-    need_bias: bool,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
+
+conv2d_of_doubled = conv2d
+conv2d_of_doubled_backward = conv2d_backward
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
 def linear_backward(
     g: Tensor, input: Tensor | None, weight: Tensor | None, need_input: bool, need_weight: bool, need_bias: bool

@@ -16,15 +16,17 @@ using Optional = std::optional<at::Tensor>;
 template <Activation F, int PARAMETERS>
 void bind_activation(py::module_& m, const char* op, const char* backward, const char* saved) {
   const auto run = [op](In x, double a, double b) { return activation(F, op, x, a, b); };
-  const auto back = [backward](In g, In y, double a, double b) {
-    return activation_backward(F, backward, g, y, a, b);
-  };
+  const auto back = [backward](In g, In y, double a, double b) { return activation_backward(F, backward, g, y, a, b); };
   if constexpr (PARAMETERS == 0) {
-    kernel(m, op, [=](In x) { return run(x, 0, 0); }, "input");
-    kernel(m, backward, [=](In g, In y) { return back(g, y, 0, 0); }, "g", saved);
+    kernel(
+        m, op, [=](In x) { return run(x, 0, 0); }, "input");
+    kernel(
+        m, backward, [=](In g, In y) { return back(g, y, 0, 0); }, "g", saved);
   } else if constexpr (PARAMETERS == 1) {
-    kernel(m, op, [=](In x, double a) { return run(x, a, 0); }, "input", "negative_slope");
-    kernel(m, backward, [=](In g, In y, double a) { return back(g, y, a, 0); }, "g", saved, "negative_slope");
+    kernel(
+        m, op, [=](In x, double a) { return run(x, a, 0); }, "input", "negative_slope");
+    kernel(
+        m, backward, [=](In g, In y, double a) { return back(g, y, a, 0); }, "g", saved, "negative_slope");
   } else {
     kernel(m, op, run, "input", "beta", "threshold");
     kernel(m, backward, back, "g", saved, "beta", "threshold");
@@ -86,7 +88,8 @@ bool read(PyObject* value, at::Tensor& tensor, double& number) {
   return overflow == 0 && std::abs(integer) <= 1ll << 53;
 }
 
-// Answers None where torch's operator is to be called: other arguments, or a step is being recorded, which knows torch's.
+// Answers None where torch's operator is to be called: other arguments, or a step is being recorded, which knows
+// torch's.
 void bind_arithmetic(py::module_& m) {
   const auto bind = [&m](const char* name, Arithmetic f) {
     const auto call = [f](const py::object& input, const py::object& other) -> py::object {
@@ -112,10 +115,9 @@ void bind_optimizers(py::module_& m) {
   };
   kernel(m, "sgd_", sgd, "params", "grads", "momentum_buffers", "steps", "lr", "momentum", "dampening", "weight_decay",
          "nesterov", "maximize");
-  const auto adam = [](const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
-                       const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps, double lr,
-                       double beta1, double beta2, double eps, double weight_decay, bool amsgrad, bool maximize,
-                       bool decoupled) {
+  const auto adam = [](const Tensors& params, const Tensors& grads, const Tensors& exp_avgs, const Tensors& exp_avg_sqs,
+                       const Tensors& max_exp_avg_sqs, const Tensors& steps, double lr, double beta1, double beta2,
+                       double eps, double weight_decay, bool amsgrad, bool maximize, bool decoupled) {
     adam_(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps,
           {lr, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled});
   };

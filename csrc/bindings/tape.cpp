@@ -44,7 +44,8 @@ class Slotted {
     py::object made = own(type->tp_alloc(type, 0));
     size_t i = 0;
     char* const at = reinterpret_cast<char*>(made.ptr());
-    ((*reinterpret_cast<PyObject**>(at + offsets_[i++]) = py::object(std::forward<Values>(values)).release().ptr()), ...);
+    ((*reinterpret_cast<PyObject**>(at + offsets_[i++]) = py::object(std::forward<Values>(values)).release().ptr()),
+     ...);
     return made;
   }
 
@@ -59,7 +60,7 @@ struct Classes {
   py::object next_slot, inside;  // of tape.py: the counter, and whether a file is the package's
   py::object size, get_frame;    // torch.Size, sys._getframe
 };
-const Classes* classes = nullptr;  // for the life of the process
+const Classes* classes = nullptr;   // for the life of the process
 thread_local bool watched = false;  // see mode.py
 
 py::object tensor(py::object data, py::object node) {
@@ -107,8 +108,8 @@ py::tuple where() {
   }
 }
 
-// What Op.plan (record.py) answers: the environment's size and the positions in it of what is saved, what is dropped, and
-// of the shapes that are noted (to, from).
+// What Op.plan (record.py) answers: the environment's size and the positions in it of what is saved, what is dropped,
+// and of the shapes that are noted (to, from).
 struct Plan {
   Py_ssize_t size, residuals;
   bool variadic;
@@ -122,8 +123,12 @@ Plan plan_of(py::handle op, const py::dict& plans, const py::tuple& parents) {
   const py::int_ key(needs);
   PyObject* const known = PyDict_GetItemWithError(plans.ptr(), key.ptr());
   const auto plan = known ? py::reinterpret_borrow<py::tuple>(known) : py::tuple(op.attr("plan")(key));
-  return {index(item(plan, 0)),          index(item(plan, 1)),             item(plan, 2).ptr() == Py_True,
-          borrow<py::list>(item(plan, 3)), borrow<py::list>(item(plan, 4)), borrow<py::list>(item(plan, 5))};
+  return {index(item(plan, 0)),
+          index(item(plan, 1)),
+          item(plan, 2).ptr() == Py_True,
+          borrow<py::list>(item(plan, 3)),
+          borrow<py::list>(item(plan, 4)),
+          borrow<py::list>(item(plan, 5))};
 }
 
 // Arguments, output, residuals, shapes; None for what the plan drops. `out` becomes the output alone.
@@ -210,10 +215,9 @@ py::object record(py::handle op, const py::dict& plans, py::object out, py::tupl
   const auto outs = one ? py::make_tuple(out) : py::tuple(out);
   const py::object shapes = one ? shape(out) : py::object(py::tuple(each(py::list(outs), shape)));
   const py::object dtypes = one ? dtype(out) : py::object(py::tuple(each(py::list(outs), dtype)));
-  const py::object entry = classes->entry.make(borrow<py::object>(op), plan.variadic ? flat(parents) : std::move(parents),
-                                               std::move(env), std::move(versions), shapes, dtypes,
-                                               own(PyObject_CallNoArgs(classes->next_slot.ptr())), where(), py::none(),
-                                               py::none());
+  const py::object entry = classes->entry.make(
+      borrow<py::object>(op), plan.variadic ? flat(parents) : std::move(parents), std::move(env), std::move(versions),
+      shapes, dtypes, own(PyObject_CallNoArgs(classes->next_slot.ptr())), where(), py::none(), py::none());
   if (watched) op.attr("_watch")(entry, outs, values);
   if (one) return tensor(std::move(out), entry);
   py::tuple made(outs.size());
@@ -239,7 +243,8 @@ PyObject* answer(bool accepted, const char* expected, const F& f) {
 }
 
 PyObject* record_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  const bool fits = count == 5 && PyDict_CheckExact(given[1]) && PyTuple_CheckExact(given[3]) && PyTuple_CheckExact(given[4]);
+  const bool fits =
+      count == 5 && PyDict_CheckExact(given[1]) && PyTuple_CheckExact(given[3]) && PyTuple_CheckExact(given[4]);
   return answer(fits, "record: expected op, its plans (dict), output, parents (tuple), values (tuple)", [&] {
     return record(given[0], borrow<py::dict>(given[1]), borrow<py::object>(given[2]), borrow<py::tuple>(given[3]),
                   borrow<py::tuple>(given[4]));
@@ -275,22 +280,23 @@ PyMethodDef method(const char* name, const F& f) {
 }  // namespace
 
 void bind_tape(py::module_& m) {
-  static PyMethodDef methods[] = {method("record", &record_call), method("tensor", &tensor_call),
-                                  method("unchanged", &unchanged_call), {}};
+  static PyMethodDef methods[] = {
+      method("record", &record_call), method("tensor", &tensor_call), method("unchanged", &unchanged_call), {}};
   PyModule_AddFunctions(m.ptr(), methods);
   const auto set = [](py::object entry, py::object tensor, py::object next_slot, py::object inside) {
     classes = new Classes{
-        {std::move(entry),
-         {"op", "parents", "env", "versions", "shape", "dtype", "seq", "_where", "hooks", "_args"}},
+        {std::move(entry), {"op", "parents", "env", "versions", "shape", "dtype", "seq", "_where", "hooks", "_args"}},
         {std::move(tensor), {"_data", "_node", "_grad"}},
-        std::move(next_slot), std::move(inside), py::module_::import("torch").attr("Size"),
+        std::move(next_slot),
+        std::move(inside),
+        py::module_::import("torch").attr("Size"),
         py::module_::import("sys").attr("_getframe")};
   };
-  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"),
-        py::arg("inside"));
+  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"), py::arg("inside"));
   m.def("is_plain", &is_plain, py::arg("value"));
   m.def("watched", [] { return watched; });
-  m.def("watch", [](bool on) { watched = on; }, py::arg("on"));
+  m.def(
+      "watch", [](bool on) { watched = on; }, py::arg("on"));
 }
 
 }  // namespace tapegrad

@@ -175,9 +175,11 @@ void narrow_tile(const Rows<T>& a, const int64_t* offset, int64_t m, T* sums, in
   const T* v = a.v + m * a.v_m;
   for (int64_t h = 0; h < a.R; ++h, v += a.C) {
     for (int64_t j = 0; j < whole; j += V::N)
-      add(h * a.pitch + j, v + j, [](const T* p) __attribute__((always_inline)) { return V::load(p); });
+      add(
+          h * a.pitch + j, v + j, [](const T* p) __attribute__((always_inline)) { return V::load(p); });
     if (tail)
-      add(h * a.pitch + whole, v + whole, [=](const T* p) __attribute__((always_inline)) { return V::load(p, tail); });
+      add(
+          h * a.pitch + whole, v + whole, [=](const T* p) __attribute__((always_inline)) { return V::load(p, tail); });
   }
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i)

@@ -17,9 +17,9 @@ constexpr int ROWS = 4, VECS = 2;
 constexpr int64_t DEPTH = 384;
 #endif
 
-// Blocks: DEPTH of K at a time, less where A is packed, so that more of its rows are; what is packed of A and B at a time.
-// Every further block of K reads and writes C once more, from far away where it is large; a short vector's panel of B is
-// narrow, and a deep one of it passes through the nearest cache for few products.
+// Blocks: DEPTH of K at a time, less where A is packed, so that more of its rows are; what is packed of A and B at a
+// time. Every further block of K reads and writes C once more, from far away where it is large; a short vector's panel
+// of B is narrow, and a deep one of it passes through the nearest cache for few products.
 constexpr int64_t PACKED_DEPTH = 384;
 constexpr int64_t A_BYTES = 128 << 10, B_BYTES = 384 << 10;
 constexpr int64_t FAR_BYTES = 1024;  // strides from here on share few sets of the nearest cache
@@ -76,8 +76,7 @@ __attribute__((noinline)) void tile(const Block<T>& a, int64_t m) {
   for (int64_t k = a.K; k > 0; --k, A += a_k, B += b_k) {
     V b[NV];
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j)
-      b[j] = TAIL && j == NV - 1 ? V::load(B + j * V::N, a.columns) : V::load(B + j * V::N);
+    for (int j = 0; j < NV; ++j) b[j] = TAIL && j == NV - 1 ? V::load(B + j * V::N, a.columns) : V::load(B + j * V::N);
 #pragma GCC unroll 8
     for (int i = 0; i < MR; ++i) {
       const V x = V::set1(A[i * a_m]);
@@ -102,7 +101,7 @@ __attribute__((noinline)) void tile(const Block<T>& a, int64_t m) {
   for (int i = 0; i < MR; ++i, C += a.c_m)
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j)
-      TAIL && j == NV - 1 ? acc[i][j].store(C + j * V::N, a.columns) : acc[i][j].store(C + j * V::N);
+      TAIL&& j == NV - 1 ? acc[i][j].store(C + j * V::N, a.columns) : acc[i][j].store(C + j * V::N);
 }
 
 // The tile of so many rows and vectors, the last of them whole or in part.
@@ -188,8 +187,11 @@ void gemm(const Gemm<T>& a, T* scratch) {
   const bool packs_a = a.N > 2 * width && is_far<T>(a.a_k);
   const int64_t depth = a.K > 0 ? share(a.K, packs_a ? PACKED_DEPTH : DEPTH) : 1;
   T* const packed_a = scratch + B_BYTES / element;
-  const int64_t NB = packs_b && depth * cut(a.N, width) * width > B_BYTES / element ? B_BYTES / element / (depth * width) * width : a.N;
-  const int64_t MB = (packs_a || packs_b) && depth * a.M > A_BYTES / element ? A_BYTES / element / depth / ROWS * ROWS : a.M;
+  const int64_t NB = packs_b && depth * cut(a.N, width) * width > B_BYTES / element
+                         ? B_BYTES / element / (depth * width) * width
+                         : a.N;
+  const int64_t MB =
+      (packs_a || packs_b) && depth * a.M > A_BYTES / element ? A_BYTES / element / depth / ROWS * ROWS : a.M;
   for (int64_t k = 0; k == 0 || k < a.K; k += depth) {  // once even where K = 0: the result is then the bias
     const int64_t K = smaller(depth, a.K - k);
     const bool last = k + K >= a.K;
