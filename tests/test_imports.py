@@ -10,7 +10,7 @@ PACKAGE = ROOT / "tapegrad"
 
 # From the bottom up; a module imports from rows below its own, or from its own row.
 ROWS = [
-    ("errors", "_ext"),
+    ("errors", "_ext", "atomic"),
     ("mode",),
     ("tape",),
     ("backward",),
