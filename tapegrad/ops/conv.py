@@ -14,7 +14,7 @@ from ..op import Array, op
 from ..record import either
 from ..tensor import Tensor, raw
 from .indexing import pad
-from .shape import constant_pad_nd, reshape, squeeze, unsqueeze
+from .shape import constant_pad_nd, narrow, reshape, squeeze, unsqueeze
 
 __all__ = [
     "conv1d",
@@ -303,19 +303,19 @@ def conv_transpose2d(
         raise ShapeError(f"{name}: output_padding {extra} must be at least 0 and less than stride {stride} or dilation")
     if weight.shape[0] != input.shape[1]:
         raise ShapeError(f"{name}: weight.shape[0] = {weight.shape[0]} must equal input.shape[1] = {input.shape[1]}")
-    reached = [min(e, s - 1) for e, s in zip(extra, stride, strict=True)]  # what lies beyond no tap reaches
-    kernel = weight.shape[2:]
-    size = [
-        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for n, s, p, d, k, e in zip(input.shape[2:], stride, padding, dilation, kernel, reached, strict=True)
-    ]
-    if min(size) < 1:
+    sides = list(zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], extra, strict=True))
+    size = [(n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, s, p, d, k, e in sides]
+    if min(size) < (1 if input.shape[0] else 0):
         raise ShapeError(f"{name}: the output size {size} must be at least 1 x 1 for input {list(input.shape)}")
-    channels = weight.shape[1] * groups
-    out = conv2d_input_grad(input, weight, [input.shape[0], channels, *size], stride, padding, dilation, groups)
-    beyond = [e - r for e, r in zip(extra, reached, strict=True)]
-    if any(beyond):
-        out = constant_pad_nd(out, [0, beyond[1], 0, beyond[0]])
+    # What a stride beyond the end holds are the taps of inputs that are 0; so it is where nothing is left to compute.
+    more = [max(e // s, e // s - (h - 1) // s, 1 - n) for h, (n, s, _, _, _, e) in zip(size, sides, strict=True)]
+    if any(more):
+        input = constant_pad_nd(input, [0, more[1], 0, more[0]])
+    full = [h + (m - e // s) * s for h, m, (_, s, _, _, _, e) in zip(size, more, sides, strict=True)]
+    shape = [input.shape[0], weight.shape[1] * groups, *full]
+    out = conv2d_input_grad(input, weight, shape, stride, padding, dilation, groups)
+    for i in range(2):
+        out = out if full[i] == size[i] else narrow(out, 2 + i, 0, size[i])
     return out if bias is None else out + reshape(bias, (1, -1, 1, 1))
 
 
