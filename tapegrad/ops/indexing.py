@@ -177,6 +177,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 
     Parameters
     ----------
+    pad : sizes; negative ones crop ("circular" crops first and wraps what is left)
     mode : "constant" (with ``value``, default 0), "reflect", "replicate" or "circular"
     """
     input = tensor_argument(input, "pad", "input")
@@ -189,16 +190,22 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         raise ArgumentError(f"pad: mode must be constant, reflect, replicate or circular; got {mode!r}")
     for i in range(0, len(pad), 2):
         dim = input.ndim - 1 - i // 2
-        n, (before, after) = input.shape[dim], pad[i : i + 2]
-        limit = n - 1 if mode == "reflect" else n
-        if n == 0 or (mode != "replicate" and builtins.max(before, after) > limit):
-            raise ShapeError(f"pad: {mode} padding {(before, after)} must be at most {limit} for size {n} of dim {dim}")
-        position = torch.arange(-before, n + after)
-        if mode == "circular":
-            position = position % n
-        elif mode == "replicate":
-            position = position.clamp(0, n - 1)
-        else:
-            position = (n - 1) - (n - 1 - position.abs()).abs()
-        input = index_select(input, dim, position)
+        input = index_select(input, dim, _sources(input.shape[dim], *pad[i : i + 2], mode, dim))
     return input  # type: ignore[no-any-return]
+
+
+def _sources(n: int, before: int, after: int, mode: str, dim: int) -> torch.Tensor:
+    """Where each of the padded positions of a dimension of size n reads."""
+    limit = n - 1 if mode == "reflect" else n
+    if n == 0 or (mode != "replicate" and builtins.max(before, after) > limit):
+        raise ShapeError(f"pad: {mode} padding {(before, after)} must be at most {limit} for size {n} of dim {dim}")
+    size = n + before + after
+    first, last = (builtins.max(-before, 0), n - builtins.max(-after, 0)) if mode == "circular" else (0, n)
+    if size < 0 or last < first or (last == first and size > 0):
+        raise ShapeError(f"pad: {mode} padding {(before, after)} leaves nothing of size {n} of dim {dim}")
+    position = torch.arange(-before, n + after)
+    if mode == "circular":  # crop, then wrap: what is cut off does not come in at the other end
+        return first + (position - first) % builtins.max(last - first, 1)
+    if mode == "replicate":
+        return position.clamp(0, n - 1)
+    return (n - 1) - (n - 1 - position.abs()).abs()
