@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from .backward import active_entries, gather, replay
-from .errors import TapeError
+from .errors import ArgumentError, TapeError
 from .mode import mode
 from .tape import Entry, Leaf, Node, entry_of
-from .tensor import Tensor, root_gradient
+from .tensor import Tensor, seed
 
 
 def _listed(value: Any, what: str) -> list[Tensor]:
@@ -30,24 +30,32 @@ def grad(
     *,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """``sum_k grad_outputs[k] . d outputs[k] / d inputs[i]`` for every input i; ``.grad`` of leaves is left alone.
 
     Parameters
     ----------
-    outputs : the tensors to differentiate
+    outputs : the tensors to differentiate; one that depends on nothing (a constant first gradient) contributes nothing
     inputs : leaves or computed values they depend on
     grad_outputs : a gradient per output (None: 1, for outputs of one element)
     retain_graph : keep the saved values for another backward (default: ``create_graph``)
     create_graph : record the derivative, so that it can be differentiated
-    allow_unused : give None for an input the outputs do not depend on, instead of raising
+    allow_unused : give None for an input the outputs do not depend on, instead of raising (default:
+        ``materialize_grads``)
+    materialize_grads : give zeros instead of None
 
     Raises
     ------
     TapeError
-        if an input needs no gradient or is not used, or the outputs were not recorded.
+        if an input needs no gradient or is not used, or none of the outputs was recorded.
     """
+    if materialize_grads and allow_unused is False:
+        raise ArgumentError(
+            "grad: materialize_grads=True gives zeros for unused inputs; allow_unused=False refuses them"
+        )
+    allow_unused = allow_unused or materialize_grads
     roots, wanted = _listed(outputs, "outputs"), _listed(inputs, "inputs")
     given = [None] * len(roots) if grad_outputs is None else grad_outputs
     given = [given] if not isinstance(given, list | tuple) else list(given)
@@ -56,7 +64,13 @@ def grad(
     for i, x in enumerate(wanted):
         if x._node is None:
             raise TapeError(f"grad: input {i} does not require a gradient, so nothing was recorded for it")
-    seeds = [root_gradient(root, g, create_graph, "grad") for root, g in zip(roots, given, strict=True)]
+    flowing = [seed(root, g, create_graph, "grad") for root, g in zip(roots, given, strict=True)]
+    seeds = [(root._node, g) for root, g in zip(roots, flowing, strict=True) if root._node is not None]
+    if not seeds and not allow_unused:
+        raise TapeError(
+            "grad: none of the outputs depends on anything that requires a gradient (or all were computed under "
+            "no_grad), so there is nothing to differentiate; pass allow_unused=True to get None"
+        )
     keep = create_graph if retain_graph is None else retain_graph
     slots = replay(seeds, wanted={x._node for x in wanted if x._node}, create_graph=create_graph, retain_graph=keep)
     results: list[Tensor | None] = []
@@ -64,6 +78,8 @@ def grad(
         g = slots.get(x._node)
         if g is None and not allow_unused:
             raise TapeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get None for it")
+        if g is None and materialize_grads:
+            g = torch.zeros_like(x.data)
         results.append(g if g is None or isinstance(g, Tensor) else Tensor._made(g, None))
     return tuple(results)
 

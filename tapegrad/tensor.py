@@ -393,6 +393,11 @@ def root_gradient(root: Any, gradient: Any, create_graph: bool, what: str) -> tu
             f"{what}: the tensor does not depend on anything that requires a gradient "
             "(or was computed under no_grad), so there is nothing to differentiate"
         )
+    return root._node, seed(root, gradient, create_graph, what)
+
+
+def seed(root: Tensor, gradient: Any, create_graph: bool, what: str) -> Any:
+    """The gradient that flows into `root`: what was given, checked, or 1 for a tensor of one element."""
     if gradient is None:
         if root.data.numel() != 1:
             raise TapeError(
@@ -402,7 +407,7 @@ def root_gradient(root: Any, gradient: Any, create_graph: bool, what: str) -> tu
         g = Tensor._made(torch.ones_like(root.data), None)
     else:
         g = as_gradient(gradient, root.shape, root.dtype, what)
-    return root._node, g if create_graph else g.data
+    return g if create_graph else g.data
 
 
 _collecting = threading.Lock()  # threads may share a leaf

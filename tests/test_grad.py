@@ -1,5 +1,6 @@
 """`tg.grad`, second derivatives by ``create_graph``, and the checks of derivatives themselves."""
 
+import itertools
 import re
 
 import pytest
@@ -78,7 +79,22 @@ def test_a_grad_output_on_the_tape_is_differentiated():
     [
         (lambda x, w: tg.grad(x.sum(), [x, w]), tg.TapeError, "do not depend on input 1; .*allow_unused=True"),
         (lambda x, w: tg.grad(x.sum(), [x, tg.ones(2)]), tg.TapeError, "input 1 does not require a gradient"),
-        (lambda x, w: tg.grad(tg.ones(()), x), tg.TapeError, "grad: .*does not depend on anything"),
+        (
+            lambda x, w: tg.grad(tg.ones(()), x),
+            tg.TapeError,
+            "none of the outputs depends.*allow_unused",
+        ),
+        (lambda x, w: tg.grad([tg.ones(()), tg.ones(2)], x), tg.TapeError, r"grad: a gradient must be given.*\[2\]"),
+        (
+            lambda x, w: tg.grad([x.sum(), tg.ones(())], w),
+            tg.TapeError,
+            "do not depend on input 0; .*allow_unused=True",
+        ),
+        (
+            lambda x, w: tg.grad(x.sum(), w, allow_unused=False, materialize_grads=True),
+            tg.errors.ArgumentError,
+            "materialize_grads",
+        ),
         (lambda x, w: tg.grad(x * 2, x), tg.TapeError, r"grad: .*shape \[2\]"),
         (lambda x, w: tg.grad([x.sum(), x * 2], x, [None]), tg.TapeError, "2 outputs need as many .*; got 1"),
         (lambda x, w: tg.grad(x * 2, x, tg.ones(3)), tg.ShapeError, r"shape \[3\]; expected \[2\]"),
@@ -94,6 +110,37 @@ def test_grad_says_what_it_cannot_do_and_keeps_the_saved_values(call, error, mes
     with pytest.raises(error, match=message):
         call(x, w)
     torch.testing.assert_close(tg.grad(loss, x)[0].data, x.data.exp(), rtol=1e-15, atol=0)  # our exp against torch's
+
+
+@pytest.mark.parametrize("allow", [None, True, False])
+@pytest.mark.parametrize("outputs", ["x", "w", "xw", "cx", "cw", "c", "cc", "gx", "g", "gc", "xx"])
+def test_what_nothing_depends_on_is_as_torchs(outputs, allow):
+    """c is a constant, g the first gradient of relu: a constant here, zero slopes in torch."""
+
+    def run(side, leaf, inputs, materialize):
+        values = {"x": leaf([1.0, 2.0]), "w": leaf([3.0, 4.0])}
+        roots = {name: (v**2).sum() for name, v in values.items()}
+        roots["c"] = side["constant"](torch.ones((), dtype=F64))
+        roots["g"] = side["grad"](side["relu"](values["x"]).sum(), values["x"], create_graph=True)[0].sum()
+        return side["grad"](
+            [roots[k] for k in outputs], [values[k] for k in inputs], allow_unused=allow, materialize_grads=materialize
+        )
+
+    ours = {"grad": tg.grad, "relu": tg.relu, "constant": tg.Tensor}
+    theirs = {"grad": torch.autograd.grad, "relu": torch.relu, "constant": lambda c: c.requires_grad_()}
+    for inputs, materialize in itertools.product(["x", "w", "xw", "wx"], [False, True]):
+        try:  # torch refuses constants among the outputs: a leaf that is no input is as good
+            expected = run(theirs, lambda v: torch.tensor(v, dtype=F64, requires_grad=True), inputs, materialize)
+        except (RuntimeError, ValueError):
+            with pytest.raises((tg.TapeError, tg.errors.ArgumentError), match="allow_unused"):
+                run(ours, leaf, inputs, materialize)
+            continue
+        if not allow and not materialize and set(outputs) <= set("gc"):
+            with pytest.raises(tg.TapeError, match="none of the outputs depends on anything"):
+                run(ours, leaf, inputs, materialize)
+            continue
+        for got, g in zip(run(ours, leaf, inputs, materialize), expected, strict=True):
+            assert (got is None and (g is None or set(outputs) <= set("gc"))) or torch.equal(got.data, g)
 
 
 def test_grad_releases_unless_told_otherwise():

@@ -190,7 +190,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         raise ArgumentError(f"pad: mode must be constant, reflect, replicate or circular; got {mode!r}")
     for i in range(0, len(pad), 2):
         dim = input.ndim - 1 - i // 2
-        input = index_select(input, dim, _sources(input.shape[dim], *pad[i : i + 2], mode, dim))
+        input = index_select(input, dim, _sources(input.shape[dim], pad[i], pad[i + 1], mode, dim))
     return input  # type: ignore[no-any-return]
 
 
