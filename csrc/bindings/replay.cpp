@@ -7,6 +7,7 @@
 #include "bindings/direct.h"
 #include "bindings/kernel.h"
 #include "bindings/profile.h"
+#include "replay/arena.h"
 #include "replay/executor.h"
 #include "replay/torch_call.h"
 
@@ -59,6 +60,16 @@ int64_t run(Executor& e, const Tensors& arrays, const std::optional<at::Tensor>&
   };
   const py::gil_scoped_release unlocked;
   return e.run(arrays, order, rows, first, count, losses, numbers, draws_of(draws), ask);
+}
+
+// place() for Python, which gives (bytes, first step, last step) of each piece.
+std::vector<int64_t> place_pieces(const std::vector<std::tuple<int64_t, int64_t, int64_t>>& given) {
+  std::vector<Piece> pieces;
+  for (const auto& [bytes, first, last] : given) {
+    if (bytes < 0 || first < 0 || last < first) throw std::invalid_argument("place: a piece of no time, or below 0");
+    pieces.push_back({bytes, first, last});
+  }
+  return place(pieces);
 }
 
 // Whether references that a program relies on still hold: identity, or for numbers and strings equal value.
@@ -143,6 +154,7 @@ void bind_replay(py::module_& m) {
       .def("add", &Guards::add, py::arg("kind"), py::arg("container"), py::arg("key"), py::arg("value"),
            py::arg("by_value"))
       .def("check", &Guards::check);
+  m.def("place", &place_pieces, py::arg("pieces"));
   m.def("set_profile", &set_profile, py::arg("callback"));
   m.def("set_recorder", &set_recorder, py::arg("recorder"));
   py::class_<Executor>(m, "Executor")
@@ -175,9 +187,8 @@ void bind_replay(py::module_& m) {
       .def(
           "add_torch",
           [](Executor& e, const std::string& name, const std::string& overload, const py::tuple& arguments,
-             const std::vector<std::optional<at::Tensor>>& outs, bool into) {
-            return e.add(bind_torch(name, overload, arguments, defined_or_not(outs), into));
-          },
+             const std::vector<std::optional<at::Tensor>>& outs,
+             bool into) { return e.add(bind_torch(name, overload, arguments, defined_or_not(outs), into)); },
           py::arg("name"), py::arg("overload"), py::arg("arguments"), py::arg("outs"), py::arg("into"))
       .def(
           "add_dynamic",

@@ -7,8 +7,9 @@ share the arena. What the program computes, and every rounding of it, stays what
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,16 +71,23 @@ def _rounded(nbytes: int) -> int:
     return -(-nbytes // ALIGN) * ALIGN
 
 
-def reads(call: Call) -> Iterator[Ref]:
+def reads(call: Call) -> list[Ref]:
     """What a call looks at; what it changes in place included."""
     return refs_of(call.arguments)
 
 
-def written(call: Call) -> Iterator[Ref]:
+def written(call: Call) -> list[Ref]:
     """What a call makes or changes."""
-    yield from refs_of(call.outs)
-    for i in call.writes:
-        yield from refs_of((call.arguments[i],))
+    return refs_of(call.outs) + changed(call)
+
+
+def changed(call: Call) -> list[Ref]:
+    """What a call changes in place."""
+    return refs_of([call.arguments[i] for i in call.writes]) if call.writes else []
+
+
+def _changed(calls: list[Call]) -> set[int]:
+    return {ref.slot for call in calls if call.writes for ref in changed(call)}
 
 
 def types_of(value: Any) -> Any:
@@ -124,26 +132,30 @@ def lower(trace: Trace, exact: bool = True) -> Program:
 
 def _share(calls: list[Call], kept: set[int]) -> tuple[list[Call], int]:
     """Equal pure calls on unchanged values become one; their results must never be written to."""
-    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of((call.arguments[i],))} | kept
-    known: dict[Any, Call] = {}
+    never = _changed(calls) | kept
+    known: dict[Any, list[Call]] = {}
     instead: dict[int, int] = {}
     result = []
     for call in calls:
-        call = call._replace(arguments=_renamed(call.arguments, instead))
-        key = (call.name, call.arguments, types_of(call.arguments), tuple(r and r[1:] for r in call.outs))
-        slots = {ref.slot for ref in reads(call)} | {ref.slot for ref in refs_of(call.outs)}
-        if is_pure(call) and not slots & changed:
-            before = known.setdefault(key, call)
-            if before is not call:
-                pairs = zip(refs_of(call.outs), refs_of(before.outs), strict=True)
-                instead.update({mine.slot: other.slot for mine, other in pairs})
+        refs = reads(call)
+        if instead and any(ref.slot in instead for ref in refs):
+            call = call._replace(arguments=_renamed(call.arguments, instead))
+            refs = reads(call)
+        outs = refs_of(call.outs)
+        if is_pure(call) and not any(ref.slot in never for ref in refs) and not any(r.slot in never for r in outs):
+            alike = known.setdefault((call.function, call.arguments, tuple([r and r[1:] for r in call.outs])), [])
+            types = types_of(call.arguments) if alike else None
+            before = next((other for other in alike if types_of(other.arguments) == types), None)
+            if before is not None:
+                instead.update(zip([r.slot for r in outs], [r.slot for r in refs_of(before.outs)], strict=True))
                 continue
+            alike.append(call)
         result.append(call)
     return result, len(calls) - len(result)
 
 
 def _renamed(value: Any, instead: Mapping[int, int]) -> Any:
-    if isinstance(value, Ref):
+    if type(value) is Ref:
         return value._replace(slot=instead.get(value.slot, value.slot))
     return tuple([_renamed(v, instead) for v in value]) if type(value) is tuple else value
 
@@ -153,27 +165,27 @@ def _drop_dead(calls: list[Call], slots: Sequence[Slot], kept: set[int]) -> tupl
     live = set(kept)
     result: list[Call] = []
     for call in reversed(calls):
-        if call.name != "check" and not any(
+        if call.function != "check" and not any(
             ref.slot in live or slots[ref.slot].kind != "made" for ref in written(call)
         ):
             continue
-        outs = tuple([r if r is not None and r.slot in live else None for r in call.outs])
-        live |= {ref.slot for ref in reads(call)}
-        result.append(call._replace(outs=outs))
+        if any(r is not None and r.slot not in live for r in call.outs):
+            call = call._replace(outs=tuple([r if r is not None and r.slot in live else None for r in call.outs]))
+        live.update([ref.slot for ref in reads(call)])
+        result.append(call)
     return result[::-1], len(calls) - len(result)
 
 
 def _constants(calls: list[Call], slots: Sequence[Slot]) -> tuple[list[Call], list[Call]]:
     """(calls whose results never change, the others)."""
-    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of((call.arguments[i],))}
+    changed = _changed(calls)
     constant: set[int] = set()
     once, rest = [], []
     for call in calls:
-        shapes_only = not isinstance(call.function, str) and call.function._schema.name in _SHAPES_ONLY
-        inputs = set() if shapes_only else {ref.slot for ref in reads(call)}
-        outs = {ref.slot for ref in refs_of(call.outs)}
-        if is_pure(call) and inputs <= constant and not outs & changed:
-            constant |= outs
+        inputs = () if function_name(call) in _SHAPES_ONLY else reads(call)
+        outs = [ref.slot for ref in refs_of(call.outs)]
+        if is_pure(call) and all(ref.slot in constant for ref in inputs) and changed.isdisjoint(outs):
+            constant.update(outs)
             once.append(call)
         else:
             rest.append(call)
@@ -182,10 +194,13 @@ def _constants(calls: list[Call], slots: Sequence[Slot]) -> tuple[list[Call], li
 
 def function_name(call: Call) -> str:
     """``linear``, ``aten::add.Tensor``: the name that the executor knows a function by."""
-    if isinstance(call.function, str):
-        return call.function
-    overload = call.function._schema.overload_name
-    return str(call.function._schema.name) + (f".{overload}" if overload else "")
+    return call.function if isinstance(call.function, str) else _operator_name(call.function)
+
+
+@functools.cache
+def _operator_name(function: Any) -> str:
+    overload = function._schema.overload_name
+    return str(function._schema.name) + (f".{overload}" if overload else "")
 
 
 def _chains(calls: list[Call]) -> list[tuple[int, int]]:
@@ -199,7 +214,8 @@ def _chains(calls: list[Call]) -> list[tuple[int, int]]:
             if i - first > 1 and size is not None:
                 chains.append((first, i))
             first, size, made = i, mine, set()
-        made |= {ref.slot for ref in written(call)}
+        if mine is not None:
+            made.update([ref.slot for ref in written(call)])
     if len(calls) - first > 1 and size is not None:
         chains.append((first, len(calls)))
     return chains
@@ -209,7 +225,7 @@ def _elements(call: Call) -> int | None:
     """How many elements an elementwise call works on; None for other calls and other layouts than contiguous."""
     if function_name(call) not in ELEMENTWISE or not is_pure_or_in_place(call):
         return None
-    refs = [ref for ref in (*reads(call), *written(call)) if ref.sizes != ()]
+    refs = [ref for ref in reads(call) + refs_of(call.outs) if ref.sizes != ()]
     if not refs or any(ref.sizes != refs[0].sizes or not _contiguous(ref) for ref in refs):
         return None
     return math.prod(refs[0].sizes)
@@ -236,9 +252,10 @@ _READ_FIRST = (("conv2d_backward", 1, 0), ("upsample_conv2d_backward", 1, 0))
 def _overwritten(calls: list[Call], trace: Trace, lives: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     """Results that take the memory of an argument which nobody reads again: {result's slot: argument's}, last first."""
     found: dict[int, int] = {}
+    taken: set[int] = set()
     for i, call in enumerate(calls):
         for name, argument, result in _READ_FIRST:
-            if call.name != name or call.outs[result] is None or not isinstance(call.arguments[argument], Ref):
+            if call.function != name or call.outs[result] is None or not isinstance(call.arguments[argument], Ref):
                 continue
             mine, other = call.outs[result], call.arguments[argument]
             assert mine is not None
@@ -248,9 +265,11 @@ def _overwritten(calls: list[Call], trace: Trace, lives: Mapping[int, tuple[int,
                 and lives[mine.slot][0] == i
                 and lives.get(other.slot, (0, 0))[1] == i
                 and trace.slots[mine.slot].nbytes == trace.slots[other.slot].nbytes
-                and other.slot not in (*others, *found.values())
+                and other.slot not in others
+                and other.slot not in taken
             ):
                 found[mine.slot] = other.slot
+                taken.add(other.slot)
     return dict(reversed(found.items()))
 
 
@@ -261,9 +280,10 @@ def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: s
     begins = {i: a for a, b in chains for i in range(a, b)}  # a chain's calls run together
     ends = {i: b - 1 for a, b in chains for i in range(a, b)}
     for i, call in enumerate(calls):
-        for ref in (*reads(call), *written(call)):
-            first.setdefault(ref.slot, begins.get(i, i))
-            last[ref.slot] = max(last.get(ref.slot, 0), ends.get(i, i))
+        begin, end = begins.get(i, i), ends.get(i, i)
+        for ref in reads(call) + refs_of(call.outs):
+            first.setdefault(ref.slot, begin)
+            last[ref.slot] = end
     for ref in refs_of(trace.result):
         first.setdefault(ref.slot, 0)
         last[ref.slot] = len(calls)
@@ -271,20 +291,14 @@ def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: s
     inside = _overwritten(calls, trace, {s: (first[s], last[s]) for s in slots})
     for s, taken in inside.items():
         last[taken] = last[s]
-        slots.remove(s)
-    placed: list[tuple[int, int, int, int]] = []  # (first, last, offset, end)
-    offsets: dict[int, int] = {}
-    for s in sorted(slots, key=lambda s: (-trace.slots[s].nbytes, first[s])):
-        size = _rounded(max(trace.slots[s].nbytes, 1))
-        offset = 0
-        for f, t, start, end in sorted(placed, key=lambda p: p[2]):
-            if f <= last[s] and first[s] <= t and start < offset + size and offset < end:
-                offset = end
-        placed.append((first[s], last[s], offset, offset + size))
-        offsets[s] = offset
+    slots = [s for s in slots if s not in inside]
+    slots.sort(key=lambda s: (-trace.slots[s].nbytes, first[s]))
+    sizes = [_rounded(max(trace.slots[s].nbytes, 1)) for s in slots]
+    placed = _C.place([(size, first[s], last[s]) for s, size in zip(slots, sizes, strict=True)])
+    offsets = dict(zip(slots, placed, strict=True))
     for s in reversed(inside):  # what was taken may itself lie in another's memory
         offsets[s] = offsets[inside[s]]
-    return offsets, max((end for *_, end in placed), default=0)
+    return offsets, max((offset + size for offset, size in zip(placed, sizes, strict=True)), default=0)
 
 
 # --- the reference ---------------------------------------------------------------------------------------------------

@@ -12,18 +12,19 @@ def read_small_maps(calls: list[Call], kept: set[int]) -> tuple[list[Call], list
 
     Only where nothing else reads the large one, and the small one is never changed.
     """
-    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of((call.arguments[i],))}
+    changed = {ref.slot for call in calls for i in call.writes for ref in refs_of(call.arguments[i])}
     result: list[Call | None] = list(calls)
     notes = []
-    for i, up in enumerate(calls):
-        if up.name != "upsample_nearest2d" or not _doubles(up):
-            continue
+    doubling = [i for i, call in enumerate(calls) if call.function == "upsample_nearest2d" and _doubles(call)]
+    uses_of = _users(calls) if doubling else {}
+    for i in doubling:
+        up = calls[i]
         small, large = up.arguments[0], up.outs[0]
         assert large is not None
         if small.slot in changed or large.slot in changed or large.slot in kept:
             continue
-        uses = [j for j, call in enumerate(calls) if j != i and _touches(call, large.slot)]
-        of_small = [_of_small(calls, j, small, large, kept) for j in uses]
+        uses = [j for j in uses_of[large.slot] if j != i]
+        of_small = [_of_small(calls, uses_of, j, small, large, kept) for j in uses]
         if not uses or None in of_small:
             continue
         for j, found in zip(uses, of_small, strict=True):
@@ -36,11 +37,18 @@ def read_small_maps(calls: list[Call], kept: set[int]) -> tuple[list[Call], list
     return [call for call in result if call is not None], notes
 
 
-def _touches(call: Call, slot: int) -> bool:
-    return any(ref.slot == slot for ref in refs_of((call.arguments, call.outs)))
+def _users(calls: list[Call]) -> dict[int, list[int]]:
+    """By slot: the calls that read, change or make it, in order."""
+    found: dict[int, list[int]] = {}
+    for i, call in enumerate(calls):
+        for slot in {ref.slot for ref in refs_of((call.arguments, call.outs))}:
+            found.setdefault(slot, []).append(i)
+    return found
 
 
-def _of_small(calls: list[Call], j: int, small: Ref, large: Ref, kept: set[int]) -> tuple[Call, int | None] | None:
+def _of_small(
+    calls: list[Call], uses_of: dict[int, list[int]], j: int, small: Ref, large: Ref, kept: set[int]
+) -> tuple[Call, int | None] | None:
     """(call j reading the small map, the call that summed its gradient down); None where it cannot be."""
     call = calls[j]
     place = {"conv2d": 0, "conv2d_backward": 1}.get(call.name)
@@ -55,7 +63,7 @@ def _of_small(calls: list[Call], j: int, small: Ref, large: Ref, kept: set[int])
         return call._replace(function="conv2d_of_doubled", arguments=arguments), None
     down, dx = None, call.outs[0]
     if dx is not None:
-        uses = [k for k, other in enumerate(calls) if k != j and _touches(other, dx.slot)]
+        uses = [k for k in uses_of[dx.slot] if k != j]
         if dx.slot in kept or len(uses) != 1 or not _halves(calls[uses[0]], dx, small):
             return None
         down = uses[0]

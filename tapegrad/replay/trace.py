@@ -6,7 +6,7 @@ an instruction made), a `Ref` is a view of a slot. Views are therefore no instru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, NamedTuple
@@ -105,18 +105,26 @@ class Trace:
     codes: set[CodeType] = field(default_factory=set)  # the user's functions that ran
 
 
-def refs_of(value: Any) -> Iterator[Ref]:
+def refs_of(value: Any) -> list[Ref]:
     """Every Ref among arguments or results, lists and structures included."""
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, Made):
-        yield value.ref
-    elif isinstance(value, dict):
-        for v in value.values():
-            yield from refs_of(v)
-    elif type(value) in (list, tuple) or hasattr(value, "_fields"):
-        for v in value:
-            yield from refs_of(v)
+    found: list[Ref] = []
+    _gather((value,), found)
+    return found
+
+
+def _gather(values: Iterable[Any], found: list[Ref]) -> None:
+    for value in values:
+        kind = type(value)
+        if kind is Ref:
+            found.append(value)
+        elif kind is tuple or kind is list:
+            _gather(value, found)
+        elif kind is Made:
+            found.append(value.ref)
+        elif kind is dict:
+            _gather(value.values(), found)
+        elif hasattr(kind, "_fields"):  # a named tuple of the user's
+            _gather(value, found)
 
 
 def extent(t: torch.Tensor) -> tuple[int, int]:

@@ -1,0 +1,113 @@
+"""Planning stays linear in the length of a step, and places memory as the plain search does."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import pytest
+
+import tapegrad as tg
+from tapegrad._ext import _C
+from tapegrad.replay import bind
+from tapegrad.replay.program import lower
+
+
+def lowest_places(pieces):
+    """The definition, by comparing each piece with all before it."""
+    placed = []
+    for size, first, last in pieces:
+        offset = 0
+        for f, t, begin, end in sorted(placed, key=lambda p: p[2]):
+            if f <= last and first <= t and begin < offset + size and offset < end:
+                offset = end
+        placed.append((first, last, offset, offset + size))
+    return [offset for _, _, offset, _ in placed]
+
+
+def random_pieces(rng):
+    """Short lives, long ones, nested ones as an unrolled loop and its backward have them."""
+    steps, sizes = rng.randint(1, 60), [64 * rng.randint(1, 9) for _ in range(rng.randint(1, 4))]
+    pieces = []
+    for _ in range(rng.randint(0, 90)):
+        first = rng.randint(0, steps)
+        last = rng.choice([first, first + 1, rng.randint(first, steps), max(first, steps - first)])
+        pieces.append((rng.choice(sizes), first, last))
+    return pieces if rng.random() < 0.3 else sorted(pieces, key=lambda p: (-p[0], p[1]))
+
+
+def test_every_piece_gets_the_lowest_place_that_is_free_while_it_lives():
+    rng = random.Random(0)
+    for _ in range(300):
+        pieces = random_pieces(rng)
+        assert _C.place(pieces) == lowest_places(pieces), pieces
+
+
+@pytest.mark.parametrize("piece", [(-64, 0, 1), (64, -1, 1), (64, 2, 1)])
+def test_a_piece_of_no_size_or_time_is_refused(piece):
+    with pytest.raises(ValueError, match="place"):
+        _C.place([(64, 0, 1), piece])
+
+
+def test_steps_far_apart_cost_no_memory():
+    assert _C.place([(64, 0, 2**62), (128, 5, 2**61), (64, 2**62 + 1, 2**62 + 1)]) == [0, 64, 0]
+
+
+# --- growth ------------------------------------------------------------------------------------------------------
+
+
+def physics(steps):
+    """A spring, integrated and differentiated."""
+    stiffness = tg.tensor(1.3, requires_grad=True)
+
+    def step(x, v):
+        stiffness.grad = None
+        for _ in range(steps):
+            v = v - 0.01 * (stiffness * x + 0.1 * v)
+            x = x + 0.01 * v
+        loss = (x * x).mean()
+        loss.backward()
+        return loss.detach()
+
+    return step, (tg.randn(4), tg.randn(4))
+
+
+def work(f):
+    """How many functions of Python `f()` enters, and its result."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        result = f()
+    finally:
+        sys.setprofile(before)
+    return calls, result
+
+
+def recorded(steps):
+    step, arguments = physics(steps)
+    given = tg.replay.compiled.Arguments(arguments, {})
+    traces = []
+    for _ in range(2):
+        recorder = tg.replay.recorder.Recorder(given.tensors, given.holders)
+        recorder.run(step, arguments, {})
+        traces.append(recorder.trace)
+    return traces
+
+
+def test_lowering_twice_the_steps_takes_twice_the_work():
+    counts = {}
+    for steps in (40, 80, 160):
+        first, second = recorded(steps)
+        compared, differs = work(lambda first=first, second=second: bind.difference(first, second))
+        assert differs is None
+        planned, program = work(lambda second=second: lower(second))
+        assert len(program.calls) > 10 * steps
+        counts[steps] = (compared, planned)
+    for a, b, c in zip(*counts.values(), strict=True):
+        assert c - b == pytest.approx(2 * (b - a), rel=0.02)
