@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import tapegrad as tg
-from tapegrad._ext import _C
+from tapegrad.core import _C
 
 from .ops_page import native
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from tapegrad import _ext
-from tapegrad.record import Op, registry
+from tapegrad import core
+from tapegrad.core import Op, registry
 
 from .cli import Options
 
@@ -87,12 +87,12 @@ def backward(op: Op) -> str:
 
 def native(function: Any) -> bool:
     """Whether a function calls a compiled kernel: itself, through a helper of the package, or through an op."""
-    return any(callee is _ext._C for callee in reachable(function, through_ops=True))
+    return any(callee is core._C for callee in reachable(function, through_ops=True))
 
 
 def calls_kernels_directly(function: Any) -> bool:
     """Whether a function calls a compiled kernel that is not inside an op, so that it could not be recorded."""
-    return any(callee is _ext._C for callee in reachable(function, through_ops=False))
+    return any(callee is core._C for callee in reachable(function, through_ops=False))
 
 
 def reachable(function: Any, through_ops: bool) -> Iterator[Any]:
@@ -109,8 +109,8 @@ def reachable(function: Any, through_ops: bool) -> Iterator[Any]:
         if item is None or id(item) in seen:
             continue
         seen.add(id(item))
-        if item is _ext._C or getattr(item, "__module__", None) == _ext._C.__name__:
-            yield _ext._C
+        if item is core._C or getattr(item, "__module__", None) == core._C.__name__:
+            yield core._C
         elif str(getattr(item, "__module__", "")).startswith("tapegrad.ops") and hasattr(item, "__code__"):
             yield item
             queue += mentioned(item, through_ops)

@@ -45,7 +45,7 @@ def micro(timing: Timing | None) -> str:
 def environment(threads: int) -> dict[str, Any]:
     """The machine by its processor, and the versions: part of every result."""
     import tapegrad
-    from tapegrad._ext import _C
+    from tapegrad.core import _C
 
     return {
         "processor": processor(),

@@ -49,9 +49,9 @@ int64_t parallel_threads(int64_t n) {
   return static_cast<int64_t>(seen.size());
 }
 
-// Raises tapegrad.errors.NAME, so that C++ and Python refuse with the same classes.
+// Raises tapegrad.core.errors.NAME, so that C++ and Python refuse with the same classes.
 void raise(const char* name, const std::exception& error) {
-  py::set_error(py::module_::import("tapegrad.errors").attr(name), error.what());
+  py::set_error(py::module_::import("tapegrad.core.errors").attr(name), error.what());
 }
 
 void translate(std::exception_ptr thrown) {

@@ -7,33 +7,38 @@
 Tensor([2., 4., 6.])
 """
 
-from . import _ext  # isort: skip  # before everything: says what to do where the extension cannot be loaded
+from . import core as _core  # isort: skip  # before everything: says what to do where the extension cannot be loaded
 from torch import bool, float32, float64, int8, int16, int32, int64, uint8
 
 from . import data, func, nn, optim, plot
 from .check import gradcheck, gradgradcheck
-from .derivatives import grad
-from .errors import (
+from .core import (
     ArgumentError,
     CompileError,
     DTypeError,
+    Entry,
     GradcheckError,
     MutationError,
     NonFiniteError,
     OpError,
     ShapeError,
     StateError,
+    Tape,
     TapeError,
     TapegradError,
+    Tensor,
+    detect_anomaly,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    op,
+    set_grad_enabled,
 )
+from .derivatives import grad
 from .interchange import from_torch, load, save, to_torch
-from .mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from .op import op
 from .ops import *
 from .recompute import checkpoint
 from .replay import compile
-from .tape import Entry, Tape
-from .tensor import Tensor
 
 float = float32
 double = float64

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from .errors import ShapeError
-from .tensor import raw
+from .core import ShapeError, raw
 
 
 def as_count(value: Any, what: str, least: int = 1) -> int:

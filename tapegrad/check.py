@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 
+from .core import ArgumentError, GradcheckError, Tensor, enable_grad, no_grad
 from .derivatives import grad
-from .errors import ArgumentError, GradcheckError
-from .mode import enable_grad, no_grad
 from .ops import tensor
-from .tensor import Tensor
 
 
 def _outputs(f: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:

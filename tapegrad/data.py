@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
 
-from ._ext import _C
 from .arguments import as_count, as_rows, as_seed
-from .errors import DTypeError, ShapeError
+from .core import _C, DTypeError, ShapeError, Tensor
 from .ops.random import Generator, default_generator, normal, uniform
-from .tensor import Tensor
 
 if TYPE_CHECKING:
     import numpy

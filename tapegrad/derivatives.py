@@ -7,11 +7,20 @@ from typing import Any
 
 import torch
 
-from .backward import active_entries, gather, replay
-from .errors import ArgumentError, TapeError
-from .mode import mode
-from .tape import Entry, Leaf, Node, entry_of
-from .tensor import Tensor, seed
+from .core import (
+    ArgumentError,
+    Entry,
+    Leaf,
+    Node,
+    TapeError,
+    Tensor,
+    active_entries,
+    entry_of,
+    gather,
+    mode,
+    replay,
+    seed,
+)
 
 
 def _listed(value: Any, what: str) -> list[Tensor]:

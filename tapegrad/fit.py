@@ -20,15 +20,12 @@ import torch
 
 from . import plot
 from .arguments import as_count, as_rows, as_seed
-from .backward import nonfinite_index
+from .core import ArgumentError, CompileError, ShapeError, Tensor, no_grad, nonfinite_index
 from .data import drawn_seed
-from .errors import ArgumentError, CompileError, ShapeError
 from .labels import Accuracy, accuracy_of, as_targets
-from .mode import no_grad
 from .nn.sequential import as_input
 from .optim import Optimizer
 from .replay import Compiled
-from .tensor import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,13 +17,22 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from .backward import replay
+from .core import (
+    ArgumentError,
+    DTypeError,
+    Entry,
+    Node,
+    ShapeError,
+    TapeError,
+    Tensor,
+    enable_grad,
+    entry_of,
+    mode,
+    raw,
+    replay,
+)
 from .derivatives import forward_replay, leaves_of
-from .errors import ArgumentError, DTypeError, ShapeError, TapeError
-from .mode import enable_grad, mode
 from .ops import alias, stack
-from .tape import Entry, Node, entry_of
-from .tensor import Tensor, raw
 
 # --- variables of a transform ------------------------------------------------------------------------------------
 

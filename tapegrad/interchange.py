@@ -13,11 +13,9 @@ from typing import Any
 import torch
 
 from . import nn
-from .border import FLOATS
-from .errors import ArgumentError, DTypeError
+from .core import FLOATS, ArgumentError, DTypeError, Tensor
 from .nn.init import skipped
 from .safetensors import load, save
-from .tensor import Tensor
 
 __all__ = ["from_torch", "load", "save", "to_torch"]
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from .errors import ArgumentError, DTypeError, ShapeError
+from .core import ArgumentError, DTypeError, ShapeError
 from .nn import functional as F
 from .nn.losses import Loss
 from .ops.loss import check_classes

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .arguments import as_rows
-from .errors import ArgumentError, ShapeError
-from .mode import no_grad
-from .tensor import Tensor
+from .core import ArgumentError, ShapeError, Tensor, no_grad
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,14 +9,9 @@ from typing import Any
 
 from torch.utils import _pytree as pytree
 
-from .backward import gather, replay
-from .mode import enable_grad, mode
-from .op import Arrays
+from .core import Arrays, Entry, Node, Op, Tensor, enable_grad, gather, mode, next_slot, replay
 from .ops import alias
 from .ops.random import draws
-from .record import Op
-from .tape import Entry, Node, next_slot
-from .tensor import Tensor
 
 
 @contextmanager

@@ -18,9 +18,7 @@ import torch
 from safetensors import SafetensorError, TensorSpec, deserialize, serialize
 
 from . import atomic
-from .border import plain
-from .errors import ArgumentError, DTypeError, ShapeError, StateError
-from .tensor import Tensor
+from .core import ArgumentError, DTypeError, ShapeError, StateError, Tensor, plain
 
 _DTYPES = {
     "F64": torch.float64,

@@ -208,7 +208,7 @@ def test_the_committed_page_of_ops_is_the_registry():
 
 def test_the_page_says_what_an_op_saves_and_who_computes_it():
     from bench.ops_page import row
-    from tapegrad.record import registry
+    from tapegrad.core import registry
 
     conv = row(registry["conv2d"])
     assert conv == ("`conv2d`", "input, weight, bias", "`input`, `weight`", "yes", "yes", "C++", "C++, fused")
@@ -218,8 +218,8 @@ def test_the_page_says_what_an_op_saves_and_who_computes_it():
 
 def test_a_rule_that_calls_a_kernel_past_the_ops_has_no_second_order():
     from bench.ops_page import calls_kernels_directly
+    from tapegrad.core import registry
     from tapegrad.ops import conv
-    from tapegrad.record import registry
 
     assert not calls_kernels_directly(registry["conv2d"].rules["input"].function)
     assert calls_kernels_directly(registry["conv2d"].backward.function)

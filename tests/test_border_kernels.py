@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from tapegrad._ext import _C
-from tapegrad.errors import DTypeError, ShapeError
+from tapegrad.core import _C, DTypeError, ShapeError
 
 ONE, ZERO = (1, 1), (0, 0)
 X, W = torch.ones(2, 6, 5, 5), torch.ones(4, 3, 3, 3)

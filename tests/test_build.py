@@ -10,7 +10,7 @@ import pytest
 import torch
 from kernel_checks import ISAS, supported
 
-from tapegrad._ext import _C
+from tapegrad.core import _C
 
 TESTS = Path(__file__).parent
 

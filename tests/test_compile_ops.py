@@ -15,7 +15,7 @@ from optable.check import one_thread as one_thread
 from optable.spec import Sample
 
 import tapegrad as tg
-from tapegrad.errors import CompileError
+from tapegrad.core import CompileError
 
 # Samples that are refused, by row, with the reason that the error gives.
 REFUSED = {

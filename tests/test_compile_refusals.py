@@ -18,7 +18,7 @@ from compile_checks import batch, mlp, state, training_step
 
 import tapegrad as tg
 from tapegrad import nn
-from tapegrad.errors import CompileError
+from tapegrad.core import CompileError
 from tapegrad.nn import functional as F
 
 LOG: list[int] = []

@@ -19,7 +19,7 @@ from compile_checks import assert_same_script, batch, bits, mlp, replays, state,
 
 import tapegrad as tg
 from tapegrad import nn
-from tapegrad.errors import ArgumentError, CompileError, ShapeError
+from tapegrad.core import ArgumentError, CompileError, ShapeError
 from tapegrad.nn import functional as F
 
 

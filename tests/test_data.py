@@ -11,8 +11,7 @@ import torch
 
 import tapegrad as tg
 from tapegrad import data
-from tapegrad._ext import _C
-from tapegrad.errors import DTypeError, ShapeError
+from tapegrad.core import _C, DTypeError, ShapeError
 
 # --- points ------------------------------------------------------------------------------------------------------
 

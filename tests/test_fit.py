@@ -15,7 +15,7 @@ import torch
 
 import tapegrad as tg
 from tapegrad import nn, optim
-from tapegrad.errors import ArgumentError, DTypeError, ShapeError
+from tapegrad.core import ArgumentError, DTypeError, ShapeError
 from tapegrad.fit import History
 from tapegrad.labels import accuracy_of, as_targets
 

@@ -14,8 +14,7 @@ from kernel_checks import DTYPES, assert_close, assert_same_for_all_threads, ran
 from kernel_checks import one_thread as one_thread
 from torch.nn import functional as F
 
-from tapegrad._ext import _C
-from tapegrad.errors import ShapeError
+from tapegrad.core import _C, ShapeError
 
 # conv2d: rows of (N, C, H, W, OC, KH, KW, stride, padding, dilation, groups)
 

@@ -8,8 +8,7 @@ import torch
 from kernel_checks import assert_same_for_all_threads
 from torch.nn import functional as F
 
-from tapegrad._ext import _C
-from tapegrad.errors import DTypeError, ShapeError
+from tapegrad.core import _C, DTypeError, ShapeError
 
 DTYPES = (torch.float64, torch.float32)
 SIZES = (1, 2, 3, 5, 15, 16, 17, 33, 64, 65, 1000, 40001)

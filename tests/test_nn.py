@@ -15,7 +15,7 @@ import torch
 
 import tapegrad as tg
 from tapegrad import interchange, nn, ops
-from tapegrad.errors import ArgumentError, StateError
+from tapegrad.core import ArgumentError, StateError
 from tapegrad.nn import functional as F
 from tapegrad.ops.random import default_generator
 

@@ -30,7 +30,7 @@ from optable.names import PUBLIC
 from optable.spec import Sample
 
 import tapegrad as tg
-from tapegrad.record import registry
+from tapegrad.core import registry
 
 FLOATS = (torch.float64, torch.float32)
 DIFFERENCE = 1e-8  # of a slope: STEP**4 times fifth derivatives, and rounding of the function divided by STEP

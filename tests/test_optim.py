@@ -12,7 +12,7 @@ import torch
 
 import tapegrad as tg
 from tapegrad import nn, optim
-from tapegrad.errors import ArgumentError, StateError
+from tapegrad.core import ArgumentError, StateError
 from tapegrad.nn.module import convert
 
 VARIANTS = [

@@ -6,8 +6,7 @@ import pytest
 import torch
 from kernel_checks import assert_same_for_all_threads
 
-from tapegrad._ext import _C
-from tapegrad.errors import DTypeError, ShapeError
+from tapegrad.core import _C, DTypeError, ShapeError
 
 SHAPES = [(), (1,), (3,), (5, 3), (16,), (17,), (33, 2), (64,), (65,), (0,), (40, 30)]
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import tapegrad as tg
 from tapegrad import nn, plot
-from tapegrad.errors import ArgumentError, ShapeError
+from tapegrad.core import ArgumentError, ShapeError
 from tapegrad.fit import History
 
 FULL = History(

@@ -6,8 +6,7 @@ import pytest
 import torch
 from kernel_checks import assert_same_for_all_threads
 
-from tapegrad._ext import _C
-from tapegrad.errors import DTypeError, ShapeError
+from tapegrad.core import _C, DTypeError, ShapeError
 
 DTYPES = (torch.float32, torch.float64)
 PLANES = [(1, 1), (2, 3), (5, 5), (7, 16), (8, 17), (6, 33), (15, 64), (4, 65)]

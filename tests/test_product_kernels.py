@@ -9,7 +9,7 @@ from kernel_checks import DTYPES, assert_close, assert_same_for_all_threads, ran
 from kernel_checks import one_thread as one_thread
 from torch.nn import functional as F
 
-from tapegrad._ext import _C
+from tapegrad.core import _C
 
 # linear
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from kernel_checks import assert_same_for_all_threads
 
-from tapegrad._ext import _C
+from tapegrad.core import _C
 
 DTYPES = (torch.float64, torch.float32)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tapegrad._ext import _C
+from tapegrad.core import _C
 
 ULPS = 3.0
 np.seterr(all="ignore")

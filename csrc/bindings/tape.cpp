@@ -1,4 +1,4 @@
-// One recorded call of an op becomes one `Entry` (tapegrad/tape.py) and the `Tensor` of its output: made here, read in
+// One recorded call of an op becomes one `Entry` (tapegrad/core/tape.py) and the `Tensor` of its output: made here, read in
 // Python. Both are Python classes with __slots__, which are written in place.
 #include "bindings/tape.h"
 
@@ -262,7 +262,7 @@ PyObject* unchanged_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
                 [&] { return py::bool_(unchanged(borrow<py::list>(given[0]), borrow<py::list>(given[1]))); });
 }
 
-// What tapegrad/border.py asks of a tensor from outside, and finds of nearly every one.
+// What tapegrad/core/incoming.py asks of a tensor from outside, and finds of nearly every one.
 bool is_plain(const py::object& value) {
   if (Py_TYPE(value.ptr()) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;
   const at::Tensor& t = THPVariable_Unpack(value.ptr());

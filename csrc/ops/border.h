@@ -12,7 +12,7 @@
 
 namespace tapegrad {
 
-// Become tapegrad.errors.ShapeError and DTypeError in Python.
+// Become tapegrad.core.errors.ShapeError and DTypeError in Python.
 struct ShapeError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from .. import ops
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..tensor import Tensor, raw
+from ..core import ArgumentError, DTypeError, ShapeError, Tensor, raw
 from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require

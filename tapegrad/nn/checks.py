@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from ..border import FLOATS
-from ..errors import ArgumentError, DTypeError
+from ..core import FLOATS, ArgumentError, DTypeError
 
 
 def require(condition: bool, what: str, argument: str, expected: str, actual: Any) -> None:

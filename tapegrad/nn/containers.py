@@ -6,8 +6,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..errors import IndexShapeError
-from ..tensor import Tensor
+from ..core import IndexShapeError, Tensor
 from .module import Module, _indent
 from .parameter import Parameter
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ShapeError
+from ..core import ShapeError
 from ..ops.conv import upsample_conv2d
 from . import functional as F
 from .checks import extent, ntuple, one_of, parameter_dtype, require

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ops
+from ..core import Tensor
 from ..ops import (
     adaptive_avg_pool2d,
     avg_pool2d,
@@ -47,7 +48,6 @@ from ..ops import (
     unfold,
     upsample_nearest2d,
 )
-from ..tensor import Tensor
 
 
 def _with_inplace(op: Callable[..., Tensor]) -> Callable[..., Tensor]:

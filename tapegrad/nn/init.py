@@ -14,9 +14,8 @@ from typing import TypeVar
 
 import torch
 
-from ..errors import ShapeError, TapeError
+from ..core import ShapeError, TapeError, Tensor
 from ..ops.random import Generator, normal, uniform
-from ..tensor import Tensor
 from .checks import one_of, require
 
 T = TypeVar("T", bound=Tensor)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import ops
-from ..tensor import Tensor
+from ..core import Tensor
 from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require

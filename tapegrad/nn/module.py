@@ -13,10 +13,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from ..border import FLOATS
-from ..errors import ArgumentError, DTypeError, ShapeError, StateError
-from ..tape import Leaf, describe
-from ..tensor import RemovableHandle, Tensor, raw
+from ..core import (
+    FLOATS,
+    ArgumentError,
+    DTypeError,
+    Leaf,
+    RemovableHandle,
+    ShapeError,
+    StateError,
+    Tensor,
+    describe,
+    raw,
+)
 from .parameter import Parameter
 
 Self = TypeVar("Self", bound="Module")

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ShapeError
-from ..tensor import Tensor
+from ..core import ShapeError, Tensor
 from . import functional as F
 from . import init
 from .checks import extent, ntuple, parameter_dtype, require

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from ..mode import no_grad
-from ..tensor import Tensor, raw
+from ..core import Tensor, no_grad, raw
 from .checks import extent
 from .containers import Numbered
 from .layers import Embedding

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from ..errors import NonFiniteError
-from ..record import verify
-from ..tensor import Tensor
+from ..core import NonFiniteError, Tensor, verify
 from .checks import require
 
 

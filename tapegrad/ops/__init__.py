@@ -7,12 +7,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..conversions import functions
-from ..errors import DTypeError, IndexShapeError, ShapeError, TapeError
-from ..mode import mode
-from ..tape import Leaf
-from ..tensor import Tensor, raw
+from ..core import _C, DTypeError, IndexShapeError, Leaf, ShapeError, TapeError, Tensor, functions, mode, raw
 from . import (
     activation,
     attention,

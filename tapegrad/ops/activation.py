@@ -12,12 +12,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..border import known_dtype
-from ..errors import ArgumentError
-from ..op import Array, op
-from ..record import kernel
-from ..tensor import Tensor, tensor_argument
+from ..core import _C, ArgumentError, Array, Tensor, kernel, known_dtype, op, tensor_argument
 
 __all__ = [
     "celu",

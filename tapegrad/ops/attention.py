@@ -7,11 +7,19 @@ from typing import Any
 
 import torch
 
-from ..errors import ArgumentError, DTypeError, IndexShapeError, ShapeError
-from ..mode import mode
-from ..op import Array, op
-from ..record import verify
-from ..tensor import Tensor, raw, tensor_argument
+from ..core import (
+    ArgumentError,
+    Array,
+    DTypeError,
+    IndexShapeError,
+    ShapeError,
+    Tensor,
+    mode,
+    op,
+    raw,
+    tensor_argument,
+    verify,
+)
 from .activation import softmax
 from .elementwise import where
 from .linalg import matmul

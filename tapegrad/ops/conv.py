@@ -8,11 +8,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..errors import ArgumentError, ShapeError
-from ..op import Array, op
-from ..record import either
-from ..tensor import Tensor, raw
+from ..core import _C, ArgumentError, Array, ShapeError, Tensor, either, op, raw
 from .indexing import pad
 from .shape import constant_pad_nd, narrow, reshape, squeeze, unsqueeze
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from ..border import known_dtype, plain
-from ..explain import from_torch
-from ..tensor import Tensor, raw, to_torch
+from ..core import Tensor, from_torch, known_dtype, plain, raw, to_torch
 
 __all__ = [
     "arange",

@@ -14,10 +14,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..op import Array, caller, op
-from ..record import Op, arithmetic, either, kernel
-from ..tensor import Tensor
+from ..core import _C, Array, Op, Tensor, arithmetic, caller, either, kernel, op
 
 __all__ = [
     "abs",

@@ -9,10 +9,19 @@ from typing import Any
 
 import torch
 
-from ..errors import ArgumentError, IndexShapeError, ShapeError
-from ..op import Array, caller, op
-from ..record import Op, either
-from ..tensor import Tensor, raw, tensor_argument
+from ..core import (
+    ArgumentError,
+    Array,
+    IndexShapeError,
+    Op,
+    ShapeError,
+    Tensor,
+    caller,
+    either,
+    op,
+    raw,
+    tensor_argument,
+)
 from .shape import as_dims, constant_pad_nd, expand, flatten
 
 __all__ = [

@@ -6,11 +6,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..errors import ShapeError
-from ..op import Array, Arrays, op
-from ..record import either
-from ..tensor import Tensor, raw
+from ..core import _C, Array, Arrays, ShapeError, Tensor, either, op, raw
 from .elementwise import mul
 from .shape import diagonal, expand, unsqueeze
 

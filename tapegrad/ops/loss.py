@@ -7,12 +7,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..border import FLOATS
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..op import Array, op
-from ..record import verify
-from ..tensor import Tensor, raw, tensor_argument
+from ..core import _C, FLOATS, ArgumentError, Array, DTypeError, ShapeError, Tensor, op, raw, tensor_argument, verify
 from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub
 from .indexing import gather

@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ArgumentError, ShapeError
-from ..op import Array, op
-from ..tensor import Tensor, raw
+from ..core import ArgumentError, Array, ShapeError, Tensor, op, raw
 
 __all__ = [
     "batch_norm",

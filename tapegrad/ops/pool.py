@@ -7,12 +7,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..border import FLOATS
-from ..errors import ShapeError
-from ..op import Array, op
-from ..record import either
-from ..tensor import Tensor, raw, tensor_argument
+from ..core import _C, FLOATS, Array, ShapeError, Tensor, either, op, raw, tensor_argument
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -16,13 +16,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
-from ..border import FLOATS
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..mode import mode
-from ..op import Array, op
-from ..record import either
-from ..tensor import Tensor, tensor_argument
+from ..core import _C, FLOATS, ArgumentError, Array, DTypeError, ShapeError, Tensor, either, mode, op, tensor_argument
 from .shape import sizes
 
 __all__ = [

@@ -12,12 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from .._ext import _C
-from ..border import known_dtype
-from ..errors import ArgumentError, IndexShapeError, ShapeError
-from ..op import Array, op
-from ..record import either
-from ..tensor import Tensor, raw
+from ..core import _C, ArgumentError, Array, IndexShapeError, ShapeError, Tensor, either, known_dtype, op, raw
 from .elementwise import maximum, minimum
 from .indexing import gather
 from .shape import as_dims, expand_as_reduced, squeeze, to_dtype

@@ -13,9 +13,7 @@ from typing import Any
 
 import torch
 
-from ..op import Array, Arrays, op
-from ..record import either
-from ..tensor import Tensor, tensor_argument
+from ..core import Array, Arrays, Tensor, either, op, tensor_argument
 
 __all__ = [
     "alias",

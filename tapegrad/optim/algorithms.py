@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
+from ..core import _C
 from ..nn.checks import require
 from .optimizer import Columns, Optimizer, number
 

@@ -10,9 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ArgumentError, StateError
+from ..core import ArgumentError, StateError, Tensor
 from ..nn.checks import one_of, require
-from ..tensor import Tensor
 from .optimizer import Optimizer, number
 
 

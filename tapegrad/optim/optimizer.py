@@ -11,11 +11,19 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..errors import ArgumentError, DTypeError, ShapeError, StateError, TapeError
-from ..mode import enable_grad, mode
+from ..core import (
+    ArgumentError,
+    DTypeError,
+    ShapeError,
+    StateError,
+    TapeError,
+    Tensor,
+    describe,
+    enable_grad,
+    mode,
+    raw,
+)
 from ..nn.module import zero_grad
-from ..tape import describe
-from ..tensor import Tensor, raw
 
 Columns = dict[str, list[torch.Tensor]]  # state tensors by name, one per parameter that is updated
 

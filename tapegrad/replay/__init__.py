@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, overload
 
-from ..errors import ArgumentError
+from ..core import ArgumentError
 from .compiled import Compiled
 
 __all__ = ["Compiled", "compile"]

@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
+from ..core import _C, Leaf, Tensor, describe
 from ..optim.optimizer import number
-from ..tape import Leaf, describe
-from ..tensor import Tensor
 from .facts import _BY_VALUE, Fact, _frozen
 from .program import Program, function_name, lower, run, types_of, written
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of

@@ -14,12 +14,8 @@ from typing import Any
 
 import torch
 
-from ..border import from_array, plain
-from ..errors import CompileError
-from ..mode import mode
+from ..core import CompileError, Leaf, Tensor, from_array, mode, plain
 from ..optim.optimizer import number
-from ..tape import Leaf
-from ..tensor import Tensor
 from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
 from .facts import Fact, changed, collect, same

@@ -21,10 +21,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import CompileError
+from ..core import CompileError, Entry, Leaf, Tensor
 from ..ops.random import Generator
-from ..tape import Entry, Leaf
-from ..tensor import Tensor
 
 LIMIT = 20_000  # facts; a step that reads more state than this is refused
 

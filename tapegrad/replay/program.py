@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .._ext import _C
+from ..core import _C
 from .rewrite import fold_upsampling, read_small_maps
 from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of
 

@@ -19,13 +19,8 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .._ext import _C
-from ..backward import gather
-from ..errors import CompileError
-from ..mode import mode
+from ..core import _C, CompileError, Leaf, Tensor, gather, mode, next_slot
 from ..optim.optimizer import number
-from ..tape import Leaf, next_slot
-from ..tensor import Tensor
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, refs_of
 from .watch import ESCAPES, TEXT, for_user, importing, is_users, restore, side_effect, where
 

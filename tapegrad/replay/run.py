@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._ext import _C
 from ..arguments import as_rows, as_seed
-from ..backward import nonfinite_index
+from ..core import _C, ArgumentError, CompileError, ShapeError, Tensor, nonfinite_index
 from ..data import batches, drawn_seed
-from ..errors import ArgumentError, CompileError, ShapeError
-from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from .bind import Bound

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..tape import DTYPE_NAMES, Leaf
+from ..core import DTYPE_NAMES, Leaf
 
 
 class Ref(NamedTuple):

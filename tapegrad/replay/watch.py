@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..tape import PACKAGE
+from ..core import PACKAGE
 
 ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
 _STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))

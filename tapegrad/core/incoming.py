@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ._ext import _C
 from .errors import DTypeError
+from .extension import _C
 from .mode import mode
 from .tape import DTYPE_NAMES
 

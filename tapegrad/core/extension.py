@@ -19,7 +19,7 @@ def _check() -> None:
     more than the name of a missing symbol)."""
     found = importlib.util.find_spec("tapegrad._C")
     if found is None or found.origin is None:
-        here = Path(__file__).resolve().parent
+        here = Path(__file__).resolve().parent.parent
         if (here.parent / "pyproject.toml").exists():
             raise ImportError(
                 f"tapegrad was imported from its source folder {here.parent}, where its extension is not compiled: "

@@ -6,12 +6,9 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ._ext import _C
-
-if TYPE_CHECKING:
-    from .tape import Tape
+from .extension import _C
 
 
 class _Mode(threading.local):
@@ -19,8 +16,8 @@ class _Mode(threading.local):
 
     record = True  # grad mode
     anomaly = False
-    tapes: tuple[Tape, ...] = ()
-    tracer: Any = None  # a compiled step is being recorded (tapegrad.replay)
+    tapes: tuple[Any, ...] = ()  # the open ones, each with a list of `entries`
+    tracer: Any = None  # a compiled step is being recorded (tapegrad.compiled)
 
     @property
     def watched(self) -> bool:

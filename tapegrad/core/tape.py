@@ -16,23 +16,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from .errors import TapeError
 from .mode import mode
 
-if TYPE_CHECKING:
-    from .record import Op
-    from .tensor import Tensor
-
 Node: TypeAlias = "Leaf | Entry | tuple[Entry, int]"
 Hook: TypeAlias = Callable[[Any], Any]  # takes and returns a gradient, raw or recorded
 
-PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 DTYPE_NAMES = {
     torch.float32: "f32",
     torch.float64: "f64",
@@ -50,15 +46,38 @@ next_slot = itertools.count().__next__  # process-wide; the one thing threads sh
 # --- nodes -------------------------------------------------------------------------------------------------------
 
 
+class Operation(Protocol):
+    """What the list knows of an op, whose record (`Op`) is made above it."""
+
+    name: str
+    arguments: list[str]
+    arrays: list[str]
+    environment: list[str]
+    fresh: bool
+
+    def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
+        """The gradients of an entry's inputs, given that of its output."""
+
+
+class Value(Protocol):
+    """What the list knows of a `Tensor`."""
+
+    @property
+    def _node(self) -> Node | None: ...
+
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None) -> None:
+        """Differentiate it."""
+
+
 class Leaf:
     """The tape's side of a value the user created with ``requires_grad=True``: where its gradient collects."""
 
     __slots__ = ("dtype", "grad", "hooks", "seq", "shape")
 
-    def __init__(self, shape: torch.Size, dtype: torch.dtype, grad: Tensor | None = None) -> None:
+    def __init__(self, shape: torch.Size, dtype: torch.dtype, grad: Any = None) -> None:
         self.shape = shape
         self.dtype = dtype
-        self.grad = grad
+        self.grad = grad  # a Tensor or None
         self.hooks: dict[int, tuple[int, Hook]] | None = None
         self.seq = next_slot()
 
@@ -76,7 +95,7 @@ class Entry:
 
     __slots__ = ("_args", "_where", "dtype", "env", "hooks", "op", "parents", "seq", "shape", "versions")
 
-    op: Op
+    op: Operation
     parents: tuple[Node | None, ...]
     env: list[Any]  # argument values, output, residuals; None where the rule does not need them
     versions: list[tuple[int, Any]] | None  # (position in env, torch version when saved); None once released
@@ -224,7 +243,7 @@ class Tape:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
 
-    def backward(self, loss: Tensor, gradient: Any = None, retain_graph: bool = False) -> None:
+    def backward(self, loss: Value, gradient: Any = None, retain_graph: bool = False) -> None:
         """``loss.backward()``, for a loss that was recorded on this tape."""
         node = loss._node
         if node is None or entry_of(node) not in set(self.entries):

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from .errors import ArgumentError, DTypeError, IndexShapeError, OpError, ShapeError, TapegradError
+from .record import Op
 from .tape import describe
-
-if TYPE_CHECKING:
-    from .record import Op
 
 Named = dict[str, Any]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 
-from ._methods import Methods
 from .errors import ShapeError, TapeError
+from .methods import Methods
 from .mode import mode
 from .tape import Leaf, Node, describe
 
-if TYPE_CHECKING:
-    from .tensor import Tensor
-
+T = TypeVar("T")
 
 functions: dict[str, Callable[..., Any]] = {}  # ops by torch's name, filled by `tapegrad.ops`
 
@@ -46,8 +44,8 @@ _OPERATORS = {
 }
 
 
-class Conversions(Methods):
-    """The conversions of `Tensor`, which holds the raw value in ``_data`` and its node in ``_node``."""
+class Protocols(Methods[T]):
+    """The protocols of `Tensor` (``T``), which holds the raw value in ``_data`` and its node in ``_node``."""
 
     __slots__ = ()
 
@@ -114,13 +112,14 @@ class Conversions(Methods):
             raise TypeError("len() of a 0-dim tensor")
         return self._data.shape[0]
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[T]:
         if self._data.ndim == 0:
             raise TypeError("iteration over a 0-dim tensor")
         return iter(self.unbind())
 
     def __contains__(self, value: Any) -> bool:
-        return bool(self.eq(value).any())
+        equal: Any = self.eq(value)
+        return bool(equal.any())
 
     def __repr__(self) -> str:
         text = repr(self._data).replace("tensor(", "Tensor(", 1).replace("\n", "\n ")

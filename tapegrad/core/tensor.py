@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from ._ext import _C
 from .backward import Slots, replay
-from .border import FLOATS, from_array, kind, plain
-from .conversions import Conversions
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
+from .extension import _C
+from .incoming import FLOATS, from_array, kind, plain
 from .mode import mode
+from .protocols import Protocols
 from .tape import Entry, Leaf, Node, inside, next_slot
 
 Self = TypeVar("Self", bound="Tensor")
@@ -75,7 +75,7 @@ def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) ->
 # --- Tensor ------------------------------------------------------------------------------------------------------
 
 
-class Tensor(Conversions):
+class Tensor(Protocols["Tensor"]):
     """A torch tensor with a gradient and a place on the tape.
 
     Parameters
@@ -171,7 +171,8 @@ class Tensor(Conversions):
             return self._grad
         if mode.tracer is not None:
             mode.tracer.read_grad(node)
-        return node.grad
+        grad: Tensor | None = node.grad
+        return grad
 
     @grad.setter
     def grad(self, value: Any) -> None:

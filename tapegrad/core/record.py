@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ._ext import _C
 from .backward import check_finite
-from .border import FLOATS
 from .errors import MutationError, ShapeError, TapeError
+from .extension import _C
+from .incoming import FLOATS
 from .mode import mode
 from .tape import Entry, Node, describe, dtype_of, shape_of
 from .tensor import Tensor

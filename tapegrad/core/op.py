@@ -25,15 +25,16 @@ Broadcasting and dtype promotion are undone here, once, for every rule.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ParamSpec, TypeAlias, overload
 
 import torch
 
-from ._ext import _C
 from .errors import TapeError
-from .explain import explain
+from .extension import _C
+from .failures import explain
 from .mode import mode
 from .record import Op, registry
 from .tape import PACKAGE, Node
@@ -168,7 +169,7 @@ def caller(op: Op, module: str = __name__) -> Any:
         "__record": partial(_C.record, op, op.plans) if op.rules else partial(_without_rules, op),
         "__constant": partial(_constant, op),
     }
-    exec(compile(source, f"{PACKAGE}op.py:{op.name}", "exec"), scope)
+    exec(compile(source, f"{PACKAGE}core{os.sep}op.py:{op.name}", "exec"), scope)
     call = scope["call"]
     call.__name__ = call.__qualname__ = op.name
     call.__doc__ = op.doc
@@ -183,7 +184,7 @@ def caller(op: Op, module: str = __name__) -> Any:
 def _register(op: Op, module: str) -> None:
     """Enter an op under its name; a user's op does not take the place of one of the package's own."""
     before = registry.get(op.name)
-    own = __package__ or ""
+    own = __name__.partition(".")[0] + "."
     if before is None or module.startswith(own) or not before.call.__module__.startswith(own):
         registry[op.name] = op
 

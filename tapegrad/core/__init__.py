@@ -1,0 +1,94 @@
+"""The tape: values, the flat list that ops write to, and the reversed loop that differentiates it.
+
+This room knows torch and the extension, and nothing of ops, networks, compiled steps or training; all of those enter it
+here. To read it, take the files in this order; each names only what the ones before it have introduced:
+
+    errors, extension, mode        what can go wrong; the C++ side; what a thread records
+    tape                           Leaf, Entry, Tape: the list itself, and how it prints
+    backward                       the one reversed loop over it
+    incoming, methods, protocols   what raw values may come in; what a Tensor is to Python, NumPy and torch
+    tensor                         Tensor: data, gradient, its place on the tape
+    record, failures, op           an op's rules and what a call saves; what a failed call says; ``@op`` itself
+"""
+
+from .extension import _C  # isort: skip  # before everything: says what to do where the extension cannot be loaded
+from .backward import active_entries, gather, nonfinite_index, replay
+from .errors import (
+    ArgumentError,
+    CompileError,
+    DTypeError,
+    GradcheckError,
+    IndexShapeError,
+    MutationError,
+    NonFiniteError,
+    OpError,
+    ShapeError,
+    StateError,
+    TapeError,
+    TapegradError,
+)
+from .failures import from_torch
+from .incoming import FLOATS, from_array, known_dtype, plain
+from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
+from .op import Array, Arrays, caller, op
+from .protocols import functions
+from .record import Op, arithmetic, either, kernel, registry, verify
+from .tape import DTYPE_NAMES, PACKAGE, Entry, Leaf, Node, Tape, describe, entry_of, next_slot
+from .tensor import RemovableHandle, Tensor, raw, seed, tensor_argument, to_torch
+
+__all__ = [
+    "DTYPE_NAMES",
+    "FLOATS",
+    "PACKAGE",
+    "_C",
+    "ArgumentError",
+    "Array",
+    "Arrays",
+    "CompileError",
+    "DTypeError",
+    "Entry",
+    "GradcheckError",
+    "IndexShapeError",
+    "Leaf",
+    "MutationError",
+    "Node",
+    "NonFiniteError",
+    "Op",
+    "OpError",
+    "RemovableHandle",
+    "ShapeError",
+    "StateError",
+    "Tape",
+    "TapeError",
+    "TapegradError",
+    "Tensor",
+    "active_entries",
+    "arithmetic",
+    "caller",
+    "describe",
+    "detect_anomaly",
+    "either",
+    "enable_grad",
+    "entry_of",
+    "from_array",
+    "from_torch",
+    "functions",
+    "gather",
+    "is_grad_enabled",
+    "kernel",
+    "known_dtype",
+    "mode",
+    "next_slot",
+    "no_grad",
+    "nonfinite_index",
+    "op",
+    "plain",
+    "raw",
+    "registry",
+    "replay",
+    "seed",
+    "set_grad_enabled",
+    "tensor_argument",
+    "to_torch",
+    "verify",
+]
