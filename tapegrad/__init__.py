@@ -7,11 +7,10 @@
 Tensor([2., 4., 6.])
 """
 
-from . import core as _core  # isort: skip  # before everything: says what to do where the extension cannot be loaded
 from torch import bool, float32, float64, int8, int16, int32, int64, uint8
 
-from . import data, func, nn, optim, plot
-from .check import gradcheck, gradgradcheck
+from . import data, func, nn, ops, optim, plot
+from .compiled import compile
 from .core import (
     ArgumentError,
     CompileError,
@@ -34,14 +33,27 @@ from .core import (
     op,
     set_grad_enabled,
 )
-from .derivatives import grad
-from .interchange import from_torch, load, save, to_torch
+from .derivatives import checkpoint, grad, gradcheck, gradgradcheck
+from .files import from_torch, load, save, to_torch
 from .ops import *
-from .recompute import checkpoint
-from .replay import compile
 
 float = float32
 double = float64
 long = int64
 
 __version__ = "0.1.0"
+
+__all__ = [
+    *("data", "func", "nn", "optim", "plot"),
+    *("Entry", "Tape", "Tensor", "checkpoint", "compile", "detect_anomaly", "enable_grad", "from_torch", "grad"),
+    *("gradcheck", "gradgradcheck", "is_grad_enabled", "load", "no_grad", "op", "save", "set_grad_enabled", "to_torch"),
+    *("bool", "double", "float", "float32", "float64", "int8", "int16", "int32", "int64", "long", "uint8"),
+    *("ArgumentError", "CompileError", "DTypeError", "GradcheckError", "MutationError", "NonFiniteError", "OpError"),
+    *("ShapeError", "StateError", "TapeError", "TapegradError"),
+    *ops.__all__,
+]
+
+
+def __dir__() -> list[str]:
+    """The public names; the rooms of the package are not among them."""
+    return [*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]

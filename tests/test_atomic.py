@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tapegrad as tg
-from tapegrad import atomic
+from tapegrad.files import atomic
 
 OLD, NEW = {"a": torch.zeros(2)}, {"a": torch.ones(3)}
 

@@ -35,7 +35,7 @@ def stderr_of(code: str, **env: str) -> str:
 
 
 def test_import_works_where_nothing_imported_torch_before():
-    run = python("-c", "import tapegrad._ext; print(tapegrad._ext._C.build_info()['torch'])")
+    run = python("-c", "from tapegrad.core import _C; print(_C.build_info()['torch'])")
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == torch.__version__
 
@@ -44,7 +44,7 @@ def test_import_works_where_nothing_imported_torch_before():
 def test_one_openmp_runtime_is_mapped():
     code = """if True:
         import torch
-        from tapegrad._ext import _C
+        from tapegrad.core import _C
         _C.conv2d(torch.ones(8, 8, 32, 32), torch.ones(8, 8, 3, 3), None, (1, 1), (1, 1), (1, 1), 1)
         paths = {line.split()[-1] for line in open("/proc/self/maps") if "/lib" in line}
         print(*sorted(p for p in paths if any(name in p for name in ("libgomp", "libomp", "libiomp"))))
@@ -75,7 +75,7 @@ def test_build_info_names_the_build():
 
 
 def test_another_torch_is_refused_with_the_command_that_mends_it():
-    error = stderr_of("import torch; torch.__version__ = '9.8.7+cu1'; import tapegrad._ext")
+    error = stderr_of("import torch; torch.__version__ = '9.8.7+cu1'; import tapegrad")
     built = torch.__version__
     assert f"ImportError: tapegrad's extension was built for torch {built}, found torch 9.8.7+cu1" in error
     assert "pip install --no-build-isolation" in error
@@ -84,26 +84,27 @@ def test_another_torch_is_refused_with_the_command_that_mends_it():
 
 def test_same_release_of_torch_for_another_device_is_accepted():
     release = torch.__version__.partition("+")[0]
-    run = python("-c", f"import torch; torch.__version__ = '{release}+cu1'; import tapegrad._ext")
+    run = python("-c", f"import torch; torch.__version__ = '{release}+cu1'; import tapegrad")
     assert run.returncode == 0, run.stderr
 
 
 def copy_of_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """folder/tapegrad with the loader alone, first on the path of the interpreters started next."""
-    import tapegrad._ext
+    from tapegrad.core import extension
 
     package = folder / "tapegrad"
     package.mkdir()
-    (package / "__init__.py").touch()
-    for name in ("_ext.py", "errors.py"):
-        shutil.copy(Path(tapegrad._ext.__file__).with_name(name), package / name)
+    (package / "core").mkdir()
+    (package / "__init__.py").write_text("from .core import extension")
+    (package / "core" / "__init__.py").touch()
+    shutil.copy(extension.__file__, package / "core")
     monkeypatch.setenv("PYTHONPATH", str(folder))
     return package
 
 
 def test_missing_extension_says_so(tmp_path, monkeypatch):
     package = copy_of_loader(tmp_path, monkeypatch)
-    error = stderr_of("import tapegrad._ext")
+    error = stderr_of("import tapegrad")
     assert f"ImportError: tapegrad's extension _C is missing from {package}" in error
     assert "pip install --force-reinstall" in error
 
@@ -111,7 +112,7 @@ def test_missing_extension_says_so(tmp_path, monkeypatch):
 def test_source_folder_without_the_extension_says_so(tmp_path, monkeypatch):
     copy_of_loader(tmp_path, monkeypatch)
     (tmp_path / "pyproject.toml").touch()
-    error = stderr_of("import tapegrad._ext")
+    error = stderr_of("import tapegrad")
     assert f"ImportError: tapegrad was imported from its source folder {tmp_path}" in error
     assert "pip install ." in error
 
@@ -120,15 +121,15 @@ def test_unloadable_extension_says_so(tmp_path, monkeypatch):
     package = copy_of_loader(tmp_path, monkeypatch)
     name = Path(_C.__file__).name
     (package / name).write_bytes(b"not a shared library")
-    assert "ImportError: tapegrad's installation is incomplete" in stderr_of("import tapegrad._ext")
+    assert "ImportError: tapegrad's installation is incomplete" in stderr_of("import tapegrad")
     (package / "_built_for.txt").write_text(torch.__version__)
-    error = stderr_of("import tapegrad._ext")
+    error = stderr_of("import tapegrad")
     assert f"ImportError: tapegrad's extension cannot be loaded under torch {torch.__version__}" in error
     assert "pip install --force-reinstall" in error
 
 
 def test_unknown_isa_is_refused():
-    error = stderr_of("import tapegrad._ext", TAPEGRAD_ISA="sse9")
+    error = stderr_of("import tapegrad", TAPEGRAD_ISA="sse9")
     assert "ImportError: TAPEGRAD_ISA=sse9: expected baseline, avx2 or avx512" in error
 
 
@@ -136,7 +137,7 @@ def test_unknown_isa_is_refused():
 def test_kernels_under_each_isa(isa):
     if not supported(isa):
         assert f"TAPEGRAD_ISA={isa}: this processor or this build has no {isa}" in stderr_of(
-            "import tapegrad._ext", TAPEGRAD_ISA=isa
+            "import tapegrad", TAPEGRAD_ISA=isa
         )
         return
     if _C.build_info()["isa"] == isa:

@@ -15,9 +15,9 @@ from compile_checks import assert_same_script, batch, bits, mlp, state, training
 
 import tapegrad as tg
 from tapegrad import nn
+from tapegrad.compiled import step as implementation
 from tapegrad.core import NonFiniteError, ShapeError
 from tapegrad.nn import functional as F
-from tapegrad.replay import compiled as implementation
 
 Pair = collections.namedtuple("Pair", "first second")
 

@@ -16,9 +16,9 @@ from optable.check import one_thread as one_thread
 
 import tapegrad as tg
 from tapegrad import nn
-from tapegrad.replay import bind
-from tapegrad.replay.program import evaluate
-from tapegrad.replay.trace import refs_of
+from tapegrad.compiled import bind
+from tapegrad.compiled.program import evaluate
+from tapegrad.compiled.trace import Ref, refs_of
 
 
 def compiled(build, calls=3):
@@ -70,7 +70,7 @@ def test_the_evaluator_in_python_gives_the_executors_bits(build):
 
 def whole(t):
     """The Ref of a tensor in its own slot."""
-    return tg.replay.trace.Ref(0, t.dtype, t.storage_offset(), tuple(t.shape), t.stride())
+    return Ref(0, t.dtype, t.storage_offset(), tuple(t.shape), t.stride())
 
 
 # --- lowering ----------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ import torch
 import tapegrad as tg
 from tapegrad import nn, optim
 from tapegrad.core import ArgumentError, DTypeError, ShapeError
-from tapegrad.fit import History
-from tapegrad.labels import accuracy_of, as_targets
+from tapegrad.training.labels import accuracy_of, as_targets
+from tapegrad.training.loop import History
 
 X, LABELS = tg.data.disk(110, seed=1)  # batches of 25 leave one of 10
 CROSS_ENTROPY = nn.CrossEntropyLoss()
@@ -208,7 +208,7 @@ def test_lists_without_figures_stay_empty():
 
 
 def test_long_inputs_are_evaluated_in_parts(monkeypatch):
-    monkeypatch.setattr("tapegrad.fit.PREDICTED", 60)  # 30 rows of 2
+    monkeypatch.setattr("tapegrad.training.loop.PREDICTED", 60)  # 30 rows of 2
     seen = []
     model = network()
     model[0].register_forward_pre_hook(lambda module, args: None if model.training else seen.append(len(args[0])))

@@ -15,7 +15,7 @@ from test_nn import IDS, LAYERS, first
 import tapegrad as tg
 from tapegrad import nn, optim
 from tapegrad.core import ArgumentError, StateError
-from tapegrad.interchange import from_torch, load, save, to_torch
+from tapegrad.files import from_torch, load, save, to_torch
 from tapegrad.ops.random import default_generator
 
 

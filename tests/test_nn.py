@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import tapegrad as tg
-from tapegrad import interchange, nn, ops
+from tapegrad import nn, ops
 from tapegrad.core import ArgumentError, StateError
+from tapegrad.files import interchange
 from tapegrad.nn import functional as F
 from tapegrad.ops.random import default_generator
 

@@ -14,9 +14,10 @@ import torch
 from matplotlib.figure import Figure
 
 import tapegrad as tg
-from tapegrad import nn, plot
+from tapegrad import nn
 from tapegrad.core import ArgumentError, ShapeError
-from tapegrad.fit import History
+from tapegrad.training import plot
+from tapegrad.training.loop import History
 
 FULL = History(
     loss=[2.0, 0.5, 0.1],

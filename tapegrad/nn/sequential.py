@@ -14,8 +14,8 @@ from .layers import Embedding
 from .module import Module
 
 if TYPE_CHECKING:
-    from ..fit import History
     from ..optim import Optimizer
+    from ..training import History
 
 Self = TypeVar("Self", bound="Sequential")
 
@@ -163,7 +163,7 @@ class Sequential(Numbered):
             before any parameter changes, for what does not fit: "CrossEntropyLoss: targets must be class indices in
             [0, 2); got 5 at row 17".
         """
-        from ..fit import fit
+        from ..training import fit
 
         return fit(
             self,

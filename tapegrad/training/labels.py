@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from .core import ArgumentError, DTypeError, ShapeError
-from .nn import functional as F
-from .nn.losses import Loss
-from .ops.loss import check_classes
+from ..core import ArgumentError, DTypeError, ShapeError
+from ..nn import functional as F
+from ..nn.losses import Loss
+from ..ops.loss import check_classes
 
 Accuracy = Callable[[torch.Tensor, torch.Tensor], float]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch.utils import _pytree as pytree
 
-from .core import Arrays, Entry, Node, Op, Tensor, enable_grad, gather, mode, next_slot, replay
-from .ops import alias
-from .ops.random import draws
+from ..core import Arrays, Entry, Node, Op, Tensor, enable_grad, gather, mode, next_slot, replay
+from ..ops import alias
+from ..ops.random import draws
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, TensorSpec, deserialize, serialize
 
+from ..core import ArgumentError, DTypeError, ShapeError, StateError, Tensor, plain
 from . import atomic
-from .core import ArgumentError, DTypeError, ShapeError, StateError, Tensor, plain
 
 _DTYPES = {
     "F64": torch.float64,

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from .core import ArgumentError, GradcheckError, Tensor, enable_grad, no_grad
-from .derivatives import grad
-from .ops import tensor
+from ..core import ArgumentError, GradcheckError, Tensor, enable_grad, no_grad
+from ..ops import tensor
+from .gradients import grad
 
 
 def _outputs(f: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:

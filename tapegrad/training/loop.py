@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..compiled import Compiled
+from ..core import ArgumentError, CompileError, ShapeError, Tensor, no_grad, nonfinite_index
+from ..data.arguments import as_count, as_rows, as_seed
+from ..data.streams import drawn_seed
+from ..nn.sequential import as_input
+from ..optim import Optimizer
 from . import plot
-from .arguments import as_count, as_rows, as_seed
-from .core import ArgumentError, CompileError, ShapeError, Tensor, no_grad, nonfinite_index
-from .data import drawn_seed
 from .labels import Accuracy, accuracy_of, as_targets
-from .nn.sequential import as_input
-from .optim import Optimizer
-from .replay import Compiled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .nn import Sequential
+    from ..nn import Sequential
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

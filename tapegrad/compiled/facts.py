@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..core import CompileError, Entry, Leaf, Tensor
-from ..ops.random import Generator
+from ..ops import Generator
 
 LIMIT = 20_000  # facts; a step that reads more state than this is refused
 

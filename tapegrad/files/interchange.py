@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from . import nn
-from .core import FLOATS, ArgumentError, DTypeError, Tensor
-from .nn.init import skipped
+from .. import nn
+from ..core import FLOATS, ArgumentError, DTypeError, Tensor
+from ..nn.init import skipped
 from .safetensors import load, save
 
 __all__ = ["from_torch", "load", "save", "to_torch"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .core import ShapeError, raw
+from ..core import ShapeError, raw
 
 
 def as_count(value: Any, what: str, least: int = 1) -> int:

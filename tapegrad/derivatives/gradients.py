@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .core import (
+from ..core import (
     ArgumentError,
     Entry,
     Leaf,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..arguments import as_rows, as_seed
 from ..core import _C, ArgumentError, CompileError, ShapeError, Tensor, nonfinite_index
-from ..data import batches, drawn_seed
+from ..data import batches
+from ..data.arguments import as_rows, as_seed
+from ..data.streams import drawn_seed
 
 if TYPE_CHECKING:
     from .bind import Bound
-    from .compiled import Compiled
+    from .step import Compiled
 
 
 def run_epochs(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from ..core import ArgumentError
-from .compiled import Compiled
+from .step import Compiled
 
 __all__ = ["Compiled", "compile"]
 

@@ -19,7 +19,7 @@ from ..optim.optimizer import number
 from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
 from .facts import Fact, changed, collect, same
-from .recorder import Recorder
+from .record import Recorder
 from .run import run_epochs
 from .trace import Call, Made, Number, Trace, extent
 

@@ -1,0 +1,7 @@
+"""From a network and arrays to a trained network: the loop of `Sequential.fit` and its history, what labels mean to a
+loss, pictures. Imports everything below it: networks, optimizers, data and the compiled tape.
+"""
+
+from .loop import History, fit
+
+__all__ = ["History", "fit"]
