@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import tapegrad as tg
+from tapegrad.core import Leaf
 
 
 def leaf(values, dtype=torch.float64):
     return tg.tensor(values, dtype=dtype, requires_grad=True)
 
 
-OURS = (torch.Tensor, tg.Tensor, tg.Entry, tg.tape.Leaf)
+OURS = (torch.Tensor, tg.Tensor, tg.Entry, Leaf)
 
 
 def resident():
