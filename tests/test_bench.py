@@ -76,7 +76,7 @@ def test_the_uncompiled_source_folder_does_not_hide_the_installed_package(call, 
 
 
 def test_blocks_take_turns():
-    from bench.timing import take_turns
+    from bench.common.timing import take_turns
 
     calls = []
     seen = []
@@ -92,7 +92,7 @@ def test_blocks_take_turns():
 
 
 def test_figures_are_those_of_the_blocks_behind_the_warm_up():
-    from bench.timing import Timing, ratio
+    from bench.common.timing import Timing, ratio
 
     a = Timing(1, [100.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     assert (a.median, a.spread) == (3.0, 1.0)
@@ -105,7 +105,7 @@ def test_figures_are_those_of_the_blocks_behind_the_warm_up():
 
 
 def test_a_table_is_aligned():
-    from bench.tables import table
+    from bench.common.tables import table
 
     assert table(["", "step"], [["tapegrad", "1 ms"], ["x", "10.5 ms"]]) == (
         "             step\n"
@@ -116,7 +116,7 @@ def test_a_table_is_aligned():
 
 
 def test_times_carry_their_unit():
-    from bench.tables import seconds
+    from bench.common.tables import seconds
 
     assert [seconds(s) for s in (2.5, 0.0123, 4.56e-5, 0.9999e-3)] == ["2.5 s", "12.3 ms", "45.6 us", "999.9 us"]
 
@@ -132,7 +132,7 @@ def few_samples(load):
 
 
 def tiny(name):
-    from bench.tasks import TASKS
+    from bench.train.tasks import TASKS
 
     task = next(task for task in TASKS if task.name == name)
     load = functools.partial(few_samples, task.load)
@@ -143,7 +143,7 @@ def tiny(name):
 def test_both_sides_take_the_same_steps(name):
     from tqdm import tqdm
 
-    from bench.train import report, train
+    from bench.train.suite import report, train
 
     result, sides, data = train(tiny(name), 4, tqdm(disable=True))
     ours, theirs = result["sides"]["tapegrad"], result["sides"]["torch"]
@@ -161,7 +161,7 @@ def test_both_sides_take_the_same_steps(name):
 
 
 def test_a_wrong_gradient_stops_the_benchmark(monkeypatch):
-    from bench import sides
+    from bench.common import sides
 
     @tg.op(input=lambda g, out: g * out)  # off by the factor (1 - out)
     def sigmoid(input):
@@ -179,14 +179,15 @@ def test_a_wrong_gradient_stops_the_benchmark(monkeypatch):
 
 
 def test_psnr_and_accuracy():
-    from bench.tasks import accuracy, psnr
+    from bench.common.tasks import accuracy, psnr
 
     assert psnr(torch.full((2, 2), 0.1), torch.zeros(2, 2)) == pytest.approx(20)
     assert accuracy(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([1, 1])) == 50
 
 
 def test_a_run_writes_json_and_pictures(monkeypatch, tmp_path, capsys):
-    from bench import cli, train
+    from bench import cli
+    from bench.train import suite as train
 
     monkeypatch.setattr(train, "TASKS", [tiny(name) for name in ("disk", "digits", "autoencoder")])
     assert cli.main(["--quick", "--out", str(tmp_path)]) == 0

@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def case(name):
-    from bench.cases import all_cases
+    from bench.kernels.cases import all_cases
 
     return next(c for c in all_cases(True) if c.name.startswith(name))
 
 
 def peak():
-    from bench.peaks import Peaks
+    from bench.common.peaks import Peaks
 
     return Peaks(1, {"products": 1e11, "registers": 2e11}, {1 << 20: 8e10, 1 << 28: 1e10})
 
@@ -31,8 +31,8 @@ def peak():
 
 
 def test_every_case_agrees_with_pytorch_before_it_is_timed():
-    from bench.cases import all_cases
-    from bench.kernels import check
+    from bench.kernels.cases import all_cases
+    from bench.kernels.suite import check
 
     for c in all_cases(True):
         values = c.make()
@@ -57,14 +57,14 @@ def test_every_case_agrees_with_pytorch_before_it_is_timed():
     ],
 )
 def test_a_wrong_result_stops_the_benchmark(wrong, message):
-    from bench.kernels import measure
+    from bench.kernels.suite import measure
 
     with pytest.raises(RuntimeError, match=message):
         measure(dataclasses.replace(case("relu 3e4"), ours=wrong), peak(), True)
 
 
 def test_a_row_has_both_sides_the_kernel_and_the_rate():
-    from bench.kernels import cells, measure
+    from bench.kernels.suite import cells, measure
 
     rows = measure(case("conv2d (100,3,10,10)"), peak(), True)
     assert [row["what"] for row in rows] == ["forward", "forward + backward"]
@@ -81,7 +81,7 @@ def test_a_row_has_both_sides_the_kernel_and_the_rate():
 
 
 def test_a_kernel_called_directly_gives_what_the_tape_gives():
-    from bench.direct import kernel_calls
+    from bench.kernels.direct import kernel_calls
 
     x, w, b = (torch.randn(shape) for shape in ((5, 4), (3, 4), (3,)))
     leaves = [tg.Tensor(v, requires_grad=True) for v in (x, w, b)]
@@ -95,7 +95,7 @@ def test_a_kernel_called_directly_gives_what_the_tape_gives():
 
 
 def test_what_torch_computes_has_no_kernel():
-    from bench.direct import kernel_calls
+    from bench.kernels.direct import kernel_calls
 
     x = tg.Tensor(torch.randn(3, 3), requires_grad=True)
     assert kernel_calls(tg.sinh, [x], torch.ones(3, 3)) == (None, None)
@@ -106,13 +106,13 @@ def test_what_torch_computes_has_no_kernel():
 
 
 def timing(seconds):
-    from bench.timing import Timing
+    from bench.common.timing import Timing
 
     return Timing(0, [seconds])
 
 
 def judged(isa="avx512", **changes):
-    from bench.goals import judge
+    from bench.kernels.goals import judge
 
     row = {"name": "gelu 1e6", "what": "forward", "threads": 1, "elements": 10**6, "kernel": None, "ratio": 0.5}
     return judge({**row, "tapegrad": timing(2e-6), "torch": timing(1e-6), **changes}, isa)
@@ -131,9 +131,9 @@ def test_rows_are_held_to_their_goals():
 
 
 def test_every_goal_names_a_row():
-    from bench.cases import all_cases
-    from bench.goals import EVERYWHERE, GOALS
-    from bench.steps import all_steps
+    from bench.kernels.cases import all_cases
+    from bench.kernels.goals import EVERYWHERE, GOALS
+    from bench.kernels.steps import all_steps
 
     names = [c.name for c in all_cases(True)] + [s.task.name for s in all_steps() if hasattr(s, "task")]
     for name, _, _ in [goal for table in GOALS.values() for goal in table] + EVERYWHERE:
@@ -150,7 +150,7 @@ def test_peaks_are_the_highest_rate_and_the_copy_of_a_like_size():
 
 
 def test_peaks_are_measured():
-    from bench import peaks
+    from bench.common import peaks
 
     measured = peaks.measure(1, 0.01)
     assert measured.flops > 0
@@ -158,7 +158,8 @@ def test_peaks_are_measured():
 
 
 def test_an_update_that_differs_is_refused():
-    from bench.steps import Update, digits_mlp
+    from bench.common.networks import digits_mlp
+    from bench.kernels.steps import Update
 
     ours, theirs = digits_mlp(tg.nn), digits_mlp(torch.nn)
     with pytest.raises(RuntimeError, match="Adam over 784-128-10: after three updates a parameter differs"):
@@ -167,25 +168,28 @@ def test_an_update_that_differs_is_refused():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_that_of_the_step():
-    from bench.steps import memory_report, peak_memory
+    from bench.kernels import memory
 
-    memory = peak_memory()
+    peaks = memory.peak_memory()
     activations = 100 * 32 * (16 * 16 + 8 * 8 + 16 * 16) * 4  # what backward reads, at least
-    assert min(memory.values()) > activations
-    assert "PyTorch, channels_last" in memory_report(memory)
+    assert min(peaks.values()) > activations
+    assert "PyTorch, channels_last" in memory.report(peaks)
 
 
 # --- the whole suite ---------------------------------------------------------------------------------------------
 
 
 def test_a_run_writes_json_a_picture_and_the_page(monkeypatch, tmp_path, capsys):
-    from bench import cli, kernels, peaks, steps
+    from bench import cli
+    from bench.common import peaks
+    from bench.kernels import memory, steps
+    from bench.kernels import suite as kernels
 
     monkeypatch.setattr(kernels, "all_cases", lambda quick: [case("relu 3e4"), case("upsample"), case("getitem")])
     monkeypatch.setattr(peaks, "measure", lambda threads, seconds: dataclasses.replace(peak(), threads=threads))
     step = next(s for s in steps.all_steps() if isinstance(s, steps.Step))
     monkeypatch.setattr(steps, "all_steps", lambda: [steps.Update("SGD"), step])
-    monkeypatch.setattr(steps, "peak_memory", lambda: {"tapegrad": 1 << 20, "PyTorch": 2 << 20})
+    monkeypatch.setattr(memory, "peak_memory", lambda: {"tapegrad": 1 << 20, "PyTorch": 2 << 20})
     assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "kernels.json").read_text())
     assert [row["name"] for row in result["rows"]][-1] == "2-25-25-25-2, SGD, batch 25"
@@ -200,14 +204,14 @@ def test_a_run_writes_json_a_picture_and_the_page(monkeypatch, tmp_path, capsys)
 
 
 def test_the_committed_page_of_ops_is_the_registry():
-    from bench import ops_page
+    from bench.pages import ops as ops_page
 
     committed = (ROOT / "bench" / "results" / ops_page.PAGE).read_text()
     assert committed == ops_page.page(), f"out of date; regenerate it with: {ops_page.COMMAND}"
 
 
 def test_the_page_says_what_an_op_saves_and_who_computes_it():
-    from bench.ops_page import row
+    from bench.pages.ops import row
     from tapegrad.core import registry
 
     conv = row(registry["conv2d"])
@@ -217,7 +221,7 @@ def test_the_page_says_what_an_op_saves_and_who_computes_it():
 
 
 def test_a_rule_that_calls_a_kernel_past_the_ops_has_no_second_order():
-    from bench.ops_page import calls_kernels_directly
+    from bench.pages.ops import calls_kernels_directly
     from tapegrad.core import registry
     from tapegrad.ops import conv
 
@@ -227,7 +231,7 @@ def test_a_rule_that_calls_a_kernel_past_the_ops_has_no_second_order():
 
 
 def test_a_users_op_is_not_on_the_page():
-    from bench.ops_page import own_ops
+    from bench.pages.ops import own_ops
 
     @tg.op(x=lambda g: 3 * g)
     def threefold_for_the_page(x):

@@ -110,7 +110,7 @@ def test_balanced_accuracy_is_the_mean_over_classes():
 
 
 def test_psnr_is_that_of_the_plain_formula():
-    from bench.tasks import psnr
+    from bench.common.tasks import psnr
 
     generator = torch.Generator().manual_seed(0)
     a, b = torch.rand(2, 3, 4, 4, generator=generator), torch.rand(2, 3, 4, 4, generator=generator)
@@ -145,9 +145,9 @@ def test_folds_of_report_4_use_the_training_points_alone():
 
 
 def test_the_learning_rate_is_the_best_of_the_validation_split(monkeypatch):
+    from bench.common.networks import mlp
     from bench.reports import points
     from bench.reports.training import Recipe
-    from bench.tasks import mlp
 
     def score(side, recipe, problem, seed, validate=False):
         assert side == "tapegrad"
@@ -165,11 +165,11 @@ def test_the_learning_rate_is_the_best_of_the_validation_split(monkeypatch):
 
 
 def recipes():
+    from bench.common.networks import autoencoder, mlp
     from bench.reports.r3 import recipe_of as of_r3
     from bench.reports.r4 import THREE
     from bench.reports.r4 import recipe_of as of_r4
     from bench.reports.training import Recipe
-    from bench.tasks import autoencoder, mlp
 
     return {
         "r2": Recipe(mlp, "MSELoss", "SGD", 0.1, 25, 2),
@@ -379,7 +379,7 @@ def test_report_2s_picture_marks_wrong_points(tmp_path):
 
 
 def test_networks_are_built_as_told():
-    from bench.tasks import mlp
+    from bench.common.networks import mlp
 
     model = functools.partial(mlp, hidden=2, activation=("LeakyReLU", 0.05), last="Tanh", dropout=0.1)(torch.nn)
     names = [type(layer).__name__ for layer in model]

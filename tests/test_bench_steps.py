@@ -17,19 +17,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def workload(name, **changes):
-    from bench.workloads import WORKLOADS
+    from bench.steps.workloads import WORKLOADS
 
     return dataclasses.replace(next(w for w in WORKLOADS if w.name.startswith(name)), **changes)
 
 
 def tiny(name, batch=6):
-    from bench.step_sides import FIRST
+    from bench.steps.sides import FIRST
 
     return workload(name, batch=batch, batches=FIRST)
 
 
 def timing(*seconds):
-    from bench.timing import Timing
+    from bench.common.timing import Timing
 
     return Timing(0, list(seconds))
 
@@ -42,8 +42,8 @@ NAMES = ["2-25-25-25-2 ReLU, batch 25, MSE, SGD", "17-64", "Burgers", "784", "Le
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_ways_to_take_the_step_give_the_same_losses(name):
-    from bench.step_rows import agree
-    from bench.step_sides import FIRST, tapegrad_sides, torch_side
+    from bench.steps.rows import agree
+    from bench.steps.sides import FIRST, tapegrad_sides, torch_side
 
     w = tiny(name)
     sides = [side for variant in w.variants for side in tapegrad_sides(w, variant, 1)]
@@ -58,9 +58,9 @@ def test_all_ways_to_take_the_step_give_the_same_losses(name):
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs the extra bench-jax")
 @pytest.mark.parametrize("name", NAMES)
 def test_jax_takes_the_same_steps(name):
-    from bench import jax_side
-    from bench.step_rows import agree
-    from bench.step_sides import torch_side
+    from bench.steps import jax_side
+    from bench.steps.rows import agree
+    from bench.steps.sides import torch_side
 
     w = tiny(name)
     theirs, _ = torch_side(w, "PyTorch", [1], 0.0)
@@ -70,8 +70,8 @@ def test_jax_takes_the_same_steps(name):
 
 
 def test_without_jax_the_column_says_so(monkeypatch):
-    from bench import jax_side
-    from bench.step_sides import Unavailable
+    from bench.steps import jax_side
+    from bench.steps.sides import Unavailable
 
     monkeypatch.setattr(jax_side.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="not installed"):
@@ -81,9 +81,9 @@ def test_without_jax_the_column_says_so(monkeypatch):
 @pytest.mark.parametrize("name", ["2-25-25-25-2 ReLU, batch 25, MSE, Adam", "Burgers", "autoencoder"])
 def test_the_whole_step_as_a_function_takes_the_same_steps(name, monkeypatch):
     """Without the compiler, which takes its time."""
-    from bench import torch_compiled
-    from bench.step_rows import agree
-    from bench.step_sides import torch_side
+    from bench.steps import torch_compiled
+    from bench.steps.rows import agree
+    from bench.steps.sides import torch_side
 
     monkeypatch.setattr(torch_compiled, "compiled", lambda function: function)
     w = tiny(name)
@@ -94,9 +94,9 @@ def test_the_whole_step_as_a_function_takes_the_same_steps(name, monkeypatch):
 
 
 def test_a_compiler_that_fails_gives_its_reason(monkeypatch):
-    from bench import torch_compiled
-    from bench.sides import torch_choices
-    from bench.step_sides import Unavailable
+    from bench.common.sides import torch_choices
+    from bench.steps import torch_compiled
+    from bench.steps.sides import Unavailable
 
     def compiled(function):
         def fails(*arguments):
@@ -110,8 +110,8 @@ def test_a_compiler_that_fails_gives_its_reason(monkeypatch):
 
 
 def test_losses_that_differ_stop_the_benchmark():
-    from bench.step_rows import agree
-    from bench.step_sides import Side, same_bits
+    from bench.steps.rows import agree
+    from bench.steps.sides import Side, same_bits
 
     def side(*losses):
         return Side("one", list(losses), lambda steps: None)
@@ -128,7 +128,7 @@ def test_losses_that_differ_stop_the_benchmark():
 
 
 def test_a_block_is_as_many_whole_epochs_as_take_the_time():
-    from bench.step_sides import Side, time_sides
+    from bench.steps.sides import Side, time_sides
 
     steps = []
     side = Side("run", [], steps.append, unit=40)
@@ -138,7 +138,7 @@ def test_a_block_is_as_many_whole_epochs_as_take_the_time():
 
 
 def test_planning_is_that_of_a_program_not_yet_cached():
-    from bench.step_sides import plan
+    from bench.steps.sides import plan
 
     w = tiny("2-25", batch=7)  # a batch that no other test compiles
     planned = plan(w, w.variants[0])
@@ -151,8 +151,8 @@ def test_planning_is_that_of_a_program_not_yet_cached():
 
 
 def test_every_goal_names_a_column():
-    from bench.step_rows import FIGURES, OTHERS
-    from bench.workloads import WORKLOADS
+    from bench.steps.rows import FIGURES, OTHERS
+    from bench.steps.workloads import WORKLOADS
 
     goals = [goal for w in WORKLOADS for v in w.variants for goal in v.goals]
     assert len(goals) == 13
@@ -161,8 +161,8 @@ def test_every_goal_names_a_column():
 
 
 def test_ratios_stand_beside_their_goals():
-    from bench import step_tables
-    from bench.step_rows import row
+    from bench.steps import tables as step_tables
+    from bench.steps.rows import row
 
     w = workload("17-64")
     timings = {"tapegrad run": timing(1e-6), "PyTorch eager": timing(20e-6), "JAX scan": timing(1.4e-6)}
@@ -177,7 +177,7 @@ def test_ratios_stand_beside_their_goals():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_that_of_the_steps(monkeypatch):
-    from bench import step_memory
+    from bench.steps import memory as step_memory
 
     w = workload("autoencoder")
     rows = step_memory.peaks([dataclasses.replace(w, variants=w.variants[:1])])
@@ -191,8 +191,11 @@ def test_peak_memory_is_that_of_the_steps(monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_run_writes_json_and_a_picture(monkeypatch, tmp_path, capsys, threads):
-    from bench import cli, step_memory, step_rows, steps
-    from bench.step_sides import Unavailable
+    from bench import cli
+    from bench.steps import memory as step_memory
+    from bench.steps import rows as step_rows
+    from bench.steps import suite as steps
+    from bench.steps.sides import Unavailable
 
     def unavailable(*arguments):
         raise Unavailable("not installed")
@@ -217,9 +220,8 @@ def test_a_run_writes_json_and_a_picture(monkeypatch, tmp_path, capsys, threads)
 
 
 def test_the_folded_autoencoder_is_the_autoencoder():
-    from bench.networks import folded_autoencoder
-    from bench.tasks import autoencoder
-    from bench.workloads import load
+    from bench.common.networks import autoencoder, folded_autoencoder
+    from bench.steps.workloads import load
 
     weights = workload("autoencoder").weights()
     x = tg.rand(2, 3, 32, 32)

@@ -12,7 +12,6 @@ import torch
 import tapegrad as tg
 from tapegrad import data
 from tapegrad.core import _C, DTypeError, ShapeError
-from tapegrad.data import sets
 
 # --- points ------------------------------------------------------------------------------------------------------
 
@@ -87,7 +86,7 @@ def test_patches_are_photographs_with_clipped_noise(split):
 
 
 def test_train_and_test_patches_come_from_different_photographs():
-    assert not set(sets.PHOTOGRAPHS["train"]) & set(sets.PHOTOGRAPHS["test"])
+    assert not set(data.PHOTOGRAPHS["train"]) & set(data.PHOTOGRAPHS["test"])
 
 
 def test_train_and_test_share_no_noise():

@@ -13,7 +13,7 @@ import traceback
 import torch
 
 from ..cli import Options
-from ..tables import environment, write_json
+from ..common.tables import environment, write_json
 from .page import write_page
 from .record import text
 from .workers import Workers

@@ -9,7 +9,8 @@ import torch
 
 from tapegrad import data
 
-from ..tasks import autoencoder, psnr
+from ..common.networks import autoencoder
+from ..common.tasks import psnr
 from .training import LABELS, Recipe, Training
 from .workers import Workers
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Circle
 
 from tapegrad.data import RADIUS
 
-from ..plots import BASELINE, OURS, THEIRS, plain
+from ..common.plots import BASELINE, OURS, THEIRS, plain
 from .training import LABELS
 
 COLOURS = {"PyTorch": THEIRS, "tapegrad": OURS}

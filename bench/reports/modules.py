@@ -12,7 +12,7 @@ import torch
 
 import tapegrad as tg
 
-from ..timing import ratio, take_turns
+from ..common.timing import ratio, take_turns
 from . import workers
 
 SHAPE = (100, 3, 10, 10)  # N C H W

@@ -12,7 +12,7 @@ import torch
 
 from tapegrad import data
 
-from ..tasks import accuracy
+from ..common.tasks import accuracy
 from .training import Recipe, Training
 from .workers import Workers
 

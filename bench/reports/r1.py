@@ -10,7 +10,7 @@ import statistics
 from typing import Any
 
 from ..cli import Options
-from ..tasks import mlp
+from ..common.networks import mlp
 from . import drawing, workers
 from .points import N, Problem, both_sides, choose_rates, split
 from .record import Result, add_goal, add_picture, add_table, mean_sd, result

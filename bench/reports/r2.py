@@ -13,7 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ..cli import Options
-from ..tasks import accuracy, mlp
+from ..common.networks import mlp
+from ..common.tasks import accuracy
 from . import drawing
 from .points import N, Problem, choose_rates, split
 from .record import Result, add_goal, add_picture, add_table, mean_sd, result

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..cli import Options
-from ..tasks import mlp
+from ..common.networks import mlp
 from . import drawing
 from .points import N, Problem, both_sides, choose_rates
 from .record import Result, add_goal, add_picture, add_table, mean_sd, result

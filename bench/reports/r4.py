@@ -16,7 +16,8 @@ import torch
 from tapegrad import data
 
 from ..cli import Options
-from ..tasks import accuracy, mlp
+from ..common.networks import mlp
+from ..common.tasks import accuracy
 from . import drawing
 from .points import N, Problem, Split, arrange, balanced_accuracy, choose_rates, split
 from .record import Result, add_goal, add_picture, add_table, mean_sd, result

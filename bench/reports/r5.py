@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from .. import plots
 from ..cli import Options
+from ..common import plots
 from . import autoencoder, drawing, modules
 from .record import Result, add_goal, add_picture, add_table, result, scientific
 from .workers import Workers

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ..tables import table
+from ..common.tables import table
 
 Result = dict[str, Any]
 

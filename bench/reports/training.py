@@ -10,7 +10,7 @@ import torch
 
 import tapegrad as tg
 
-from ..sides import State
+from ..common.sides import State
 from . import workers
 
 SIDES = {"tapegrad": tg, "torch": torch}

@@ -5,9 +5,10 @@ training share two of its files that are not public: `arguments` (checks of coun
 """
 
 from .batches import batches, kfold, standardize
-from .sets import RADIUS, disk, noisy_patches, quarter_circle
+from .sets import PHOTOGRAPHS, RADIUS, disk, noisy_patches, quarter_circle
 
 __all__ = [
+    "PHOTOGRAPHS",
     "RADIUS",
     "batches",
     "disk",

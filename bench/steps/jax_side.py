@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .step_sides import ADAM, FIRST, Side, Unavailable, over
+from .sides import ADAM, FIRST, Side, Unavailable, over
 from .workloads import RATE, VISCOSITY, Workload, epoch
 
 FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

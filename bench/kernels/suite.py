@@ -11,13 +11,16 @@ from tqdm import tqdm
 
 import tapegrad as tg
 
-from . import kernel_plots, ops_page, peaks, steps
+from ..cli import Options
+from ..common import peaks
+from ..common.tables import environment, table, write_json
+from ..common.timing import Timing, ratio, take_turns
+from ..pages import ops as ops_page
+from . import memory, steps
+from . import plots as kernel_plots
 from .cases import FLOPS, Case, all_cases
-from .cli import Options
 from .direct import kernel_calls
 from .goals import BOTH, FORWARD, Verdict, judge
-from .tables import environment, table, write_json
-from .timing import Timing, ratio, take_turns
 
 Call = Callable[[], Any]
 Result = dict[str, Any]
@@ -46,9 +49,9 @@ def run(options: Options) -> None:
         for row in rows:
             row.setdefault("goal", judge(row, machine["isa"]))
         print(report([row for row in rows if row["threads"] == threads], f"{threads} thread(s)"))
-    memory = steps.peak_memory()
-    print("\n" + steps.memory_report(memory))
-    result = {"environment": machine, "peaks": [vars(peak) for peak in measured], "rows": rows, "memory": memory}
+    peak_memory = memory.peak_memory()
+    print("\n" + memory.report(peak_memory))
+    result = {"environment": machine, "peaks": [vars(peak) for peak in measured], "rows": rows, "memory": peak_memory}
     write_json(options.out / "kernels.json", plain(result))
     kernel_plots.ratios(options.out / "kernels.png", rows, machine)
     ops_page.write(options.out)

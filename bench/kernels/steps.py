@@ -1,4 +1,4 @@
-"""Suite `steps`: whole training steps of all sides; and the eager steps, updates and memory of suite `kernels`."""
+"""Whole eager steps, and updates alone, beside PyTorch's."""
 
 from __future__ import annotations
 
@@ -11,53 +11,14 @@ import torch
 
 import tapegrad as tg
 
-from . import memory, step_memory, step_plots, step_tables
-from .cli import Options
+from ..common.networks import autoencoder, digits_mlp, lenet, mlp
+from ..common.sides import Side, check_gradients, fastest_torch, initial_weights
+from ..common.tasks import Data, Task, accuracy
+from ..common.timing import ratio, take_turns
 from .goals import STEP, UPDATE
-from .networks import digits_mlp, lenet
-from .sides import Side, check_gradients, fastest_torch, initial_weights
-from .step_rows import Row, measure
-from .tables import environment, table, write_json
-from .tasks import Data, Task, accuracy, autoencoder, mlp
-from .timing import ratio, take_turns
-from .workloads import WORKLOADS
 
 BLOCKS = {True: 7, False: 21}  # by --quick
 SECONDS = {True: 0.3, False: 2.0}
-
-
-def run(options: Options) -> None:
-    """Every workload on one thread, then on all; peak memory; print, write steps.json and steps.png."""
-    machine = environment(options.threads)
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(EXPLANATION, flush=True)
-    rows: list[Row] = []
-    for threads in sorted({1, options.threads}):
-        for i, workload in enumerate(WORKLOADS):
-            rows += measure(workload, threads, options.quick, compilers=not options.quick or i == 0)
-        print(f"\n{threads} thread(s)\n" + step_tables.times([row for row in rows if row.threads == threads]))
-    print("\n" + step_tables.ratios(rows))
-    print("\n" + step_tables.costs(rows))
-    large = [workload for workload in WORKLOADS if workload.memory]
-    peaks = step_memory.peaks(large[-1:] if options.quick else large)
-    print("\n" + step_memory.report(peaks))
-    result = {"environment": machine, "rows": [step_tables.plain(row) for row in rows], "memory": peaks}
-    write_json(options.out / "steps.json", result)
-    step_plots.times(options.out / "steps.png", rows, machine)
-    print(f"\nwritten to {options.out}: steps.json, steps.png")
-
-
-EXPLANATION = """\
-float32; same initial weights and batches, the losses of the first steps compared first (tapegrad's compiled with its
-eager ones bit for bit, but for exact=False); sides take turns in blocks; median over the blocks +- half the IQR.
-eager: as written. call: one compiled call a step, guards checked, a fresh loss, .grad readable. run: step.run over
-epochs, shuffling, gathering and losses included. PyTorch eager: the fastest memory format, optimizer implementation
-and number of threads. compile step: the update is part of the compiled function. JAX scan: an epoch in one call,
-batches gathered inside in an order made before (1 thread by XLA's flags). planning: the recorded calls beyond as many
-eager ones, lowering included; again: for a second model of the same structure; beside it the first call of the others,
-which compiles."""
-
-# --- eager steps of suite `kernels` -------------------------------------------------------------------------------
 
 
 def random_batch(inputs: tuple[int, ...], targets: tuple[int, ...] | int) -> Data:
@@ -192,47 +153,3 @@ class Update:
 
 def raw_state(model: Any) -> dict[str, torch.Tensor]:
     return {name: getattr(value, "data", value) for name, value in model.state_dict().items()}
-
-
-# --- peak memory -------------------------------------------------------------------------------------------------
-
-MEMORY_SIDES = {
-    "tapegrad": ("tapegrad", torch.contiguous_format),
-    "PyTorch": ("torch", torch.contiguous_format),
-    "PyTorch, channels_last": ("torch", torch.channels_last),
-}
-STEPS = 3  # the first allocates what the others reuse
-
-
-def peak_memory() -> dict[str, int]:
-    """Bytes by side: the high-water mark of the autoencoder's first steps, less what was resident before.
-
-    Empty where the system does not say what is resident (no Linux).
-    """
-    if not memory.available():
-        return {}
-    return {name: memory.in_fresh_process("steps", "measure_memory", name) for name in MEMORY_SIDES}
-
-
-def measure_memory(name: str) -> None:
-    """In a fresh process, on one thread: print the bytes that the steps added to what was resident."""
-    torch.set_num_threads(1)
-    library, layout = MEMORY_SIDES[name]
-    task = autoencoder_task()
-    side = Side({"tapegrad": tg, "torch": torch}[library], task, initial_weights(task), layout)
-    side.feed([task.load().train] * STEPS)
-    before = memory.mark()
-    for _ in range(STEPS):
-        side.step()
-    print(memory.resident("VmHWM") - before)
-
-
-def memory_report(peaks: dict[str, int]) -> str:
-    head = f"peak memory of the autoencoder's step, batch 100, 1 thread: high-water mark of {STEPS} steps in a fresh\n"
-    head += "process, less what was resident before them; wanted: at most PyTorch's\n"
-    if not peaks:
-        return head + "not measured: needs Linux"
-    least = min(bytes for name, bytes in peaks.items() if name != "tapegrad")
-    lines = [[name, f"{bytes / 2**20:.1f} MiB", f"{bytes / least:.2f}"] for name, bytes in peaks.items()]
-    mark = "\nBELOW: more than PyTorch's" if peaks["tapegrad"] > least else ""
-    return head + table(["", "peak", "of PyTorch's least"], lines) + mark

@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from .plots import OURS, THEIRS, plain
-from .step_rows import FIGURES, OTHERS, Row
-from .tables import seconds
+from ..common.plots import OURS, THEIRS, plain
+from ..common.tables import seconds
+from .rows import FIGURES, OTHERS, Row
 
 JAX = "#3a7d44"
 MARKS = {

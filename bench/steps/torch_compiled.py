@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.func import functional_call, grad, grad_and_value
 
-from .step_sides import ADAM, FIRST, Choice, Side, TorchStep, Unavailable, laid_out, over
+from .sides import ADAM, FIRST, Choice, Side, TorchStep, Unavailable, laid_out, over
 from .workloads import LOSSES, RATE, VISCOSITY, Workload, epoch, load
 
 Arrays = list[torch.Tensor]

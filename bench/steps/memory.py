@@ -9,9 +9,9 @@ import torch
 
 import tapegrad as tg
 
-from . import memory
-from .step_sides import TorchStep, tapegrad_step
-from .tables import table
+from ..common import memory
+from ..common.tables import table
+from .sides import TorchStep, tapegrad_step
 from .workloads import WORKLOADS, Workload, epoch
 
 STEPS = 3  # the first two of a compiled step are recorded
@@ -30,7 +30,7 @@ def peaks(workloads: list[Workload]) -> list[dict[str, Any]]:
     for workload in workloads:
         names = [f"{kind}, {v.name}" if v.name else kind for v in workload.variants for kind in ("eager", "compiled")]
         for name in [*names, *TORCH]:
-            figures = memory.in_fresh_process("step_memory", "measure", workload.name, name)
+            figures = memory.in_fresh_process("steps.memory", "measure", workload.name, name)
             found.append({"name": workload.name, "side": name, **figures})
     return found
 

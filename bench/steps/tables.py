@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .step_rows import FIGURES, OTHERS, Row, Verdict
-from .tables import micro, seconds, table
-from .timing import Timing
+from ..common.tables import micro, seconds, table
+from ..common.timing import Timing
+from .rows import FIGURES, OTHERS, Row, Verdict
 
 SHORT = 15  # letters of a reason that fits its cell
 

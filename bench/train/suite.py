@@ -10,12 +10,13 @@ from tqdm import tqdm
 
 import tapegrad as tg
 
-from . import plots
-from .cli import Options
-from .sides import Agreement, Side, check_gradients, fastest_torch, initial_weights
-from .tables import environment, seconds, table, write_json
-from .tasks import TASKS, Data, Task
-from .timing import Timing, ratio, take_turns
+from ..cli import Options
+from ..common import plots
+from ..common.sides import Agreement, Side, check_gradients, fastest_torch, initial_weights
+from ..common.tables import environment, seconds, table, write_json
+from ..common.tasks import Data, Task
+from ..common.timing import Timing, ratio, take_turns
+from .tasks import TASKS
 
 FULL = 4  # times the steps of --quick
 SCORES = 10  # evaluations on the test set along the way

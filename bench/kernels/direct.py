@@ -10,7 +10,7 @@ import torch
 import tapegrad as tg
 from tapegrad.core import _C
 
-from .ops_page import native
+from ..pages.ops import native
 
 Call = Callable[[], Any]
 

@@ -12,8 +12,8 @@ import torch
 
 import tapegrad as tg
 
-from .sides import choice_name, torch_choices
-from .timing import Timing, take_turns
+from ..common.sides import choice_name, torch_choices
+from ..common.timing import Timing, take_turns
 from .workloads import LOSSES, RATE, SEED, Tensors, Variant, Workload, epoch, load
 
 FIRST = 4  # steps whose losses are compared

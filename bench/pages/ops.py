@@ -14,7 +14,7 @@ from typing import Any
 from tapegrad import core
 from tapegrad.core import Op, registry
 
-from .cli import Options
+from ..cli import Options
 
 PAGE = "ops.md"
 COMMAND = "python bench ops_page --out bench/results"

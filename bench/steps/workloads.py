@@ -11,8 +11,7 @@ import torch
 
 import tapegrad as tg
 
-from .networks import digits_mlp, field, folded_autoencoder, lenet, tanh_mlp
-from .tasks import autoencoder, mlp
+from ..common.networks import autoencoder, digits_mlp, field, folded_autoencoder, lenet, mlp, tanh_mlp
 
 Tensors = tuple[torch.Tensor, ...]
 

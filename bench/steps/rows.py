@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.timing import Timing, ratio
 from . import jax_side, torch_compiled
-from .step_sides import Plan, Side, Unavailable, named, plan, tapegrad_sides, time_sides, torch_side
-from .timing import Timing, ratio
+from .sides import Plan, Side, Unavailable, named, plan, tapegrad_sides, time_sides, torch_side
 from .workloads import SCAN, TORCH, Goal, Variant, Workload
 
 PARTLY, WHOLE, JIT = "compile fwd+bwd", "compile step", "JAX jit"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+BENCH = Path(__file__).resolve().parent.parent
 STATUS = Path("/proc/self/status")
 
 
@@ -23,7 +23,7 @@ def available() -> bool:
 def in_fresh_process(module: str, function: str, *arguments: str) -> Any:
     """What ``bench.module.function(*arguments)`` prints, as JSON, when it runs alone in a new process."""
     code = (
-        f"import runpy, sys; runpy.run_path({str(HERE / '__main__.py')!r}, run_name='child'); "
+        f"import runpy, sys; runpy.run_path({str(BENCH / '__main__.py')!r}, run_name='child'); "
         f"from bench.{module} import {function}; {function}(*sys.argv[1:])"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)

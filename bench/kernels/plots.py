@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ..common.plots import BASELINE, OURS, THEIRS, plain
 from .cases import ELEMENTWISE
 from .goals import BOTH, FORWARD
-from .plots import BASELINE, OURS, THEIRS, plain
 
 Rows = Sequence[dict[str, Any]]
 
