@@ -8,9 +8,11 @@ import sys
 import pytest
 
 import tapegrad as tg
-from tapegrad._ext import _C
-from tapegrad.replay import bind
-from tapegrad.replay.program import lower
+from tapegrad.compiled import bind
+from tapegrad.compiled.program import lower
+from tapegrad.compiled.record import Recorder
+from tapegrad.compiled.step import Arguments
+from tapegrad.core import _C
 
 
 def lowest_places(pieces):
@@ -91,10 +93,10 @@ def work(f):
 
 def recorded(steps):
     step, arguments = physics(steps)
-    given = tg.replay.compiled.Arguments(arguments, {})
+    given = Arguments(arguments, {})
     traces = []
     for _ in range(2):
-        recorder = tg.replay.recorder.Recorder(given.tensors, given.holders)
+        recorder = Recorder(given.tensors, given.holders)
         recorder.run(step, arguments, {})
         traces.append(recorder.trace)
     return traces

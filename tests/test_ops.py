@@ -57,7 +57,7 @@ def twice(sample: Sample) -> bool:
 
 
 def test_every_registered_op_has_a_row() -> None:
-    program = "from tapegrad.record import registry; print(*registry)"  # a fresh interpreter: other tests register too
+    program = "from tapegrad.core import registry; print(*registry)"  # a fresh interpreter: other tests register too
     here = Path(__file__).parent  # away from the uncompiled source
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=here)
     driven = {op for row in rows.values() for op in (row.name, *row.ops, *row.third)}
