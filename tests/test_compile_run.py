@@ -20,14 +20,16 @@ from compile_checks import assert_same_script, batch, bits, mlp, replays, state,
 import tapegrad as tg
 from tapegrad import nn
 from tapegrad.core import ArgumentError, CompileError, ShapeError
+from tapegrad.data.streams import integers
 from tapegrad.nn import functional as F
+from tapegrad.ops.random import default_generator
 
 
 def looped(step, *arrays, batch_size, epochs=1, shuffle=True, drop_last=False, seed=None, on_epoch=None):
     """What `run` does, written out."""
     losses = []
     if shuffle and seed is None:
-        seed = tg.data._integers(2**62, 1, tg.ops.random.default_generator)[0]
+        seed = integers(2**62, 1, default_generator)[0]
     for epoch in range(epochs):
         options = {"shuffle": shuffle, "drop_last": drop_last, "seed": seed, "epoch": epoch}
         rows = [step(*rows) for rows in tg.data.batches(*arrays, batch_size=batch_size, **options)]
