@@ -13,7 +13,7 @@ from ..core import _C, Leaf, Tensor, describe
 from ..optim.optimizer import number
 from .facts import _BY_VALUE, Fact, _frozen
 from .program import Program, function_name, lower, run, types_of, written
-from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of
+from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of, results_of
 
 _KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5}
 
@@ -186,7 +186,7 @@ class Bound:
 
     def _run_once(self, call: Call) -> None:
         result = run(call.function, [self._fill(a) for a in call.arguments])
-        for ref, value in zip(call.outs, result if isinstance(result, list | tuple) else (result,), strict=True):
+        for ref, value in zip(call.outs, results_of(result), strict=True):
             if ref is not None:
                 self._view(ref).copy_(value)
 

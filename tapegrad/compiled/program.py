@@ -17,7 +17,7 @@ import torch
 
 from ..core import _C
 from .rewrite import fold_upsampling, read_small_maps
-from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of
+from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of, results_of
 
 ALIGN = 64  # bytes
 
@@ -340,9 +340,7 @@ def evaluate(
         for ref in reads(call):  # memory that only in-place calls fill
             memory.setdefault(ref.slot, torch.empty(program.slots[ref.slot].nbytes, dtype=torch.uint8))
         arguments = [resolve(a, memory, numbers, draws) for a in call.arguments]
-        result = run(call.function, arguments)
-        results = result if isinstance(result, list | tuple) else (result,)
-        for out, value in zip(call.outs, results, strict=False):
+        for out, value in zip(call.outs, results_of(run(call.function, arguments)), strict=False):
             if out is not None:
                 view(memory[out.slot], out).copy_(value)
 

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, Tensor, gather, mode, next_slot
 from ..optim.optimizer import number
-from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, refs_of
+from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, refs_of, results_of
 from .watch import ESCAPES, TEXT, for_user, importing, is_users, restore, side_effect, where
 
 # Numbers that a kernel takes from the parameter group being applied, by position.
@@ -273,7 +273,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if self.group is not None:
                     for i, key in _NUMBERS[name].items():
                         given[i] = self._number(key, given[i])
-            results = result if isinstance(result, tuple) else () if result is None else (result,)
+            results = results_of(result)
             self._append(name, tuple(given), [self._made(r) for r in results], writes)
 
     def _number(self, key: str, value: float) -> Any:
@@ -310,7 +310,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for i in writes:
             self._before_write(given[i])
         result = function(*args, **(kwargs or {}))
-        results = result if isinstance(result, list | tuple) else () if result is None else (result,)
+        results = results_of(result)
         if any(not isinstance(r, torch.Tensor | None) for r in results):
             raise self.refuse(f"{function} returns a Python value")
         known = {ref.slot for ref in refs_of(refs)}

@@ -236,6 +236,13 @@ class Compiled:
         self, given: Arguments, known: Bound | None, pending: _Pending | None, before: list[Fact], trace: Trace
     ) -> None:
         """Make what can be made of a finished recording."""
+        world = self._world(trace)
+        tries = pending.tries if pending else 0
+        if known is None and (pending is None or (tries < self.cache_size and _moved(pending, before, trace))):
+            while len(self._pending) >= self.cache_size and given.key not in self._pending:
+                self._pending.popitem(last=False)
+            self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries + 1)
+            return
         effect = changed(before)
         if effect is not None:
             raise CompileError(
@@ -245,13 +252,7 @@ class Compiled:
         if known is not None:
             self._audit(known, trace)
             return
-        while len(self._pending) >= self.cache_size and given.key not in self._pending:
-            self._pending.popitem(last=False)
-        world = self._world(trace)
-        tries = pending.tries if pending else 0
-        if pending is None or (tries < self.cache_size and _moved(pending, before, trace)):
-            self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries + 1)
-            return
+        assert pending is not None
         differs = difference(pending.trace, trace)
         if differs is not None and not pending.retry:  # the first call may have set something up
             self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries, retry=True)

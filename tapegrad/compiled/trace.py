@@ -105,6 +105,11 @@ class Trace:
     codes: set[CodeType] = field(default_factory=set)  # the user's functions that ran
 
 
+def results_of(value: Any) -> Any:
+    """What a kernel or an operator returned, as a sequence: one tensor, several, or nothing."""
+    return value if isinstance(value, list | tuple) else () if value is None else (value,)
+
+
 def refs_of(value: Any) -> list[Ref]:
     """Every Ref among arguments or results, lists and structures included."""
     found: list[Ref] = []

@@ -406,12 +406,15 @@ def _indent(text: str) -> str:
 
 
 def zero_grad(parameters: Iterable[Tensor], set_to_none: bool) -> None:
-    """Drop or zero the gradients of some tensors."""
+    """Drop the gradients of some tensors, or fill them with zeros in place."""
     for parameter in parameters:
-        if set_to_none:
+        grad = None if set_to_none else parameter.grad
+        if grad is None:
             parameter.grad = None
-        elif parameter.grad is not None:
-            parameter.grad = Tensor(torch.zeros_like(parameter.data))
+        elif grad._node is None:
+            grad._data.zero_()
+        else:  # recorded with create_graph=True: what was made of it keeps its values
+            parameter.grad = Tensor(torch.zeros_like(grad._data))
 
 
 def convert(tensor: Tensor, dtype: torch.dtype) -> None:
