@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from compile_checks import assert_same_script, batch, mlp, replays, state, training_step
+from compile_checks import assert_same_script, batch, bits, mlp, replays, state, training_step, uncompiled
 
 import tapegrad as tg
 from tapegrad import nn
@@ -383,3 +383,88 @@ def test_a_gradient_held_across_calls_is_that_of_the_plain_step():
         return seen
 
     assert_same_script(script)
+
+
+# --- the world between the two recorded calls --------------------------------------------------------------------
+
+
+def toggling(compile, change):
+    """Steps that switch the mode themselves, with ``change(model, optimizer)`` before the second."""
+    model, optimizer = mlp()
+    optimizer = tg.optim.Adam(model.parameters())
+    inner = training_step(model, optimizer)
+
+    @compile
+    def step(x, y):
+        model.train()
+        return inner(x, y)
+
+    seen = []
+    for i in range(6):
+        if i == 1:
+            change(model, optimizer)
+        seen += [step(*batch()), state([model], [optimizer])]
+    return [*seen, compile is uncompiled or replays(step) > 0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    {
+        "eval": lambda model, optimizer: model.eval(),
+        "append": lambda model, optimizer: model.append(nn.Linear(2, 2)),
+        "amsgrad": lambda model, optimizer: optimizer.param_groups[0].update(amsgrad=True),
+    }.values(),
+)
+def test_a_change_between_the_recorded_calls_is_recorded_again(change):
+    assert_same_script(lambda compile: toggling(compile, change))
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_gradients_that_are_set_to_zero(where):
+    """In place, as torch does: the tensor stays, and so does the program."""
+
+    def script(compile):
+        model, optimizer = mlp(momentum=0.9)
+
+        @compile
+        def step(x, y):
+            if where == "first":
+                optimizer.zero_grad(set_to_none=False)
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            if where == "last":
+                model.zero_grad(set_to_none=False)
+            return loss
+
+        seen = []
+        for i in range(12):
+            seen += [step(*batch(seed=i)), state([model], [optimizer])]
+        return [*seen, 0 if compile is uncompiled else 9 - replays(step)]
+
+    assert_same_script(script)
+    w = tg.ones(2, requires_grad=True)
+    (w * 3).sum().backward()
+    held = w.grad
+    tg.optim.SGD([w], lr=0.1).zero_grad(set_to_none=False)
+    assert w.grad is held
+    assert held.tolist() == [0.0, 0.0]
+
+
+# --- constants ---------------------------------------------------------------------------------------------------
+
+
+def test_checks_of_constants_run_once():
+    """A call without outputs whose arguments never change: indices and targets made inside the step."""
+    table = nn.Embedding(4, 2)
+    steps = (
+        lambda x: (x + table(tg.arange(4))).sum().detach(),
+        lambda x: F.nll_loss(x, tg.zeros(4, dtype=tg.int64)),
+        lambda x: x + F.binary_cross_entropy(tg.full((3,), 0.5), tg.ones(3)),
+        lambda x: F.cross_entropy(x, tg.tensor([0, 1, 1, 0])) + F.one_hot(tg.arange(2), 2).sum(),
+    )
+    for step in steps:
+        compiled = tg.compile(step)
+        inputs = [tg.randn(4, 2) for _ in range(5)]
+        assert bits([compiled(x) for x in inputs]) == bits([step(x) for x in inputs])
+        assert replays(compiled) == 3

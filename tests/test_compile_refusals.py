@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from compile_checks import batch, mlp, state, training_step
+from compile_checks import assert_same_script, batch, mlp, replays, state, training_step
 
 import tapegrad as tg
 from tapegrad import nn
@@ -365,3 +365,124 @@ def test_callbacks_of_the_garbage_collector_are_no_part_of_a_step():
     assert results == [[100.0] * 3] * 4
     assert seen
     assert gc.isenabled()
+
+
+# --- what the package itself would read ---------------------------------------------------------------------------
+
+
+def read_by_the_package():
+    """Steps in which the user reads nothing: (step, arguments of three calls)."""
+    norm = nn.BatchNorm1d(2, momentum=None)
+    table = nn.Embedding(4, 3, scale_grad_by_freq=True)
+
+    def frequencies(index):
+        table.weight.grad = None
+        (table(index) ** 2).sum().backward()
+        return table.weight.grad
+
+    def rows(x, i):
+        w = x.clone().requires_grad_()
+        y = w * 1
+        y[i] = w[0] * 3
+        y[..., i] = 5.0
+        (y[i, 1:] ** 2).sum().backward()
+        return w.grad
+
+    def second(x, i):
+        w = x.clone().requires_grad_()
+        (g,) = tg.grad((w[:, i] ** 3).sum(), w, create_graph=True)
+        return tg.grad((g * g).sum(), w)[0]
+
+    def drawn(x):
+        return x * tg.rand(2, generator=tg.Generator(3))
+
+    x, indices = tg.randn(3, 3, generator=tg.Generator(0)), [tg.tensor(i) for i in (0, 2, -1)]
+    return {
+        "batch_norm": (lambda x: (norm(x).detach(), norm.running_mean * 1, norm.running_var * 1), [(x[:, :2],)] * 3),
+        "one_hot": (lambda y: F.one_hot(y, 3), [(tg.tensor(v),) for v in ([0, 1], [2, 1], [0, 0])]),
+        "getitem": (lambda x, i: x[i] * 2, [(x, i) for i in indices]),
+        "getitem of parts": (lambda x, i: x[None, ..., i] + x[i, [2, 0, 1]], [(x, i) for i in indices]),
+        "setitem": (rows, [(x, i) for i in indices]),
+        "second derivative": (second, [(x, i) for i in indices]),
+        "embedding": (frequencies, [(tg.tensor(v),) for v in ([0, 1, 1], [2, 2, 2], [3, 0, 0])]),
+        "nll_loss": (
+            lambda x, y: F.nll_loss(x, y, tg.tensor([1.0, 2.0, 3.0])),
+            [(x[0], tg.tensor(v)) for v in (0, 1, 2)],
+        ),
+        "generator": (drawn, [(tg.ones(2),)] * 3),
+    }
+
+
+@pytest.mark.parametrize("name", read_by_the_package())
+def test_what_the_package_needs_it_does_not_read(name):
+    def script(compile):
+        step, calls = read_by_the_package()[name]
+        step = compile(step)
+        return [step(*arguments) for arguments in calls * 2]
+
+    assert_same_script(script)
+    step, calls = read_by_the_package()[name]
+    step = tg.compile(step)
+    for arguments in calls:
+        step(*arguments)
+    assert replays(step) == 1
+
+
+def test_indices_out_of_bounds_are_named_by_a_replay():
+    for step, good, bad in (
+        (lambda x, i: x[i], tg.tensor(1), tg.tensor(3)),
+        (lambda x, i: F.one_hot(i, 3), tg.tensor([1]), tg.tensor([3])),
+    ):
+        step = tg.compile(step)
+        for _ in range(3):
+            step(tg.ones(3), good)
+        with pytest.raises(IndexError, match="3"):
+            step(tg.ones(3), bad)
+
+
+def test_a_copy_that_stands_for_a_view_is_not_taken_for_one():
+    """x[i] with an index tensor is a view of x in a plain step, a copy in a compiled one."""
+
+    def writes_x(x, i):
+        y = x[i]
+        x.mul_(2)
+        return y + 1
+
+    def writes_y(x, i):
+        x[i].mul_(2)
+        return x + 1
+
+    for step in (writes_x, writes_y):
+        with pytest.raises(CompileError, match=r"test_compile_refusals.py:\d+: x\[i\] with an index tensor"):
+            tg.compile(step)(tg.ones(3), tg.tensor(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    {
+        "one_hot": lambda y: F.one_hot(y),
+        "huber_loss": lambda y: F.huber_loss(y * 1.0, y * 2.0, delta=y[0]),
+        "tensor": lambda y: tg.tensor([y[0], 1.0]),
+    }.items(),
+)
+def test_an_op_that_reads_is_named(name, step):
+    with pytest.raises(CompileError, match=rf"test_compile_refusals.py:\d+: {name} reads a value into Python; give it"):
+        tg.compile(step)(tg.tensor([1, 2]))
+
+
+def test_a_result_that_cannot_be_returned_names_the_return():
+    layer = nn.Linear(3, 2)
+
+    def step(x):
+        y = layer(x)
+        if len(x) > 1:
+            return {
+                "loss": y.detach(),
+                "output": y,
+            }
+        return y
+
+    first = inspect.getsourcelines(step)[1]
+    for n, line in ((2, first + 3), (1, first + 7)):
+        with pytest.raises(CompileError, match=f"test_compile_refusals.py:{line}: the step returns a value that could"):
+            tg.compile(step)(tg.ones(n, 3))

@@ -21,12 +21,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, Tensor, gather, mode, next_slot
 from ..optim.optimizer import number
-from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, refs_of, results_of
-from .watch import ESCAPES, TEXT, for_user, importing, is_users, restore, side_effect, where
+from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, outlived, refs_of, results_of
+from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, restore, side_effect, where
 
 # Numbers that a kernel takes from the parameter group being applied, by position.
 _NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
 _READS = {"sgd_": (1,), "adam_": (1,)}  # argument lists that such a kernel only reads
+
+_NUMBERS_INSTEAD = "give it numbers where it takes numbers (one_hot: num_classes), or call it outside the step"
 
 _RANDOM = {"random_uniform", "random_normal", "random_int", "random_bernoulli", "permutation", "dropout"}
 _UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
@@ -47,9 +49,12 @@ class _Schemas(dict[Any, _Schema]):
         tags, name = set(function.tags), function._schema.name
         refusal = None
         if name == "aten::_local_scalar_dense" or torch.Tag.data_dependent_output in tags:
-            refusal = "reads a value into Python (item(), bool(), float(), print, or a branch on it)"
+            refusal = (
+                "reads a value into Python (item(), bool(), float(), print, a branch on it, an index of a torch "
+                "tensor); return the tensor and read it after the step, or choose with tg.where"
+            )
         elif torch.Tag.dynamic_output_shape in tags and name != "aten::index":
-            refusal = "has an output whose shape depends on values"
+            refusal = "has an output whose shape depends on values; use tg.where, or do this outside the step"
         elif torch.Tag.nondeterministic_seeded in tags:
             refusal = "draws from torch's generator; use tg.rand, tg.randn or tg.nn.functional.dropout"
         elif name in ("aten::set_", "aten::resize_", "aten::resize_as_"):
@@ -92,10 +97,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
         self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
         self._grads: dict[Leaf, Tensor | None] = {}  # leaves written: .grad before
+        self.fresh: list[Any] = []  # generators made in the step, which draw the same numbers in every call
+        self._copies: list[tuple[int, int, int]] = []  # see `outlived`
         self._start = next_slot()
         self._holders = list(holders)
         self._nodes = [getattr(h, "_node", None) for h in holders]
         self._refusal: CompileError | None = None
+        self._frame: FrameType | None = None  # of the step, the first of the user's functions to run
+        self._at = ""  # the line that returned, once the step is over
         self._parts: dict[int, list[tuple[int, int, int]]] = {}  # storage: (first byte, last, slot) of each argument
         for t in arguments:
             begin, end = extent(t)
@@ -127,7 +136,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except BaseException as error:
             self._stop()
             self.undo()
-            refusal, self._refusal = self._refusal, None  # no cycle through the traceback
+            refusal, self._refusal, self._frame = self._refusal, None, None  # no cycle through the traceback
             if refusal is not None and error is not refusal:
                 raise refusal from error
             raise
@@ -135,6 +144,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if collecting:
                 gc.enable()
         self._stop()
+        self._frame = None
         return result
 
     @staticmethod
@@ -155,8 +165,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 holder._node = node
 
     def refuse(self, reason: str) -> CompileError:
-        """The error for what cannot be compiled, with the line of the user's code."""
-        self._refusal = CompileError(f"compile: {where()}: {reason}")
+        """The error for what cannot be compiled, with the line of the user's code. Of several, the first."""
+        if self._refusal is None:
+            self._refusal = CompileError(f"compile: {self._at or where()}: {reason}")
         return self._refusal
 
     # --- what the package tells -------------------------------------------------------------------------------
@@ -182,8 +193,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is not None:
             self.trace.slots[known].array = True
 
+    def copied(self, copy: torch.Tensor, source: torch.Tensor) -> None:
+        """``copy`` stands for what is a view of ``source`` in an uncompiled step."""
+        with torch._C._DisableTorchDispatch():
+            self._copies.append((len(self.trace.calls), self._ref(copy).slot, self._ref(source).slot))
+
     def take(self, generator: Any, state: tuple[int, int], blocks: int) -> None:
         """A random op reserved ``blocks`` blocks at ``state`` = (seed, offset) of a generator."""
+        if generator in self.fresh:
+            return
         known = [g for g, _ in self.trace.generators]
         if generator not in known:
             known.append(generator)
@@ -300,7 +318,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name, default in zip(schema.names[len(args) :], schema.defaults[len(args) :], strict=True):
             given.append((kwargs or {}).get(name, default))
         if schema.refusal is not None:
-            raise self.refuse(f"{function} {schema.refusal}")
+            inside = reader()
+            if inside is not None and schema.refusal.startswith("reads"):
+                raise self.refuse(f"{inside} reads a value into Python; {_NUMBERS_INSTEAD}")
+            raise self.refuse(f"{inside or function} {schema.refusal}")
         if function is torch.ops.aten.index.Tensor and any(_is_mask(i) for i in given[1] if i is not None):
             raise self.refuse("indexing with a boolean mask has an output whose shape depends on values; use tg.where")
         refs = self._ref(given)
@@ -335,11 +356,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return True
             if not importing(frame):
                 self.trace.codes.add(frame.f_code)
+                self._frame = self._frame or frame
         elif event == "c_call":
             name = argument.__name__
             outside = frame.f_code.co_filename != __file__
             if name in ESCAPES and outside and isinstance(getattr(argument, "__self__", None), torch.Tensor):
                 sys.setprofile(None)
+                inside = reader()
+                if inside is not None:
+                    raise self.refuse(f"{inside} reads a value into Python; {_NUMBERS_INSTEAD}")
                 raise self.refuse(f"{ESCAPES[name]} takes a value out of the program, which a replay cannot follow")
             reason = side_effect(argument)
             if reason is not None and for_user(frame):
@@ -352,6 +377,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _finish(self, result: Any) -> None:
         trace = self.trace
+        if self._frame is not None:
+            self._at = place(self._frame)
+        late = outlived(trace, self._copies) if self._copies else None
+        if late is not None:
+            self._at = late.source
+            raise self.refuse(
+                "x[i] with an index tensor i, which a compiled step copies, or x is used after the other was "
+                "changed in place; use x[i].clone()"
+            )
         trace.result = self._tree(result)
         known = {id(h._node): i for i, h in enumerate(self._holders) if isinstance(h, Tensor) and h._node is not None}
         for i, (holder, node) in enumerate(zip(self._holders, self._nodes, strict=True)):

@@ -132,6 +132,30 @@ def _gather(values: Iterable[Any], found: list[Ref]) -> None:
             _gather(value, found)
 
 
+def outlived(trace: Trace, copies: list[tuple[int, int, int]]) -> Call | None:
+    """The call that would tell a copy from the view that it stands for: it writes one, and reads the other later.
+
+    ``copies`` lists (calls before it, slot of the copy, slot it was taken from).
+    """
+    of: dict[int, list[int]] = {}
+    stale: set[int] = set()
+    todo = list(reversed(copies))
+    for i, call in enumerate(trace.calls):
+        while todo and todo[-1][0] <= i:
+            _, copy, source = todo.pop()
+            of.setdefault(source, []).append(copy)
+        if any(ref.slot in stale for ref in refs_of(call.arguments)):
+            return call
+        changed = [ref.slot for at in call.writes for ref in refs_of((call.arguments[at],))]
+        if any(slot in copied for slot in changed for copied in of.values()):
+            return call
+        while changed:
+            further = of.get(changed.pop(), [])
+            stale.update(further)
+            changed += further
+    return None
+
+
 def extent(t: torch.Tensor) -> tuple[int, int]:
     """The bytes of its storage that a tensor lies in: [begin, end)."""
     begin = t.storage_offset()

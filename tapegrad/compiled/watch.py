@@ -14,6 +14,9 @@ import torch
 from ..core import PACKAGE
 
 ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
+_READS = tuple(
+    os.path.join(PACKAGE, name) for name in ("compiled", os.path.join("core", "protocols.py"))
+)  # item(), bool(), ...
 _STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _TORCH = torch.__path__[0]
 TEXT = torch._tensor_str._str.__code__
@@ -42,7 +45,30 @@ def where() -> str:
         if is_users(frame) if users is None else users:
             break
         frame = frame.f_back
+    return place(frame)
+
+
+def place(frame: FrameType) -> str:
+    """``file.py:line`` of a frame: where it stands, or where it returned."""
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+# What stands between the user's call and the function that was called.
+_PLUMBING = {"call", "forward", "function", "run", "step", "method"}
+
+
+def reader() -> str | None:
+    """The function of the package inside which a value is read; None where the user's code reads it."""
+    found, frame = None, sys._getframe(1)
+    while frame.f_back is not None and not is_users(frame):
+        name, file = frame.f_code.co_name, frame.f_code.co_filename
+        owner = frame.f_locals.get("self") if name in _PLUMBING else None
+        if owner is not None:
+            found = type(owner).__name__
+        elif file.startswith(PACKAGE) and not file.startswith(_READS) and name not in _PLUMBING and name[0] not in "_<":
+            found = name
+        frame = frame.f_back
+    return found
 
 
 def side_effect(function: Any) -> str | None:

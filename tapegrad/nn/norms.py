@@ -87,24 +87,23 @@ class _BatchNorm(_Norm):
                 f"{type(self).__name__}: input must have {allowed} dimensions; got shape {list(input.shape)}"
             )
         tracked = self.track_running_stats
-        factor = 0.0 if self.momentum is None else self.momentum
         counter = self.num_batches_tracked if self.training and tracked else None
-        if counter is not None and self.momentum is None:  # the mean over all batches
-            factor = 1 / (int(counter.data) + 1)
-        used = not self.training or tracked
-        output = F.batch_norm(
-            input,
-            self.running_mean if used else None,
-            self.running_var if used else None,
-            self.weight,
-            self.bias,
-            self.training or self.running_mean is None,
-            factor,
-            self.eps,
-        )
+        mean, var = (self.running_mean, self.running_var) if not self.training or tracked else (None, None)
+        if counter is None or mean is None or var is None or self.momentum is not None:
+            output = self._normalised(input, mean, var, self.momentum or 0.0)
+        else:  # the running ones are the mean over all batches; nothing is read
+            batch_mean, batch_var = torch.zeros_like(mean.data), torch.zeros_like(var.data)
+            output = self._normalised(input, batch_mean, batch_var, 1.0)
+            share = 1 / (counter.data + 1).to(mean.dtype)
+            mean.data.lerp_(batch_mean, share)
+            var.data.lerp_(batch_var, share)
         if counter is not None:
             counter.data.add_(1)
         return output
+
+    def _normalised(self, input: Any, mean: Any, var: Any, momentum: float) -> Any:
+        training = self.training or self.running_mean is None
+        return F.batch_norm(input, mean, var, self.weight, self.bias, training, momentum, self.eps)
 
     def extra_repr(self) -> str:
         return (

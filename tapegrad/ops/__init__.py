@@ -29,7 +29,7 @@ from .conv import *
 from .create import *
 from .elementwise import *
 from .indexing import *
-from .indexing import as_index, setitem_op
+from .indexing import as_index, setitem_op, write
 from .linalg import *
 from .loss import *
 from .normalization import *
@@ -170,7 +170,7 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
     if not mode.record or (self._node is None and not needs):
         storage = self._writable("setitem", value)
         try:
-            storage[index] = raw(value, "setitem", "value")
+            write(storage, index, raw(value, "setitem", "value"))
         except (RuntimeError, IndexError) as error:
             kind = IndexShapeError if isinstance(error, IndexError) else ShapeError
             raise kind(f"setitem: {str(error).splitlines()[0]}") from error

@@ -40,7 +40,8 @@ def _embedding_rule(
         g = torch.where((input == padding_idx % weight_shape[0]).unsqueeze(-1), 0, g)
     if scale_grad_by_freq:
         index = input.data if isinstance(input, Tensor) else input
-        count = torch.bincount(index.reshape(-1), minlength=weight_shape[0])
+        flat = index.reshape(-1).long()
+        count = torch.zeros(weight_shape[0], dtype=torch.int64).index_add(0, flat, torch.ones_like(flat))
         g = g / count[index].unsqueeze(-1)
     rows = g.reshape(-1, weight_shape[1])
     return torch.index_add(torch.zeros(weight_shape, dtype=g.dtype), 0, input.reshape(-1), rows)
@@ -90,17 +91,21 @@ def embedding(
     return embedding_op(input, weight, padding_idx, scale_grad_by_freq)
 
 
-def _one_hot_classes(index: torch.Tensor, num_classes: int) -> None:
-    low, high = (int(index.min()), int(index.max())) if index.numel() else (0, -1)
-    if low < 0 or (num_classes > 0 and high >= num_classes):
-        raise IndexShapeError(f"one_hot: indices must lie in [0, {num_classes}); got {low if low < 0 else high}")
-
-
 @op
 def one_hot(tensor: Array, num_classes: int = -1) -> Any:
     """int64 vectors with a 1 at the index: [...] to [..., num_classes]; -1 classes means the largest index + 1."""
-    _one_hot_classes(tensor, num_classes)
-    return torch.nn.functional.one_hot(tensor, num_classes)
+    if num_classes <= 0 or tensor.dtype is not torch.int64:  # torch reads the largest index, or says what is wrong
+        if tensor.numel() and int(tensor.min()) < 0:
+            raise IndexShapeError(f"one_hot: indices must not be negative; got {int(tensor.min())}")
+        return torch.nn.functional.one_hot(tensor, num_classes)
+    good = (tensor >= 0) & (tensor < num_classes)
+    verify(good, lambda: _no_class(tensor[~good][0], num_classes))
+    zeros = torch.zeros((*tensor.shape, num_classes), dtype=torch.int64)
+    return zeros.scatter(-1, tensor.unsqueeze(-1), 1)
+
+
+def _no_class(index: torch.Tensor, num_classes: int) -> IndexShapeError:
+    return IndexShapeError(f"one_hot: indices must lie in [0, {num_classes}); got {int(index)}")
 
 
 def scaled_dot_product_attention(

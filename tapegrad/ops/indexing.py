@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +19,11 @@ from ..core import (
     Tensor,
     caller,
     either,
+    mode,
     op,
     raw,
     tensor_argument,
+    verify,
 )
 from .shape import as_dims, constant_pad_nd, expand, flatten
 
@@ -95,13 +98,62 @@ def masked_fill(input: Array, mask: Array, value: Array) -> Any:
     return torch.masked_fill(input, mask, value)
 
 
-def _write(input: torch.Tensor, index: Any, value: Any, accumulate: bool) -> torch.Tensor:
+def write(input: torch.Tensor, index: Any, value: Any, accumulate: bool = False) -> torch.Tensor:
     """``input[index] = value`` (or +=) in place, for an index of any kind."""
     if accumulate and _is_advanced(index):
         torch.ops.aten.index_put_(*_as_index_put(input, index, value))
+    elif mode.tracer is not None and _has_numbers(index):
+        at = _at(torch.arange(input.numel()).reshape(input.shape), index)
+        value = torch.as_tensor(value)
+        value = value.reshape(value.shape[builtins.max(0, value.ndim - at.ndim) :])  # leading ones
+        input.put_(at, value.expand(at.shape).to(input.dtype))
     else:
         input[index] = value
     return input
+
+
+def _has_numbers(index: Any) -> bool:
+    """Whether an index has 0-dim integer tensors, which torch reads, as a recording may not."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(_is_number(part) for part in parts)
+
+
+def _is_number(part: Any) -> bool:
+    return isinstance(part, torch.Tensor) and part.ndim == 0 and part.dtype is not torch.bool
+
+
+def _width(part: Any) -> int:
+    """The dimensions that one part of an index uses up."""
+    if part is None or part is Ellipsis or isinstance(part, bool):
+        return 0
+    return part.ndim if isinstance(part, torch.Tensor) and part.dtype is torch.bool else 1
+
+
+def _without_numbers(input: Any, index: Any) -> tuple[Any, Any]:
+    """An input and an index that are the same without reading: the slices that 0-dim index tensors name, and 0."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    dim, used = 0, builtins.sum(map(_width, parts))
+    for i, part in enumerate(parts):
+        if _is_number(part) and dim < input.ndim:
+            n = input.shape[dim]
+            good = (part >= -n) & (part < n)
+            verify(good, functools.partial(_outside, part, n, dim))
+            which = torch.where(part < 0, part + n, part).long().reshape(1)
+            input = either("index_select", input, dim, which)
+            parts[i] = 0
+        dim += input.ndim - used if part is Ellipsis else _width(part)
+    return input, tuple(parts)
+
+
+def _outside(part: torch.Tensor, n: int, dim: int) -> IndexError:
+    return IndexShapeError(f"getitem: index {int(part)} is out of bounds for dimension {dim} with size {n}")
+
+
+def _at(x: torch.Tensor, index: Any) -> torch.Tensor:
+    """``x[index]``; a copy where a recorded step would have to read the index."""
+    if mode.tracer is not None and _has_numbers(index):
+        x, index = _without_numbers(x, index)
+    return x[index]
 
 
 def _is_advanced(index: Any) -> bool:
@@ -111,18 +163,18 @@ def _is_advanced(index: Any) -> bool:
 
 def _as_index_put(input: torch.Tensor, index: Any, value: Any) -> tuple[Any, ...]:
     """Arguments of an accumulating index_put on a flat view: the elements that `index` reads, and their values."""
-    flat = torch.arange(input.numel()).reshape(input.shape)[index]
+    flat = _at(torch.arange(input.numel()).reshape(input.shape), index)
     return input.view(-1), [flat.reshape(-1)], value.expand(flat.shape).reshape(-1), True
 
 
 @op(input=lambda g, index: _read(g, index))
 def getitem_backward(input: Array, shape: Sequence[int], index: Any) -> Any:
     """Zeros of ``shape`` with the input added at ``index``: the gradient of ``x[index]``."""
-    return _write(torch.zeros(tuple(shape), dtype=input.dtype), index, input, accumulate=True)
+    return write(torch.zeros(tuple(shape), dtype=input.dtype), index, input, accumulate=True)
 
 
 def _read(x: Any, index: Any) -> Any:
-    return getitem(x, index) if isinstance(x, Tensor) else x[index]
+    return getitem(x, index) if isinstance(x, Tensor) else _at(x, index)
 
 
 def _getitem(input: Array, index: Any) -> Any:
@@ -140,7 +192,7 @@ getitem_op = caller(Op(_getitem, _getitem_rule, direct=operator.getitem, name="g
 )
 def setitem_op(input: Array, index: Any, value: Array) -> Any:
     """A copy of the input with ``copy[index] = value``."""
-    return _write(input.clone(), index, value, accumulate=False)
+    return write(input.clone(), index, value)
 
 
 def as_index(index: Any) -> Any:
@@ -174,8 +226,16 @@ def as_index(index: Any) -> Any:
 
 
 def getitem(input: Any, index: Any) -> Tensor:
-    """``input[index]``: integers, slices, None, Ellipsis, bool masks and integer tensors. Basic ones give views."""
-    return getitem_op(input, index if type(index) is int else as_index(index))  # type: ignore[no-any-return]
+    """``input[index]``: integers, slices, None, Ellipsis, bool masks and integer tensors. Basic ones give views.
+
+    A 0-dim integer tensor stands for its number; in a compiled step, which reads no numbers, it gives a copy.
+    """
+    index = index if type(index) is int else as_index(index)
+    if mode.tracer is not None and _has_numbers(index):
+        whole = input
+        input, index = _without_numbers(input, index)
+        mode.tracer.copied(raw(input, "getitem", "input"), raw(whole, "getitem", "input"))
+    return getitem_op(input, index)  # type: ignore[no-any-return]
 
 
 # --- padding by index --------------------------------------------------------------------------------------------

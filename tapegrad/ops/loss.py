@@ -132,7 +132,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     scale = counted.to(dtype)
     if weight is not None:
         _check_weight(weight, input.data, dim, name)
-        scale = scale * raw(weight, name, "weight")[index]
+        scale = scale * raw(weight, name, "weight").index_select(0, index.reshape(-1)).reshape(index.shape)
     loss = mul(gather(input, dim, index.unsqueeze(dim)).squeeze(dim), -scale)
     if reduction == "mean":
         total = scale.sum()  # 0 where every target is ignored: the value is NaN then, the gradient 0, as torch's

@@ -53,14 +53,15 @@ class Generator:
 
     def __init__(self, seed: int = 0) -> None:
         self._lock = threading.Lock()
+        if mode.tracer is not None:
+            mode.tracer.fresh.append(self)
         self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of ``seed`` from its beginning."""
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"manual_seed: seed must be an int; got {seed!r}")
-        if mode.tracer is not None:
-            raise mode.tracer.refuse("manual_seed() inside the step; seed before it")
+        self._no_jump("manual_seed()")
         self.seed = seed % 2**64
         self.offset = 0
         return self
@@ -72,8 +73,14 @@ class Generator:
 
     def set_state(self, state: tuple[int, int]) -> None:
         """Continue from a state that `get_state` gave."""
+        self._no_jump("set_state()")
         with self._lock:
             self.seed, self.offset = state
+
+    def _no_jump(self, what: str) -> None:
+        """A replay goes on in the stream from where it stands; only a generator made in the step starts anew."""
+        if mode.tracer is not None and self not in mode.tracer.fresh:
+            raise mode.tracer.refuse(f"{what} inside the step; seed before it")
 
     def take(self, numel: int, dtype: torch.dtype) -> tuple[int, int]:
         """Reserve the blocks for ``numel`` numbers of ``dtype``: (seed, offset of the first)."""
@@ -94,6 +101,7 @@ class Generator:
         return self.get_state()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
+        self._no_jump("copying a generator")
         self._lock = threading.Lock()
         self.seed, self.offset = state
 
