@@ -14,9 +14,7 @@ import torch
 from ..core import PACKAGE
 
 ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
-_READS = tuple(
-    os.path.join(PACKAGE, name) for name in ("compiled", os.path.join("core", "protocols.py"))
-)  # item(), bool(), ...
+_READS = (os.path.join(PACKAGE, "compiled"), os.path.join(PACKAGE, "core", "protocols.py"))  # item(), bool(), ...
 _STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _TORCH = torch.__path__[0]
 TEXT = torch._tensor_str._str.__code__
