@@ -72,10 +72,57 @@ std::vector<int64_t> place_pieces(const std::vector<std::tuple<int64_t, int64_t,
   return place(pieces);
 }
 
+constexpr Py_ssize_t kHashed = 1 << 20;  // bytes
+
+// What an object's buffer is: sizes, strides and format, with its address (`place`) or what it holds (by hash where
+// that is more than kHashed bytes). Throws Python's error for an object without a buffer.
+
+std::string buffer_state(py::handle object, bool place) {
+  Py_buffer view;
+  if (PyObject_GetBuffer(object.ptr(), &view, PyBUF_FULL_RO) != 0) throw py::error_already_set();
+  const std::unique_ptr<Py_buffer, decltype(&PyBuffer_Release)> released(&view, &PyBuffer_Release);
+  std::string state;
+  const auto put = [&](const void* from, size_t n) {
+    if (from) state.append(static_cast<const char*>(from), n);
+  };
+  put(&view.ndim, sizeof view.ndim);
+  put(view.shape, sizeof(Py_ssize_t) * static_cast<size_t>(view.ndim));
+  put(view.strides, sizeof(Py_ssize_t) * static_cast<size_t>(view.ndim));
+  if (view.format) state.append(view.format);
+  if (place) {
+    put(&view.buf, sizeof view.buf);
+  } else if (view.len > 0) {
+    const size_t header = state.size();
+    state.resize(header + static_cast<size_t>(view.len));
+    if (PyBuffer_ToContiguous(&state[header], &view, view.len, 'C') != 0) throw py::error_already_set();
+    if (view.len > kHashed) {
+      const size_t hash = std::hash<std::string>()(state);
+      state.resize(header);
+      put(&hash, sizeof hash);
+    }
+  }
+  return state;
+}
+
+// The addresses that an object's buffer spans: [begin, end).
+std::pair<uintptr_t, uintptr_t> buffer_extent(py::handle object) {
+  Py_buffer view;
+  if (PyObject_GetBuffer(object.ptr(), &view, PyBUF_FULL_RO) != 0) throw py::error_already_set();
+  const std::unique_ptr<Py_buffer, decltype(&PyBuffer_Release)> released(&view, &PyBuffer_Release);
+  uintptr_t begin = reinterpret_cast<uintptr_t>(view.buf), end = begin;
+  if (view.len == 0) return {begin, end};
+  if (!view.strides) return {begin, begin + static_cast<uintptr_t>(view.len)};
+  for (int i = 0; i < view.ndim; ++i) {
+    const Py_ssize_t reach = (view.shape[i] - 1) * view.strides[i];
+    (reach < 0 ? begin : end) += static_cast<uintptr_t>(reach);
+  }
+  return {begin, end + static_cast<uintptr_t>(view.itemsize)};
+}
+
 // Whether references that a program relies on still hold: identity, or for numbers and strings equal value.
 class Guards {
  public:
-  enum Kind { item, attribute, cell, length, keys, copy };
+  enum Kind { item, attribute, cell, length, keys, copy, buffer };
   void add(int kind, py::object container, py::object key, py::object value, bool by_value) {
     all_.push_back({static_cast<Kind>(kind), std::move(container), std::move(key), std::move(value), by_value});
   }
@@ -103,6 +150,15 @@ class Guards {
       const int equal = now ? PyObject_RichCompareBool(now.ptr(), g.value.ptr(), Py_EQ) : -1;
       if (equal < 0) PyErr_Clear();
       return equal == 1;
+    }
+    if (g.kind == buffer) {  // the key: whether it is the place that counts
+      try {
+        const std::string state = buffer_state(container, g.key.ptr() == Py_True);
+        return static_cast<Py_ssize_t>(state.size()) == PyBytes_GET_SIZE(g.value.ptr()) &&
+               std::memcmp(state.data(), PyBytes_AS_STRING(g.value.ptr()), state.size()) == 0;
+      } catch (const py::error_already_set&) {
+        return false;
+      }
     }
     if (g.kind == cell) {
       now = py::reinterpret_steal<py::object>(PyCell_Get(container));
@@ -155,6 +211,11 @@ void bind_replay(py::module_& m) {
            py::arg("by_value"))
       .def("check", &Guards::check);
   m.def("place", &place_pieces, py::arg("pieces"));
+  m.def(
+      "buffer_state", [](const py::object& object, bool place) { return py::bytes(buffer_state(object, place)); },
+      py::arg("object"), py::arg("place"));
+  m.def("buffer_extent", &buffer_extent, py::arg("object"));
+  m.attr("watched_bytes") = kHashed;
   m.def("set_profile", &set_profile, py::arg("callback"));
   m.def("set_recorder", &set_recorder, py::arg("recorder"));
   py::class_<Executor>(m, "Executor")
@@ -198,6 +259,7 @@ void bind_replay(py::module_& m) {
           py::arg("kind"), py::arg("call"), py::arg("argument"), py::arg("source"), py::arg("delta"))
       .def("fuse", &Executor::fuse, py::arg("first"), py::arg("last"))
       .def("add_result", &Executor::add_result, py::arg("value"))
+      .def("watch", &Executor::watch, py::arg("tensor"))
       .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)
       .def("overlaps", &Executor::overlaps, py::arg("arguments"))

@@ -19,6 +19,14 @@ c10::Storage storage_at(void* data, int64_t nbytes) {
   return c10::Storage(c10::Storage::use_byte_size_t(), nbytes, at::DataPtr(data, at::kCPU), nullptr, false);
 }
 
+// What the elements span, from the first on.
+size_t span(const at::Tensor& t) {
+  if (t.numel() == 0) return 0;
+  int64_t last = 0;
+  for (int64_t i = 0; i < t.dim(); ++i) last += (t.size(i) - 1) * t.stride(i);
+  return static_cast<size_t>(last + 1) * t.element_size();
+}
+
 size_t bytes_of(const at::Tensor& t) { return t.storage().nbytes(); }
 void* start_of(const at::Tensor& t) { return const_cast<void*>(t.storage().data()); }
 
@@ -74,14 +82,15 @@ size_t Executor::add_arena(int64_t offset, int64_t nbytes) {
 
 size_t Executor::add_outside(const at::Tensor& t, bool written) {
   slots_.push_back(storage_at(start_of(t), static_cast<int64_t>(bytes_of(t))));
-  outside_.push_back({t, t.storage().data(), written});
+  outside_.push_back({t, written});
+  watch(t);
   return slots_.size() - 1;
 }
 
 size_t Executor::add_argument(const at::Tensor& example, bool written) {
   slots_.push_back(storage_at(nullptr, 0));
   arguments_.push_back({slots_.back(), example.scalar_type(), at::DimVector(example.sizes()),
-                        at::DimVector(example.strides()), written});
+                        at::DimVector(example.strides()), span(example), written});
   return slots_.size() - 1;
 }
 
@@ -91,7 +100,8 @@ bool Executor::fits(const std::vector<at::Tensor>& arguments) const {
     const at::Tensor& t = arguments[i];
     const Argument& a = arguments_[i];
     if (t.scalar_type() != a.dtype || t.sizes() != at::IntArrayRef(a.sizes) ||
-        t.strides() != at::IntArrayRef(a.strides) || t.is_neg() || t.layout() != at::kStrided)
+        t.strides() != at::IntArrayRef(a.strides) || t.is_neg() || t.layout() != at::kStrided ||
+        bytes_of(t) < static_cast<size_t>(t.storage_offset()) * t.element_size() + a.nbytes)
       return false;
     for (size_t j = 0; j < i; ++j)
       if (t.storage().data() == arguments[j].storage().data()) return false;  // perhaps; the slow path looks closer
@@ -101,9 +111,8 @@ bool Executor::fits(const std::vector<at::Tensor>& arguments) const {
 
 at::Tensor Executor::view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                           at::IntArrayRef strides) {
-  at::Tensor t = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(slots_.at(slot)),
-                                                          c10::DispatchKeySet(c10::DispatchKey::CPU),
-                                                          c10::scalarTypeToTypeMeta(dtype));
+  at::Tensor t = at::detail::make_tensor<c10::TensorImpl>(
+      c10::Storage(slots_.at(slot)), c10::DispatchKeySet(c10::DispatchKey::CPU), c10::scalarTypeToTypeMeta(dtype));
   t.unsafeGetTensorImpl()->set_storage_offset(offset);
   t.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
   return t;
@@ -130,9 +139,19 @@ bool Executor::fuse(size_t first, size_t last) {
   return true;
 }
 
+void Executor::watch(const at::Tensor& t) {
+  watched_.push_back(
+      {t, t.storage().data(), bytes_of(t), t.storage_offset(), at::DimVector(t.sizes()), at::DimVector(t.strides())});
+}
+
 bool Executor::in_place() const {
-  for (const Outside& o : outside_)
-    if (o.tensor.storage().data() != o.data) return false;
+  for (const Watched& w : watched_) {
+    const c10::TensorImpl& t = *w.tensor.unsafeGetTensorImpl();
+    const c10::StorageImpl& memory = *t.unsafe_storage().unsafeGetStorageImpl();
+    if (memory.data() != w.data || memory.nbytes() != w.nbytes || t.storage_offset() != w.offset ||
+        t.sizes() != at::IntArrayRef(w.sizes) || t.strides() != at::IntArrayRef(w.strides))
+      return false;
+  }
   return true;
 }
 
@@ -141,7 +160,7 @@ bool Executor::overlaps(const std::vector<at::Tensor>& arguments) const {
     const char* begin = static_cast<const char*>(start_of(t));
     const char* end = begin + bytes_of(t);
     for (const Outside& o : outside_) {
-      const char* other = static_cast<const char*>(o.data);
+      const char* other = static_cast<const char*>(start_of(o.tensor));
       if (begin < other + bytes_of(o.tensor) && other < end) return true;
     }
   }

@@ -41,11 +41,13 @@ class Executor {
   bool fuse(size_t first, size_t last);
   void add_dynamic(const Dynamic& dynamic) { dynamics_.push_back(dynamic); }
   void add_result(const at::Tensor& value) { results_.push_back(value); }
+  // A tensor that the step may look at: its memory, sizes and strides must stay what they are.
+  void watch(const at::Tensor& t);
 
   // --- running ---
   // The arguments are laid out as those recorded, and nothing of the program lies in their memory.
   bool fits(const std::vector<at::Tensor>& arguments) const;
-  // Every outside tensor's memory is where it was when it was bound.
+  // Every tensor that is watched lies where it lay when it was bound, with the same sizes and strides.
   bool in_place() const;
   // Whether one of these shares its storage with a tensor from outside.
   bool overlaps(const std::vector<at::Tensor>& arguments) const;
@@ -69,18 +71,26 @@ class Executor {
 
   struct Outside {
     at::Tensor tensor;
-    const void* data;
     bool written;
+  };
+  struct Watched {
+    at::Tensor tensor;
+    const void* data;  // its storage's
+    size_t nbytes;
+    int64_t offset;
+    at::DimVector sizes, strides;
   };
   struct Argument {
     c10::Storage storage;
     at::ScalarType dtype;
     at::DimVector sizes, strides;
+    size_t nbytes;  // from its first element on
     bool written;
   };
   at::Tensor arena_;
   std::vector<c10::Storage> slots_;
   std::vector<Outside> outside_;
+  std::vector<Watched> watched_;
   std::vector<Argument> arguments_;
   std::vector<std::unique_ptr<Call>> calls_;
   std::vector<std::pair<size_t, Call*>> order_;  // what runs: (number of the first call in it, call or chain)

@@ -41,9 +41,10 @@ def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_s
     mode, a hyper-parameter that is not read anew, a replaced parameter) it is recorded again.
 
     A learning rate and a weight decay are read at every step, so schedules take effect. ``.grad`` is a buffer that the
-    next step overwrites. What a recording cannot see: input and output, elements that Python reads from a NumPy array,
-    properties, environment and context variables, what ``functools.lru_cache`` holds, the state of C objects such as
-    iterators. Every 1000th call is an eager one, recorded and compared.
+    next step overwrites. Arrays and other memory that the step wraps are read at every step; what Python reads of them
+    is compared at every call. What a recording cannot see: input and output, properties, environment and context
+    variables, what ``functools.lru_cache`` holds, the state of C objects such as iterators. Every 1000th call is an
+    eager one, recorded and compared.
 
     Parameters
     ----------

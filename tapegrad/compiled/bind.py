@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from .facts import _BY_VALUE, Fact, _frozen
 from .program import Program, function_name, lower, run, types_of, written
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of, results_of
 
-_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5}
+_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5, "buffer": 6}
 
 
 # --- do two recordings agree? ------------------------------------------------------------------------------------
@@ -68,11 +69,12 @@ def _layout(trace: Trace) -> Any:
 
 
 def one_storage(a: Slot, b: Slot) -> bool:
+    """Whether two slots are the same memory from outside; the tensors that wrap it may be made in every call."""
     assert a.tensor is not None
     assert b.tensor is not None
-    if a.array and b.array:
-        return a.tensor.data_ptr() == b.tensor.data_ptr() and a.nbytes == b.nbytes
-    return bool(a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata)
+    if a.tensor.untyped_storage()._cdata == b.tensor.untyped_storage()._cdata:
+        return True
+    return a.nbytes > 0 and a.extent == b.extent  # of an array, say: both are alive, so it is the same memory
 
 
 def _equal_bytes(a: Slot, b: Slot) -> bool:
@@ -116,13 +118,18 @@ class Failed(Exception):
 
 
 class Bound:
-    """A program with its memory. ``replay`` runs it; ``stale`` says why it must not be."""
+    """A program with its memory. ``replay`` runs it; ``stale`` says why it must not be.
+
+    ``unproven``: contents of arrays that the program reads anew, but that Python may have read as well. They are guards
+    until a recorded call after a change agrees with the program.
+    """
 
     def __init__(
         self,
         program: Program,
         trace: Trace,
         facts: list[Fact],
+        unproven: list[Fact],
         stable: Sequence[bool],
         arguments: Sequence[torch.Tensor],
     ) -> None:
@@ -131,14 +138,15 @@ class Bound:
         self.facts = facts
         self.calls = 0  # replays so far
         self.met_bad_values = False
-        self._guards = _C.Guards()
-        for fact in facts:
-            key = _frozen if fact.kind == "copy" else fact.key
-            self._guards.add(_KINDS[fact.kind], fact.container, key, fact.value, isinstance(fact.value, _BY_VALUE))
+        self.unproven = unproven
+        self._guards = _guards(facts, unproven)
         _C.empty_cache()  # what the recorded calls gave back is not needed again
         self.executor = executor = _C.Executor(program.arena_bytes)
         self._memory: dict[int, torch.Tensor] = {}  # own and outside slots
         handles: dict[int, int] = {}
+        for fact in facts:
+            if isinstance(fact.value, torch.Tensor):
+                executor.watch(fact.value)
         needed = {ref.slot for call in (*program.once, *program.calls) for ref in refs_of((call.arguments, call.outs))}
         needed |= {ref.slot for ref in refs_of(trace.result)}
         needed |= {ref.slot for _, ref in trace.gradients if ref is not None}
@@ -264,11 +272,29 @@ class Bound:
         """The path of the first guard that no longer holds."""
         failed = self._guards.check()
         if failed >= 0:
-            return str(self.facts[failed].path)
+            return str([*self.facts, *self.unproven][failed].path)
+        return self._elsewhere()
+
+    def _elsewhere(self) -> str | None:
+        """What no longer holds besides the facts."""
         for leaf, grad in self.trace.grads_read.values():
             if leaf.grad is not grad:
                 return "a gradient that the step adds to"
         return None if self.executor.in_place() else "the memory of a tensor"
+
+    def doubted(self) -> list[Fact]:
+        """What of ``unproven`` has changed."""
+        return [fact for fact in self.unproven if fact.now() != fact.value]
+
+    def in_doubt(self) -> bool:
+        """Whether nothing but that has changed."""
+        return self._guards.check() >= len(self.facts) and self._elsewhere() is None
+
+    def trust(self, proven: list[Fact]) -> None:
+        """These contents are no guards any more."""
+        gone = {id(fact.container) for fact in proven}
+        self.unproven = [fact for fact in self.unproven if id(fact.container) not in gone]
+        self._guards = _guards(self.facts, self.unproven)
 
     def serves(self, arguments: list[torch.Tensor]) -> bool:
         """The usual case, quickly: arguments laid out as before, and every guard holds."""
@@ -345,6 +371,14 @@ class Bound:
             for i, k in self._argument_grads:
                 holders[i].grad = None if k is None else out[k]
         return self._build(out, holders)
+
+
+def _guards(*facts: list[Fact]) -> Any:
+    guards = _C.Guards()
+    for fact in itertools.chain(*facts):
+        key = _frozen if fact.kind == "copy" else fact.key
+        guards.add(_KINDS[fact.kind], fact.container, key, fact.value, isinstance(fact.value, _BY_VALUE))
+    return guards
 
 
 def _outside(trace: Trace, ref: Ref) -> bool:

@@ -6,7 +6,11 @@ sets, modules and attributes (of the user's objects those that some function nam
 *fact*: (container, kind, key) holds this value. Numbers and strings are compared by value, everything else by identity.
 
 Facts that differ before and after one recorded call are side effects; those that hold become the guards of the program.
-What the walk cannot see is the state of C objects (files, iterators, NumPy's elements read by Python) and properties.
+Objects that hold memory of their own (NumPy arrays, ``bytearray``, ``memoryview``, ``array.array``, ctypes) are facts
+by place, sizes and format, and by content, because Python may have read their elements. Where the step wraps the memory
+in a tensor, a replay reads it anew; a recorded call after the first change shows whether that is all.
+
+What the walk cannot see is the state of C objects (files, iterators) and properties.
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..core import CompileError, Entry, Leaf, Tensor
+from ..core import _C, CompileError, Entry, Leaf, Tensor
 from ..ops import Generator
 
 LIMIT = 20_000  # facts; a step that reads more state than this is refused
+SMALL = 16_384  # bytes of an array that is read anew, compared until it has changed once
 
 _SCALARS = (bool, int, float, complex, str, bytes)
 _BY_VALUE = (*_SCALARS, tuple, frozenset, enum.Enum, torch.dtype, range, slice)
@@ -42,13 +47,21 @@ def is_library(module: str) -> bool:
 
 
 class Fact(NamedTuple):
-    """``kind`` says how ``key`` is looked up in ``container``; "keys" and "copy" are the container's own content."""
+    """``kind`` says how ``key`` is looked up in ``container``; "keys", "copy" and "buffer" are the container's own.
+
+    A "buffer" is the container's memory: its place where ``key`` is True, what it holds where ``key`` is False.
+    """
 
     container: Any
     kind: str
     key: Any
     value: Any
     path: str
+
+    @property
+    def is_content(self) -> bool:
+        """Whether it is what a buffer holds."""
+        return self.kind == "buffer" and not self.key
 
     @property
     def place(self) -> tuple[int, str, Any]:
@@ -66,14 +79,27 @@ class Fact(NamedTuple):
                 return tuple(self.container)
             if self.kind == "copy":
                 return _frozen(self.container)
+            if self.kind == "buffer":
+                return _C.buffer_state(self.container, self.key)
             return self.container.cell_contents if self.kind == "cell" else len(self.container)
-        except (KeyError, IndexError, AttributeError, ValueError):
+        except (KeyError, IndexError, AttributeError, ValueError, BufferError):
             return _missing
 
 
 def _frozen(value: Any) -> Any:
     """The content by value; types too, because 1 == True."""
-    return bytes(value) if isinstance(value, bytearray) else frozenset([(type(v), v) for v in value])
+    if isinstance(value, set):
+        return frozenset([(type(v), v) for v in value])
+    return value.shape, value.strides, str(value.dtype), value.tobytes()  # an array of dates has no buffer
+
+
+def has_buffer(value: Any) -> bool:
+    """Whether a value holds memory that others may share."""
+    try:
+        memoryview(value).release()
+    except (TypeError, ValueError, BufferError):
+        return False
+    return True
 
 
 def same(a: Any, b: Any) -> bool:
@@ -140,8 +166,15 @@ class _Walk:
             self.note(value, "length", None, len(value), f"len({path})")
             for i, item in enumerate(value):
                 self.note(value, "item", i, item, f"{path}[{i}]")
-        elif isinstance(value, set | bytearray):
+        elif isinstance(value, set):
             self.note(value, "copy", None, _frozen(value), path)
+        elif has_buffer(value):
+            self.note(value, "buffer", True, _C.buffer_state(value, True), path)
+            self.note(value, "buffer", False, _C.buffer_state(value, False), f"the content of {path}")
+            if getattr(getattr(value, "dtype", None), "hasobject", False):
+                self.todo.append((value.ravel().tolist(), path))
+        elif hasattr(type(value), "__array_interface__"):
+            self.note(value, "copy", None, _frozen(value), f"the content of {path}")
         elif isinstance(value, Generator):
             self.note(value, "attribute", "__class__", type(value), path)  # its state is read at every step
         elif isinstance(value, CellType):
@@ -238,6 +271,29 @@ def collect(
 ) -> list[Fact]:
     """The facts that the step ``fn`` depends on, given which of the user's functions ran."""
     return _Walk(codes, {(id(group), key) for group, key in dynamic}).run([(fn, getattr(fn, "__name__", "step"))])
+
+
+def lies_in(buffer: Any, extents: Iterable[tuple[int, int]]) -> bool:
+    """Whether some of these addresses [begin, end) are a buffer's memory."""
+    begin, end = _C.buffer_extent(buffer)
+    return any(begin < last and first < end for first, last in extents)
+
+
+def is_small(content: Fact) -> bool:
+    """Whether a content costs next to nothing to compare at every call."""
+    return memoryview(content.container).nbytes <= SMALL
+
+
+def check_size(contents: Iterable[Fact]) -> None:
+    """CompileError if more bytes than can be compared at every call are relied on."""
+    total = 0
+    for fact in contents:
+        total += memoryview(fact.container).nbytes
+        if total > _C.watched_bytes:
+            raise CompileError(
+                f"compile: the step reads {fact.path}, {memoryview(fact.container).nbytes} bytes, which is too much to "
+                "be compared at every call; pass it as an argument, or let tg.from_numpy wrap it in the step"
+            )
 
 
 def changed(facts: list[Fact]) -> Fact | None:

@@ -9,7 +9,9 @@ Reading a value into Python is refused: what Python then does with it, a replay 
 
 from __future__ import annotations
 
+import bisect
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -19,10 +21,12 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..core import _C, CompileError, Leaf, Tensor, gather, mode, next_slot
+from ..core import _C, CompileError, Leaf, ShapeError, Tensor, describe, gather, mode, next_slot
 from ..optim.optimizer import number
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, outlived, refs_of, results_of
 from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, restore, side_effect, where
+
+_HERE = os.path.dirname(__file__)
 
 # Numbers that a kernel takes from the parameter group being applied, by position.
 _NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
@@ -57,6 +61,8 @@ class _Schemas(dict[Any, _Schema]):
             refusal = "has an output whose shape depends on values; use tg.where, or do this outside the step"
         elif torch.Tag.nondeterministic_seeded in tags:
             refusal = "draws from torch's generator; use tg.rand, tg.randn or tg.nn.functional.dropout"
+        elif name == "aten::is_pinned":
+            refusal = "is asked for by what takes a value out of the program (DLPack), which a replay cannot follow"
         elif name in ("aten::set_", "aten::resize_", "aten::resize_as_"):
             refusal = "changes a tensor's storage"
         self[function] = schema = _Schema(
@@ -93,7 +99,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
         self._old: list[tuple[torch.Tensor, torch.Tensor]] = []  # (bytes of a written storage, copy of them)
         self._added: dict[int, int] = {}  # by slot
-        self._arrays: set[int] = set()
+        self._outside: list[tuple[int, int, int]] = []  # (first address, end, slot) of memory from outside, in order
+        self._shifts: dict[int, int] = {}  # by storage that lies inside a slot: bytes from where that begins
+        self._overlapping: set[int] = set()  # slots that lie partly in another
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
         self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
         self._grads: dict[Leaf, Tensor | None] = {}  # leaves written: .grad before
@@ -186,13 +194,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """References to a storage that the recording itself added when it was made."""
         return self._added.get(self._slot_of.get(self._key(t), -1), 0)
 
-    def share(self, t: torch.Tensor) -> None:
-        """``t`` lies in the memory of a NumPy array."""
-        self._arrays.add(t.data_ptr())
-        known = self._slot_of.get(self._key(t))
-        if known is not None:
-            self.trace.slots[known].array = True
-
     def copied(self, copy: torch.Tensor, source: torch.Tensor) -> None:
         """``copy`` stands for what is a view of ``source`` in an uncompiled step."""
         with torch._C._DisableTorchDispatch():
@@ -230,15 +231,40 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key, offset = int(value.untyped_storage()._cdata), value.storage_offset()
             number = self._slot_of.get(key)
             if number is None:
-                array = value.data_ptr() in self._arrays
-                slot = Slot("outside", value.untyped_storage().nbytes(), value, where(), array)
-                number = self._new_slot(value, slot)
+                number = self._from_outside(value)
             elif key in self._parts:
                 number, offset = self._part(value)
+            if key in self._shifts:
+                offset += self._shifts[key] // value.itemsize
             return Ref(number, value.dtype, int(offset), tuple(value.shape), value.stride())
         if isinstance(value, list | tuple):
             return tuple([self._ref(v) for v in value])
         return value
+
+    def _from_outside(self, t: torch.Tensor) -> int:
+        """The slot of a storage not seen before; several may wrap the memory of one array."""
+        slot = Slot("outside", t.untyped_storage().nbytes(), t, where())
+        if extent(t)[1] > slot.nbytes:
+            raise ShapeError(
+                f"compile: {where()}: the storage of a tensor {describe(t)} must hold {extent(t)[1]} bytes; "
+                f"got one of {slot.nbytes}"
+            )
+        begin, end = slot.extent
+        if begin == end:
+            return self._new_slot(t, slot)
+        at = bisect.bisect(self._outside, (begin, sys.maxsize, 0))
+        near = [i for i in (at - 1, at) if 0 <= i < len(self._outside)]
+        over = [self._outside[i] for i in near if self._outside[i][0] < end and begin < self._outside[i][1]]
+        for first, last, known in over:
+            if first <= begin and end <= last and (begin - first) % t.itemsize == 0:
+                self._slot_of[self._key(t)] = known
+                self._alive.append(StorageWeakRef(t.untyped_storage()))  # type: ignore[no-untyped-call]
+                self._shifts[self._key(t)] = begin - first
+                return known
+        made = self._new_slot(t, slot)
+        self._overlapping |= {made, *[known for *_, known in over]} if over else set()
+        self._outside.insert(at, (begin, end, made))
+        return made
 
     def _part(self, t: torch.Tensor) -> tuple[int, int]:
         """(slot, offset in it) of a view of an argument; arguments may be disjoint parts of one storage."""
@@ -359,7 +385,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._frame = self._frame or frame
         elif event == "c_call":
             name = argument.__name__
-            outside = frame.f_code.co_filename != __file__
+            outside = os.path.dirname(frame.f_code.co_filename) != _HERE
             if name in ESCAPES and outside and isinstance(getattr(argument, "__self__", None), torch.Tensor):
                 sys.setprofile(None)
                 inside = reader()
@@ -386,6 +412,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "x[i] with an index tensor i, which a compiled step copies, or x is used after the other was "
                 "changed in place; use x[i].clone()"
             )
+        if any(trace.slots[i].written for i in self._overlapping):
+            raise self.refuse("memory that several arrays share in part is written; pass them as arguments")
         trace.result = self._tree(result)
         known = {id(h._node): i for i, h in enumerate(self._holders) if isinstance(h, Tensor) and h._node is not None}
         for i, (holder, node) in enumerate(zip(self._holders, self._nodes, strict=True)):

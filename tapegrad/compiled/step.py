@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from ..core import CompileError, Leaf, Tensor, from_array, mode, plain
+from ..core import CompileError, Leaf, ShapeError, Tensor, describe, from_array, mode, plain
 from ..optim.optimizer import number
 from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
-from .facts import Fact, changed, collect, same
+from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
 from .record import Recorder
 from .run import run_epochs
 from .trace import Call, Made, Number, Trace, extent
@@ -72,6 +72,11 @@ class Arguments:
 
     def _tensor(self, t: torch.Tensor, holder: Any, what: str) -> Any:
         begin, end = extent(t)
+        if end > t.untyped_storage().nbytes():
+            raise ShapeError(
+                f"compile: the storage of {what} {describe(t)} must hold {end} bytes; "
+                f"got one of {t.untyped_storage().nbytes()}"
+            )
         for i, other in enumerate(self.tensors):
             if other.untyped_storage()._cdata != t.untyped_storage()._cdata:
                 continue
@@ -117,6 +122,7 @@ class Compiled:
         self._of: dict[Any, list[Bound]] = {}  # by signature
         self._pending: OrderedDict[Any, _Pending] = OrderedDict()
         self._misses: dict[str, int] = {}
+        self._by_elements: dict[int, Any] = {}  # buffers that the step wraps, and reads in Python besides
         self._last: tuple[Bound, Any] | None = None  # the program of the last call, if its arguments are Tensors alone
         self._lock = threading.RLock()
 
@@ -209,6 +215,8 @@ class Compiled:
     def _record(self, given: Arguments, known: Bound | None, scalar: bool = False) -> Any:
         """An eager call, recorded; the second that agrees with the first becomes a program."""
         pending = self._pending.get(given.key)
+        if known is None and pending is None:
+            known = next((bound for bound in self._of.get(given.key, ()) if bound.in_doubt()), None)
         earlier = pending.trace if pending else known.trace if known else None
         before = self._world(earlier)
         numbers = [number(group[key]) for group, key in earlier.numbers] if earlier else []
@@ -238,7 +246,8 @@ class Compiled:
         """Make what can be made of a finished recording."""
         world = self._world(trace)
         tries = pending.tries if pending else 0
-        if known is None and (pending is None or (tries < self.cache_size and _moved(pending, before, trace))):
+        differs = difference(pending.trace, trace) if pending else None
+        if known is None and (pending is None or (tries < self.cache_size and _moved(pending, before, trace, differs))):
             while len(self._pending) >= self.cache_size and given.key not in self._pending:
                 self._pending.popitem(last=False)
             self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries + 1)
@@ -250,10 +259,10 @@ class Compiled:
                 "move the change out of the step, or keep the value in a tensor"
             )
         if known is not None:
-            self._audit(known, trace)
+            if not self._audit(known, trace):
+                self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, 1)
             return
         assert pending is not None
-        differs = difference(pending.trace, trace)
         if differs is not None and not pending.retry:  # the first call may have set something up
             self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries, retry=True)
             return
@@ -286,18 +295,30 @@ class Compiled:
         if trace is None:
             return []
         read = {a.which for call in trace.calls for a in call.arguments if isinstance(a, Number)}
-        return collect(self._inner(), trace.codes, [trace.numbers[i] for i in read])
+        facts = collect(self._inner(), trace.codes, [trace.numbers[i] for i in read])
+        changed_by_it = [slot.extent for slot in trace.slots if slot.kind == "outside" and slot.written]
+        return [fact for fact in facts if not (fact.is_content and lies_in(fact.container, changed_by_it))]
 
     def _bind(self, first: Trace, second: Trace, world: list[Fact], arguments: list[torch.Tensor]) -> Bound:
         stable = [
             a.tensor is not None and b.tensor is not None and one_storage(a, b)
             for a, b in zip(first.slots, second.slots, strict=True)
         ]
+        live = [slot.extent for slot, same in zip(second.slots, stable, strict=True) if same]
+        read_anew = {
+            id(fact.container)
+            for fact in world
+            if fact.is_content and id(fact.container) not in self._by_elements and lies_in(fact.container, live)
+        }
+        contents = [fact for fact in world if fact.is_content]
+        check_size([fact for fact in contents if id(fact.container) not in read_anew])
+        unproven = [fact for fact in contents if id(fact.container) in read_anew and is_small(fact)]
+        world = [fact for fact in world if not (fact.is_content and id(fact.container) in read_anew)]
         given = {t.untyped_storage()._cdata for t in arguments}
         for fact in world:
             if isinstance(fact.value, torch.Tensor) and fact.value.untyped_storage()._cdata in given:
                 raise CompileError(f"compile: an argument shares its memory with {fact.path}; pass a clone")
-        return Bound(lowered(second, self.exact), second, world, stable, arguments)
+        return Bound(lowered(second, self.exact), second, world, unproven, stable, arguments)
 
     def _keep(self, key: Any, bound: Bound) -> None:
         self._bound[id(bound)] = (key, bound)
@@ -309,14 +330,21 @@ class Compiled:
                 del self._of[old]
             self._last = None
 
-    def _audit(self, known: Bound, trace: Trace) -> None:
-        known.calls += 1
+    def _audit(self, known: Bound, trace: Trace) -> bool:
+        """Compare a recorded call with the program; whether that stays. CompileError where the program is wrong."""
+        doubted = known.doubted()
         differs = difference(known.trace, trace)
-        if differs is not None:
-            self._last = None
-            key, _ = self._bound.pop(id(known))
-            self._of[key].remove(known)
+        known.calls += 0 if doubted else 1
+        if differs is None:
+            known.trust(doubted)
+            return True
+        self._last = None
+        key, _ = self._bound.pop(id(known))
+        self._of[key].remove(known)
+        if not doubted:
             raise CompileError(f"compile: a recorded call after {known.calls} replays differs: {differs}")
+        self._by_elements |= {id(fact.container): fact.container for fact in doubted}
+        return False
 
     # --- many steps, and what the program is ------------------------------------------------------------------
 
@@ -388,13 +416,16 @@ def _with_number(call: Call, which: int, value: float) -> Call:
     return call._replace(arguments=arguments)
 
 
-def _moved(pending: _Pending, before: list[Fact], trace: Trace) -> bool:
-    """Whether the world changed between the first recording and the second, so that it is a first one again."""
+def _moved(pending: _Pending, before: list[Fact], trace: Trace, differs: str | None) -> bool:
+    """Whether the world changed between the first recording and the second, so that it is a first one again.
+
+    Not if it was the content of arrays alone, which the step turned out to read anew: the recordings do not differ.
+    """
     if trace.codes != pending.trace.codes:
         return True
     for fact in before:
         known = pending.world.get(fact.place)
-        if known is None or not same(known.value, fact.value):
+        if (known is None or not same(known.value, fact.value)) and (differs is not None or not fact.is_content):
             return True
     first, second = pending.trace.grads_read, trace.grads_read
     return first.keys() != second.keys() or any(first[leaf][1] is not second[leaf][1] for leaf in first)

@@ -70,8 +70,14 @@ class Slot:
     nbytes: int
     tensor: torch.Tensor | None = None
     source: str = ""  # the line that saw it first
-    array: bool = False  # the memory of a NumPy array, which has a new storage in every call
     written: bool = False
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The addresses of memory from outside: [begin, end)."""
+        assert self.tensor is not None
+        begin = self.tensor.untyped_storage().data_ptr()
+        return begin, begin + self.nbytes
 
 
 class Call(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 
 from ..core import PACKAGE
 
-ESCAPES = {"numpy": "numpy()", "tolist": "tolist()", "__array__": "numpy()", "data_ptr": "data_ptr()"}
+ESCAPES = {name: f"{name}()" for name in ("numpy", "tolist", "data_ptr", "untyped_storage", "apply_", "map_", "map2_")}
 _READS = (os.path.join(PACKAGE, "compiled"), os.path.join(PACKAGE, "core", "protocols.py"))  # item(), bool(), ...
 _STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _TORCH = torch.__path__[0]

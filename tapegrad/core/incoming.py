@@ -31,10 +31,8 @@ def from_array(array: Any, what: str) -> torch.Tensor:
         value = torch.as_tensor(array)
     except (TypeError, ValueError) as error:
         raise DTypeError(f"{what} has NumPy dtype {array.dtype}, which torch cannot take") from error
-    if mode.tracer is not None:
-        if copied:
-            raise mode.tracer.refuse(f"{what} is an array that is read-only or runs backward; pass it as an argument")
-        mode.tracer.share(value)
+    if copied and mode.tracer is not None:
+        raise mode.tracer.refuse(f"{what} is an array that is read-only or runs backward; pass it as an argument")
     return plain(value, what)
 
 
