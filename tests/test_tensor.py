@@ -23,7 +23,6 @@ OTHERS = {
     "raw": torch.tensor([1.5, -2.0, 3.0], dtype=F64),
     "raw f32": torch.tensor([1.5, -2.0, 3.0]),
     "raw int": torch.tensor([1, 2, 3]),
-    "raw with torch's own gradient": torch.tensor([1.5, 2.0, 3.0], dtype=F64, requires_grad=True),
     "array": np.array([1.5, -2.0, 3.0]),
     "array f32": np.array([1.5, -2.0, 3.0], dtype=np.float32),
     "np.float64": np.float64(1.5),
@@ -233,17 +232,6 @@ def test_no_function_makes_a_foreign_dtype(make, dtype):
 def test_integers_and_bools_have_no_gradient(make):
     with pytest.raises(tg.DTypeError, match=r"requires_grad: .*(int64|int32|bool).*float32 and float64"):
         make()
-
-
-def test_raw_tensors_with_gradients_of_their_own_are_detached():
-    raw, x = torch.ones(2, dtype=F64, requires_grad=True), leaf([3.0, 4.0])
-    y = tg.exp(raw)
-    assert not y.requires_grad
-    assert not y.data.requires_grad
-    (raw * x).sum().backward()
-    assert raw.grad is None
-    assert x.grad.tolist() == [1.0, 1.0]
-    assert not tg.as_tensor(raw).data.requires_grad
 
 
 def test_inference_tensors_are_taken_in():

@@ -7,6 +7,7 @@
 #include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
 #include <torch/csrc/utils/pythoncapi_compat.h>
 
+#include <algorithm>
 #include <array>
 
 namespace tapegrad {
@@ -58,6 +59,7 @@ struct Classes {
   Slotted<10> entry;
   Slotted<3> tensor;
   py::object next_slot, inside;  // of tape.py: the counter, and whether a file is the package's
+  py::object integers;           // of border.py: what an argument that should be an int, or several, stands for
   py::object size, get_frame;    // torch.Size, sys._getframe
 };
 const Classes* classes = nullptr;   // for the life of the process
@@ -262,6 +264,23 @@ PyObject* unchanged_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
                 [&] { return py::bool_(unchanged(borrow<py::list>(given[0]), borrow<py::list>(given[1]))); });
 }
 
+bool is_number(PyObject* value) { return PyLong_Check(value) || PyFloat_CheckExact(value) || value == Py_None; }
+
+// Whether an argument that stands for integers holds nothing that incoming.py's `integers` would turn into one.
+bool all_numbers(PyObject* value) {
+  if (is_number(value) || PyUnicode_CheckExact(value)) return true;
+  if (!PyTuple_Check(value) && !PyList_CheckExact(value)) return false;
+  PyObject* const* const items = PySequence_Fast_ITEMS(value);
+  return std::all_of(items, items + PySequence_Fast_GET_SIZE(value), is_number);
+}
+
+PyObject* integers_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  return answer(count == 3, "integers: expected value, op, argument", [&] {
+    if (all_numbers(given[0])) return borrow<py::object>(given[0]);
+    return own(PyObject_Vectorcall(classes->integers.ptr(), given, 3, nullptr));
+  });
+}
+
 // What tapegrad/core/incoming.py asks of a tensor from outside, and finds of nearly every one.
 bool is_plain(const py::object& value) {
   if (Py_TYPE(value.ptr()) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;
@@ -280,23 +299,28 @@ PyMethodDef method(const char* name, const F& f) {
 }  // namespace
 
 void bind_tape(py::module_& m) {
-  static PyMethodDef methods[] = {
-      method("record", &record_call), method("tensor", &tensor_call), method("unchanged", &unchanged_call), {}};
+  static PyMethodDef methods[] = {method("record", &record_call),
+                                  method("tensor", &tensor_call),
+                                  method("unchanged", &unchanged_call),
+                                  method("integers", &integers_call),
+                                  {}};
   PyModule_AddFunctions(m.ptr(), methods);
-  const auto set = [](py::object entry, py::object tensor, py::object next_slot, py::object inside) {
+  const auto set = [](py::object entry, py::object tensor, py::object next_slot, py::object inside,
+                      py::object integers) {
     classes = new Classes{
         {std::move(entry), {"op", "parents", "env", "versions", "shape", "dtype", "seq", "_where", "hooks", "_args"}},
         {std::move(tensor), {"_data", "_node", "_grad"}},
         std::move(next_slot),
         std::move(inside),
+        std::move(integers),
         py::module_::import("torch").attr("Size"),
         py::module_::import("sys").attr("_getframe")};
   };
-  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"), py::arg("inside"));
+  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"), py::arg("inside"),
+        py::arg("integers"));
   m.def("is_plain", &is_plain, py::arg("value"));
   m.def("watched", [] { return watched; });
-  m.def(
-      "watch", [](bool on) { watched = on; }, py::arg("on"));
+  m.def("watch", [](bool on) { watched = on; }, py::arg("on"));
 }
 
 }  // namespace tapegrad

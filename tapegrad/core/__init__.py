@@ -28,9 +28,9 @@ from .errors import (
     TapegradError,
 )
 from .failures import from_torch
-from .incoming import FLOATS, from_array, known_dtype, plain
+from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, plain
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
-from .op import Array, Arrays, caller, op
+from .op import Array, Arrays, caller, is_integers, op, with_integers
 from .protocols import functions
 from .record import Op, arithmetic, either, kernel, registry, verify
 from .tape import DTYPE_NAMES, PACKAGE, Entry, Leaf, Node, Tape, describe, entry_of, next_slot
@@ -49,6 +49,7 @@ __all__ = [
     "Entry",
     "GradcheckError",
     "IndexShapeError",
+    "Ints",
     "Leaf",
     "MutationError",
     "Node",
@@ -74,13 +75,16 @@ __all__ = [
     "from_torch",
     "functions",
     "gather",
+    "integers",
     "is_grad_enabled",
+    "is_integers",
     "kernel",
     "known_dtype",
     "mode",
     "next_slot",
     "no_grad",
     "nonfinite_index",
+    "on_cpu",
     "op",
     "plain",
     "raw",
@@ -91,4 +95,5 @@ __all__ = [
     "tensor_argument",
     "to_torch",
     "verify",
+    "with_integers",
 ]

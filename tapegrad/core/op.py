@@ -25,9 +25,11 @@ Broadcasting and dtype promotion are undone here, once, for every rule.
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any, ParamSpec, TypeAlias, overload
 
 import torch
@@ -124,6 +126,11 @@ _UNWRAP_SEQUENCE = """\
     __raw_{x}, __node_{x} = __raw_sequence({x}, __op.name, "{x}")
 """
 
+_INTEGERS = """\
+    if type({x}) is not int:
+        {x} = __integers({x}, "{op}", "{x}")
+"""
+
 _NO_RULE = """\
     if __node_{x} is not None and __mode.record:
         __no_rule(__op.name, "{x}")
@@ -133,29 +140,26 @@ _NO_RULE = """\
 def caller(op: Op, module: str = __name__) -> Any:
     """The public function of an op. Its text is generated, so that Python itself binds the arguments."""
     params = list(op.signature.parameters.values())
-    unwrap = [(_UNWRAP_SEQUENCE if x in op.variadic else _UNWRAP).format(x=x) for x in op.arrays]
+    unwrap = [_INTEGERS.format(x=p.name, op=op.name) for p in params if p.name not in op.arrays and is_integers(p)]
+    unwrap += [(_UNWRAP_SEQUENCE if x in op.variadic else _UNWRAP).format(x=x) for x in op.arrays]
     if op.rules:
         unwrap += [_NO_RULE.format(x=x) for x in op.arrays if x not in op.rules]
-    signature: list[str] = []
-    for i, p in enumerate(params):
-        if p.kind is p.KEYWORD_ONLY and all(q.kind is not p.KEYWORD_ONLY for q in params[:i]):
-            signature.append("*")
-        signature.append(p.name if p.default is p.empty else f"{p.name}=__default_{p.name}")
     raws = [f"__raw_{p.name}" if p.name in op.arrays else p.name for p in params]
     constant = "__constant(__out)"
     if not op.residuals:
         constant = f"__made(__out, None) if type(__out) is __torch_Tensor else {constant}"
     source = _TEMPLATE.format(
         constant=constant,
-        signature=", ".join(signature),
+        signature=_signature(params),
         unwrap="".join(unwrap),
         raw="".join(f"{x}, " for x in raws),
         given=", ".join(f"{p.name}={x}" if p.kind is p.KEYWORD_ONLY else x for p, x in zip(params, raws, strict=True)),
         some=" or ".join(f"__node_{x} is not None" for x in op.rules or op.arrays) or "False",
         nodes="".join(f"__node_{x}, " for x in op.arrays),
     )
-    scope: dict[str, Any] = {f"__default_{p.name}": p.default for p in params if p.default is not p.empty}
+    scope = _defaults(params)
     scope |= {
+        "__integers": _C.integers,
         "__Tensor": Tensor,
         "__raw": raw,
         "__raw_sequence": _raw_sequence,
@@ -178,6 +182,44 @@ def caller(op: Op, module: str = __name__) -> Any:
     call.op = op
     op.call = call
     _register(op, module)
+    return call
+
+
+def _signature(params: Sequence[inspect.Parameter]) -> str:
+    """The parameters of a generated function, their defaults under the names that `_defaults` gives."""
+    text: list[str] = []
+    for i, p in enumerate(params):
+        if p.kind is p.KEYWORD_ONLY and all(q.kind <= p.POSITIONAL_OR_KEYWORD for q in params[:i]):
+            text.append("*")
+        star = "*" if p.kind is p.VAR_POSITIONAL else ""
+        text.append(star + p.name if p.default is p.empty else f"{p.name}=__default_{p.name}")
+    return ", ".join(text)
+
+
+def _defaults(params: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    return {f"__default_{p.name}": p.default for p in params if p.default is not p.empty}
+
+
+def is_integers(parameter: inspect.Parameter) -> bool:
+    """Whether an argument stands for an int or several: its annotation says ``int``, ``Ints`` or ``Dim``."""
+    return re.search(r"\b(int|Ints|Dim)\b", str(parameter.annotation)) is not None
+
+
+def with_integers(function: Callable[P, Any]) -> Callable[P, Any]:
+    """A composition of ops that takes a 0-dim integer tensor wherever it takes an int, as an op's own call does."""
+    params = list(inspect.signature(function).parameters.values())
+    name = function.__name__
+    convert = [_INTEGERS.format(x=p.name, op=name) for p in params if is_integers(p)]
+    if not convert:
+        return function
+    passed = {"VAR_POSITIONAL": "*{0}", "KEYWORD_ONLY": "{0}={0}"}
+    arguments = ", ".join(passed.get(p.kind.name, "{0}").format(p.name) for p in params)
+    source = f"def call({_signature(params)}):\n{''.join(convert)}    return __function({arguments})\n"
+    scope = {"__function": function, "__integers": _C.integers, **_defaults(params)}
+    exec(compile(source, f"{PACKAGE}op.py:{name}", "exec"), scope)
+    call: Callable[P, Any] = update_wrapper(scope["call"], function)
+    call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    del call.__wrapped__  # type: ignore[attr-defined]  # this is the function that everybody sees
     return call
 
 

@@ -18,9 +18,9 @@ import torch
 from .backward import Slots, replay
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from .extension import _C
-from .incoming import FLOATS, from_array, kind, plain
+from .incoming import FLOATS, from_array, integers, kind, known_dtype, on_cpu, plain, waits_for_torch
 from .mode import mode
-from .protocols import Protocols
+from .protocols import Protocols, functions
 from .tape import Entry, Leaf, Node, inside, next_slot
 
 Self = TypeVar("Self", bound="Tensor")
@@ -76,17 +76,23 @@ def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) ->
 
 
 class Tensor(Protocols["Tensor"]):
-    """A torch tensor with a gradient and a place on the tape.
+    """A torch tensor with a gradient and a place on the tape, made as ``torch.Tensor`` is (`tapegrad.tensor` copies).
 
     Parameters
     ----------
-    data : a ``torch.Tensor`` (shared, not copied), or anything `tapegrad.tensor` takes (copied)
+    data : sizes, ``Tensor(2, 3)`` (the values are whatever lies in memory); a sequence or array of numbers, which
+        become torch's default dtype (float32); or a tensor, whose memory, dtype and gradient the new one shares
     requires_grad : make it a leaf that collects a gradient; float32 and float64 only
+    device : the CPU
 
     Raises
     ------
+    TypeError
+        for a single number other than a size, and what is no sequence.
     DTypeError
         for dtypes and devices outside float32, float64, integers and bool on the CPU.
+    TapeError
+        for a torch tensor that requires a gradient.
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "_node")
@@ -97,13 +103,16 @@ class Tensor(Protocols["Tensor"]):
     _node: Node | None
     _grad: Tensor | None
 
-    def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        if isinstance(data, torch.Tensor):
-            self._data = plain(data, "Tensor: data").detach()  # the same memory, seen to be shared
-        else:
-            self._data = to_torch(data, None, "Tensor")
+    def __init__(self, *data: Any, requires_grad: bool = False, device: Any = None, **named: Any) -> None:
+        if len(data) == 2 and isinstance(data[1], bool) and not isinstance(data[0], int):
+            requires_grad, data = data[1], tuple(data[:1])
         self._node = None
         self._grad = None
+        value = data[0] if len(data) == 1 else None
+        if type(value) is torch.Tensor and not named and device is None:
+            self._data = plain(value, "Tensor: data").detach()  # the same memory, seen to be shared
+        else:
+            self._data, self._node = as_torch_tensor(data, named, device, requires_grad)
         if requires_grad:
             self.requires_grad = True
 
@@ -121,7 +130,7 @@ class Tensor(Protocols["Tensor"]):
             value = value._data
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"data: expected a torch tensor; got {type(value).__name__}")
-        value = plain(value, "data: value")
+        value = plain(value.detach(), "data: value")  # as in torch, whoever writes .data means the values alone
         if isinstance(self._node, Leaf):
             if value.dtype not in FLOATS:
                 raise DTypeError(f"data: a tensor that requires a gradient cannot become {value.dtype}")
@@ -220,6 +229,7 @@ class Tensor(Protocols["Tensor"]):
         """``shape``, or one size of it."""
         if dim is None:
             return self._data.shape
+        dim = integers(dim, "size", "dim")
         if not -max(self.ndim, 1) <= dim < self.ndim:
             raise IndexShapeError(f"size: dim = {dim} is outside a tensor of shape {list(self.shape)}")
         return self._data.shape[dim]
@@ -234,7 +244,7 @@ class Tensor(Protocols["Tensor"]):
 
     def stride(self, dim: int | None = None) -> Any:
         """The strides, in elements."""
-        return self._data.stride() if dim is None else self._data.stride(dim)
+        return self._data.stride() if dim is None else self._data.stride(integers(dim, "stride", "dim"))
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
@@ -438,10 +448,9 @@ def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:
     if isinstance(data, Tensor):
         data = data.data
     if isinstance(data, torch.Tensor):
-        value = plain(data, f"{what}: data").clone()
+        value = plain(data.detach(), f"{what}: data").clone()  # a copy is asked for: as in torch, a constant
         return value if dtype is None else value.to(dtype)
-    if isinstance(data, list | tuple) and any(isinstance(item, Tensor) for item in data):
-        data = [item.tolist() if isinstance(item, Tensor) else item for item in data]
+    data = _numbers(data, f"{what}: data")
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(data, numpy.ndarray):
         value = from_array(data, f"{what}: data").clone()
@@ -454,4 +463,53 @@ def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:
     return plain(value, f"{what}: data")
 
 
-_C.tape_classes(Entry, Tensor, next_slot, inside)
+def _numbers(data: Any, what: str) -> Any:
+    """Nested sequences as ``torch.tensor`` reads them: the Tensors in them as torch's; TapeError by place for one that
+    requires a gradient, which the numbers would lose."""
+    if isinstance(data, Tensor | torch.Tensor):
+        value = data._data if isinstance(data, Tensor) else data
+        if data.requires_grad and mode.record:
+            if not isinstance(data, Tensor):
+                raise waits_for_torch(what)
+            raise TapeError(
+                f"{what} requires a gradient, which its numbers lose; join with tg.stack, or pass .detach()"
+            )
+        value = plain(value.detach(), what)
+        return value if value.ndim == 0 else value.tolist()
+    if not isinstance(data, list | tuple) or {float, int, bool}.issuperset(map(type, data)):
+        return data
+    return [_numbers(item, f"{what}[{i}]") for i, item in enumerate(data)]
+
+
+def as_torch_tensor(
+    data: tuple[Any, ...], named: dict[str, Any], device: Any, leaf: bool
+) -> tuple[torch.Tensor, Node | None]:
+    """What ``torch.Tensor(...)`` makes of its arguments; the node of a Tensor that is shared (none for a `leaf`)."""
+    if named:
+        if data or len(named) > 1 or not named.keys() <= {"data", "size", "other"}:
+            raise TypeError(f"Tensor: expected sizes, or one of data, size, other; got {', '.join(named)}")
+        data = (torch.Size(named["size"]),) if "size" in named else tuple(named.values())
+    on_cpu(device, "Tensor")
+    value = data[0] if len(data) == 1 else None
+    if isinstance(value, Tensor):
+        if value._node is not None and not leaf:
+            value = functions["alias"](value)
+        return value._data.detach(), None if leaf else value._node
+    if isinstance(value, torch.Tensor):
+        return plain(value, "Tensor: data").detach(), None
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray) and value.ndim:
+        return from_array(value, "Tensor: data").to(known_dtype(torch.get_default_dtype(), "Tensor")), None
+    if len(data) == 1 and not hasattr(value, "__index__"):
+        given: Any = (_numbers(value, "Tensor: data"),)
+    else:
+        given = integers(data, "Tensor", "size")
+    try:
+        made = torch.Tensor(*given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ShapeError
+        raise kind(f"Tensor: {str(error).splitlines()[0].removeprefix('new(): ')}") from error
+    return plain(made, "Tensor: data"), None
+
+
+_C.tape_classes(Entry, Tensor, next_slot, inside, integers)

@@ -39,7 +39,7 @@ from .gradients import forward_replay, leaves_of
 
 def _variable(value: Any, name: str) -> Tensor:
     """A stand-in for an argument to differentiate by: a fresh leaf, or a recorded copy of what is on the tape."""
-    tensor = value if isinstance(value, Tensor) else Tensor(raw(value, name, "argument"))
+    tensor = value if isinstance(value, Tensor) else Tensor(torch.as_tensor(raw(value, name, "argument")))
     if not tensor.is_floating_point():
         raise DTypeError(f"{name}: the arguments to differentiate must be float32 or float64; got {tensor.dtype}")
     if mode.record and tensor._node is not None:

@@ -39,7 +39,7 @@ _KEY = "tapegrad"  # of our entry in the metadata
 def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     """`value` as JSON, its tensors moved to `tensors` under names made of their keys."""
     if isinstance(value, Tensor | torch.Tensor):
-        data = value.data if isinstance(value, Tensor) else plain(value, f"save: {path}")
+        data = value.data if isinstance(value, Tensor) else plain(value.detach(), f"save: {path}")
         name = path.encode(errors="replace").decode()  # half of a surrogate pair is no text for a file
         while name in tensors or name in ("", "__metadata__"):
             name += "_"

@@ -299,7 +299,11 @@ class Module:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"load_state_dict: state_dict must be a dict; got {type(state_dict).__name__}")
         own = dict(self._state())
-        values = {key: raw(value, "load_state_dict", key) for key, value in state_dict.items() if key in own}
+        values = {
+            key: raw(value.detach() if isinstance(value, torch.Tensor) else value, "load_state_dict", key)
+            for key, value in state_dict.items()
+            if key in own
+        }
         missing = [key for key in own if key not in values]
         unexpected = [key for key in state_dict if key not in own]
         problems = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import Tensor
+import torch
+
+from ..core import Tensor, to_torch
 
 
 class Parameter(Tensor):
@@ -26,7 +28,8 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
+        value = data.data if isinstance(data, Tensor | torch.Tensor) else to_torch(data, None, "Parameter")
+        super().__init__(value, requires_grad=requires_grad)  # a leaf of its own, whatever `data` was: as in torch
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()

@@ -7,7 +7,19 @@ from typing import Any
 
 import torch
 
-from ..core import _C, DTypeError, IndexShapeError, Leaf, ShapeError, TapeError, Tensor, functions, mode, raw
+from ..core import (
+    _C,
+    DTypeError,
+    IndexShapeError,
+    Leaf,
+    ShapeError,
+    TapeError,
+    Tensor,
+    functions,
+    mode,
+    raw,
+    with_integers,
+)
 from . import (
     activation,
     attention,
@@ -53,6 +65,11 @@ __all__ = [
     *reduce.__all__,
     *shape.__all__,
 ]
+
+for _name in __all__:  # what is no op itself takes a 0-dim integer tensor for an int as the ops do
+    _function = globals()[_name]
+    if not isinstance(_function, type) and callable(_function) and not hasattr(_function, "op"):
+        globals()[_name] = with_integers(_function)
 
 functions.update({name: globals()[name] for name in __all__})
 
@@ -124,10 +141,8 @@ def _swapped(op: Callable[..., Any]) -> Callable[..., Any]:
 
 def _spread(op: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if kwargs or (args and not isinstance(args[0], int)):
-            several = args and isinstance(args[0], int)
-            return op(self, args, **kwargs) if several else op(self, *args, **kwargs)  # type: ignore[no-any-return]
-        return op(self, args)  # type: ignore[no-any-return]
+        one_by_one = hasattr(args[0], "__index__") if args else not kwargs  # an int, or a 0-dim tensor of one
+        return op(self, args, **kwargs) if one_by_one else op(self, *args, **kwargs)  # type: ignore[no-any-return]
 
     method.__name__, method.__doc__ = op.__name__, op.__doc__
     return method
@@ -137,9 +152,10 @@ def _in_place(name: str) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         storage = self._writable(name, *args, *kwargs.values())
         change = getattr(storage, name)
+        given = [raw(value, name, f"argument {i + 1}") for i, value in enumerate(args)]
         named = {key: raw(value, name, key) for key, value in kwargs.items()}
         try:
-            change(*[raw(value, name, f"argument {i + 1}") for i, value in enumerate(args)], **named)
+            change(*given, **named)
         except RuntimeError as error:
             kind = DTypeError if "can't be cast" in str(error) else ShapeError
             raise kind(f"{name}: {str(error).splitlines()[0]}") from error
@@ -168,9 +184,9 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
     index = as_index(index)
     needs = isinstance(value, Tensor) and value._node is not None
     if not mode.record or (self._node is None and not needs):
-        storage = self._writable("setitem", value)
+        storage, values = self._writable("setitem", value), raw(value, "setitem", "value")
         try:
-            write(storage, index, raw(value, "setitem", "value"))
+            write(storage, index, values)
         except (RuntimeError, IndexError) as error:
             kind = IndexShapeError if isinstance(error, IndexError) else ShapeError
             raise kind(f"setitem: {str(error).splitlines()[0]}") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, ArgumentError, Array, ShapeError, Tensor, either, op, raw
+from ..core import _C, ArgumentError, Array, Ints, ShapeError, Tensor, either, op, raw
 from .indexing import pad
 from .shape import constant_pad_nd, narrow, reshape, squeeze, unsqueeze
 
@@ -95,9 +95,9 @@ def conv2d(
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
     groups: int = 1,
 ) -> Tensor:
     """Cross-correlation of the input with a bank of filters.
@@ -172,7 +172,7 @@ def output_size(input: Any, size: Any, scale_factor: Any, name: str) -> tuple[li
     return [math.floor(n * f) for n, f in zip(spatial, factors, strict=True)], [float(f) for f in factors]
 
 
-def upsample_nearest2d(input: Any, size: Any = None, scale_factor: Any = None) -> Tensor:
+def upsample_nearest2d(input: Any, size: Ints = None, scale_factor: Any = None) -> Tensor:
     """Nearest-neighbour upsampling: ``y[n, c, i, j] = x[n, c, floor(i H / OH), floor(j W / OW)]``.
 
     Parameters
@@ -249,7 +249,7 @@ def _ndim(value: Any, name: str, argument: str, allowed: tuple[int, ...], layout
 
 
 def conv1d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Ints = 0, dilation: Ints = 1, groups: int = 1
 ) -> Tensor:
     """`conv2d` of one row: input [N, C, L] or [C, L], weight [OC, C / groups, K], result [N, OC, OL] or [OC, OL]."""
     batched = _ndim(input, "conv1d", "input", (3, 2), "[N, C, L]") == 3
@@ -271,11 +271,11 @@ def conv_transpose2d(
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    output_padding: Ints = 0,
     groups: int = 1,
-    dilation: Any = 1,
+    dilation: Ints = 1,
 ) -> Tensor:
     """The transposed convolution: `conv2d`'s input gradient, with the input in the place of the gradient.
 
@@ -323,7 +323,7 @@ def conv_transpose2d(
         "fold", g, input_shape[-2:], kernel_size, dilation, padding, stride
     )
 )
-def unfold(input: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+def unfold(input: Array, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1) -> Any:
     """The patches a convolution sees, as columns (im2col): [N, C, H, W] to [N, C KH KW, OH OW]."""
     return torch.nn.functional.unfold(input, kernel_size, dilation, padding, stride)
 
@@ -338,7 +338,7 @@ def fold_op(input: Array, output_size: Any, kernel_size: Any, dilation: Any, pad
 
 
 def fold(
-    input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    input: Any, output_size: Ints, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1
 ) -> Tensor:
     """Columns added up where their patches lie (col2im), `unfold`'s transpose: [N, C KH KW, OH OW] to [N, C, H, W]."""
     return fold_op(input, pair(output_size, "fold", "output_size"), kernel_size, dilation, padding, stride)
@@ -371,7 +371,7 @@ def bilinear_backward(g: Array, input_size: Any, size: Any, align_corners: bool,
 
 def interpolate(
     input: Any,
-    size: Any = None,
+    size: Ints = None,
     scale_factor: Any = None,
     mode: str = "nearest",
     align_corners: bool | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import Tensor, from_torch, known_dtype, plain, raw, to_torch
+from ..core import Tensor, describe, from_torch, integers, known_dtype, on_cpu, plain, raw, tensor_argument, to_torch
 
 __all__ = [
     "arange",
@@ -27,8 +27,10 @@ __all__ = [
 ]
 
 
-def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor holding a copy of ``data``.
+def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """A new tensor holding a copy of ``data``: as in torch, the copy of a tensor is a constant (or, with
+    ``requires_grad``, a leaf) whatever gradient its source required. Numbers in a list that require one are refused:
+    `stack` joins them and keeps it.
 
     Parameters
     ----------
@@ -36,11 +38,17 @@ def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool =
     dtype : default as torch: float32 for Python floats, int64 for ints, an array's own
     requires_grad : collect a gradient (float32 and float64 only)
     """
-    return Tensor(to_torch(data, dtype, "tensor"), requires_grad)
+    on_cpu(device, "tensor")
+    return Tensor(to_torch(data, dtype, "tensor"), requires_grad=requires_grad)
 
 
-def as_tensor(data: Any, *, dtype: torch.dtype | None = None) -> Tensor:
-    """``data`` as a Tensor, sharing memory with an array or torch tensor where the dtype allows it."""
+def as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+    """``data`` as a Tensor, sharing memory with an array or torch tensor where the dtype allows it.
+
+    As in torch, a Tensor comes back as it is, gradient included; a torch tensor that requires one is refused
+    (TapeError), because that gradient cannot be kept.
+    """
+    on_cpu(device, "as_tensor")
     if isinstance(data, Tensor):
         return data if dtype is None or data.dtype is dtype else data.to(dtype)
     if isinstance(data, torch.Tensor) or hasattr(data, "__array__"):
@@ -62,13 +70,19 @@ def from_numpy(array: Any) -> Tensor:
 def _maker(name: str, what: str) -> Callable[..., Tensor]:
     make = getattr(torch, name)
 
-    def function(*size: Any, dtype: torch.dtype | None = None, requires_grad: bool = False) -> Tensor:
+    def function(
+        *size: Any, dtype: torch.dtype | None = None, requires_grad: bool = False, device: Any = None, **named: Any
+    ) -> Tensor:
         known_dtype(dtype, name)
+        on_cpu(device, name)
+        size = integers(size, name, "size", floats=True)
+        named = {key: integers(value, name, key, floats=True) for key, value in named.items()}
         try:
-            value = make(*size, dtype=dtype)
+            value = make(*size, dtype=dtype, **named)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise from_torch(name, error, f"got {', '.join(map(repr, size))}") from error
-        return Tensor(value, requires_grad)
+            got = [*map(repr, size), *[f"{key}={value!r}" for key, value in named.items()]]
+            raise from_torch(name, error, f"got {', '.join(got)}") from error
+        return Tensor(plain(value, f"{name}: result"), requires_grad=requires_grad)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{what} Arguments as ``torch.{name}``, and ``requires_grad``."
@@ -78,8 +92,27 @@ def _maker(name: str, what: str) -> Callable[..., Tensor]:
 def _like(name: str, what: str) -> Callable[..., Tensor]:
     make = getattr(torch, name)
 
-    def function(input: Any, *args: Any, dtype: torch.dtype | None = None, requires_grad: bool = False) -> Tensor:
-        return Tensor(make(raw(input, name, "input"), *args, dtype=known_dtype(dtype, name)), requires_grad)
+    def function(
+        input: Any,
+        *args: Any,
+        dtype: torch.dtype | None = None,
+        requires_grad: bool = False,
+        device: Any = None,
+        **named: Any,
+    ) -> Tensor:
+        on_cpu(device, name)
+        known_dtype(dtype, name)
+        args = integers(args, name, "fill_value", floats=True)
+        named = {key: integers(value, name, key, floats=True) for key, value in named.items()}
+        like = (
+            input.detach() if isinstance(input, Tensor | torch.Tensor) else input
+        )  # only its shape and dtype are read
+        like = tensor_argument(like, name, "input").data
+        try:
+            value = make(like, *args, dtype=dtype, **named)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise from_torch(name, error, f"input {describe(like)}") from error
+        return Tensor(value, requires_grad=requires_grad)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{what} Arguments as ``torch.{name}``, and ``requires_grad``."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +20,12 @@ from ..core import (
     Tensor,
     caller,
     either,
+    integers,
     mode,
     op,
     raw,
     tensor_argument,
+    to_torch,
     verify,
 )
 from .shape import as_dims, constant_pad_nd, expand, flatten
@@ -59,7 +62,14 @@ def _index_added(g: Any, shape: torch.Size, dim: int, index: Any) -> Any:
     return torch.index_add(torch.zeros(shape, dtype=g.dtype), dim, index, g)
 
 
-@op(input=lambda g: g, src=lambda g, dim, index: torch.gather(g, dim, index))
+def _gathered(g: Any, dim: int, index: Any, shape: torch.Size) -> Any:
+    """`g` where `index` reads it; 0 for what of the source lies beyond the index, which `scatter_add` does not read."""
+    beyond = [n for have, want in zip(index.shape[::-1], shape[::-1], strict=True) for n in (0, want - have)]
+    picked = torch.gather(g, dim, index)
+    return torch.constant_pad_nd(picked, beyond) if any(beyond) else picked
+
+
+@op(input=lambda g: g, src=lambda g, dim, index, src_shape: _gathered(g, dim, index, src_shape))
 def scatter_add(input: Array, dim: int, index: Array, src: Array) -> Any:
     """``y = input`` with ``y[index[i, j]][j] += src[i, j]`` (for dim 0); repeated indices add up."""
     return torch.scatter_add(input, dim, index, src)
@@ -196,19 +206,43 @@ def setitem_op(input: Array, index: Any, value: Array) -> Any:
 
 
 def as_index(index: Any) -> Any:
-    """An index as torch takes it: Tensors, arrays and lists inside become (copied) torch tensors."""
+    """An index as torch takes it: Tensors, arrays and sequences inside become (copied) torch tensors."""
     kind = type(index)
     if kind is slice:
         start, stop, step = index.start, index.stop, index.step
         if (start is None or type(start) is int) and (stop is None or type(stop) is int) and step is None:
             return index
-        return slice(*[p.__index__() if isinstance(p, Tensor) else p for p in (start, stop, step)])
+        return slice(*integers([start, stop, step], "getitem", "index"))
     if kind is int or kind is bool or index is None or index is Ellipsis:
         return index
     if isinstance(index, tuple):
-        return tuple([as_index(part) for part in index])
-    if isinstance(index, list):
-        index = torch.tensor(index) if index else torch.empty(0, dtype=torch.int64)
+        return tuple([_as_part(part) for part in index])
+    if isinstance(index, Sequence) and _is_tuple_in_disguise(index):
+        return as_index(tuple(index))
+    return _as_part(index)
+
+
+def _is_tuple_in_disguise(index: Sequence[Any]) -> bool:
+    """Whether torch reads ``x[[a, b]]`` as ``x[a, b]``, which it does, with a warning, where a list holds an index of
+    several (up to 31 parts, as NumPy once did)."""
+    several = (slice, Sequence, torch.Tensor, Tensor, type(None), type(Ellipsis))
+    if isinstance(index, str | bytes) or len(index) > 31:
+        return False
+    if not any(isinstance(part, several) or getattr(part, "shape", ()) for part in index):
+        return False
+    what = "a list that holds sequences, tensors, slices, None or ... is read as a tuple, x[tuple(index)], as in torch"
+    warnings.warn(f"getitem: {what}; write the tuple, or x[tg.tensor(index)]", UserWarning, stacklevel=4)
+    return True
+
+
+def _as_part(index: Any) -> Any:
+    """One part of an index."""
+    if isinstance(index, slice):
+        return as_index(index)
+    if isinstance(index, int) or index is None or index is Ellipsis:
+        return index
+    if isinstance(index, Sequence) and not isinstance(index, str | bytes):
+        index = to_torch(list(index), None, "getitem") if len(index) else torch.empty(0, dtype=torch.int64)
     if isinstance(index, Tensor | torch.Tensor) or hasattr(index, "__array__"):
         value = raw(index, "getitem", "index")
         if isinstance(value, torch.Tensor):

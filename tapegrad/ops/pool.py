@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, FLOATS, Array, ShapeError, Tensor, either, op, raw, tensor_argument
+from ..core import _C, FLOATS, Array, Ints, ShapeError, Tensor, either, op, raw, tensor_argument
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -52,10 +52,10 @@ def max_pool2d_op(input: Array, kernel_size: Any, stride: Any, padding: Any, dil
 
 def max_pool2d(
     input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: Ints,
+    stride: Ints = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -128,9 +128,9 @@ def avg_pool2d_op(
 
 def avg_pool2d(
     input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
+    kernel_size: Ints,
+    stride: Ints = None,
+    padding: Ints = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -166,7 +166,7 @@ def adaptive_avg_pool2d_op(input: Array, output_size: Sequence[int]) -> Any:
     return aten._adaptive_avg_pool2d(input, output_size)
 
 
-def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
+def adaptive_avg_pool2d(input: Any, output_size: Ints) -> Tensor:
     """The mean over windows that divide the plane into ``output_size`` (int or pair; None keeps a size)."""
     given = [output_size, output_size] if output_size is None or isinstance(output_size, int) else list(output_size)
     input = tensor_argument(input, "adaptive_avg_pool2d", "input")

@@ -16,7 +16,21 @@ from typing import Any
 
 import torch
 
-from ..core import _C, FLOATS, ArgumentError, Array, DTypeError, ShapeError, Tensor, either, mode, op, tensor_argument
+from ..core import (
+    _C,
+    FLOATS,
+    ArgumentError,
+    Array,
+    DTypeError,
+    Ints,
+    ShapeError,
+    Tensor,
+    either,
+    integers,
+    mode,
+    op,
+    tensor_argument,
+)
 from .shape import sizes
 
 __all__ = [
@@ -59,6 +73,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of ``seed`` from its beginning."""
+        seed = integers(seed, "manual_seed", "seed")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"manual_seed: seed must be an int; got {seed!r}")
         self._no_jump("manual_seed()")
@@ -154,23 +169,23 @@ def normal(size: Sequence[int], dtype: torch.dtype | None, generator: Generator 
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
+    *size: Ints, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Uniform numbers in [0, 1) of the given size, float32 unless ``dtype`` says float64."""
-    return Tensor(uniform(sizes(size), dtype, generator, "rand"), requires_grad)
+    return Tensor(uniform(sizes(size, "rand"), dtype, generator, "rand"), requires_grad)
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
+    *size: Ints, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Standard normal numbers of the given size, float32 unless ``dtype`` says float64."""
-    return Tensor(normal(sizes(size), dtype, generator, "randn"), requires_grad)
+    return Tensor(normal(sizes(size, "randn"), dtype, generator, "randn"), requires_grad)
 
 
 def randint(
     low: int,
-    high: Any = None,
-    size: Any = None,
+    high: Ints = None,
+    size: Ints = None,
     *,
     generator: Generator | None = None,
     dtype: torch.dtype | None = None,
@@ -180,7 +195,7 @@ def randint(
         low, high, size = 0, low, high
     if size is None or high is None or not low < high:
         raise ArgumentError(f"randint: low = {low} must be below high = {high}, and size be given; got size {size}")
-    shape = sizes((size,))
+    shape = sizes((size,), "randint")
     at = (generator or default_generator).take(_numel(shape, "randint"), torch.int64)
     values = _C.random_int(low, high, shape, *at)
     return Tensor(values if dtype is None else values.to(dtype))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import numbers
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -149,19 +150,36 @@ def _best(name: str, input: Any, dim: int, keepdim: bool) -> ValuesIndices:
     return ValuesIndices(values, Tensor(index))
 
 
-def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def _read_extremum(
+    name: str, given: tuple[Any, ...], dim: int | None, keepdim: bool, other: Any
+) -> tuple[int | None, Any, bool]:
+    """(dim, other, keepdim) of torch's two calls, ``max(x, dim, keepdim)`` and ``max(x, other)``: by position, any
+    tensor is the other one."""
+    if len(given) > 2 or (given and (dim is not None or other is not None)):
+        raise TypeError(f"{name}: expected dim and keepdim, or another tensor; got {len(given)} more arguments")
+    if not given:
+        return dim, other, keepdim
+    if given[0] is None or isinstance(given[0], int | numbers.Integral):
+        at = None if given[0] is None else int(given[0])
+        return at, None, given[1] if len(given) == 2 else keepdim
+    return None, given[0], keepdim
+
+
+def max(input: Any, *dim_or_other: Any, dim: int | None = None, keepdim: bool = False, other: Any = None) -> Any:
     """The maximum of all elements (ties share the gradient evenly); along an int ``dim`` (values, indices), the
-    gradient going to the index returned; or `maximum` with another tensor in place of ``dim``."""
-    if dim is None:
-        return max_op(input)
-    return _best("max", input, dim, keepdim) if isinstance(dim, int) else maximum(input, dim)
+    gradient going to the index returned; or `maximum` with ``other``, another tensor in place of ``dim``."""
+    dim, other, keepdim = _read_extremum("max", dim_or_other, dim, keepdim, other)
+    if other is not None:
+        return maximum(input, other)
+    return max_op(input) if dim is None else _best("max", input, dim, keepdim)
 
 
-def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def min(input: Any, *dim_or_other: Any, dim: int | None = None, keepdim: bool = False, other: Any = None) -> Any:
     """The minimum, as `max`."""
-    if dim is None:
-        return min_op(input)
-    return _best("min", input, dim, keepdim) if isinstance(dim, int) else minimum(input, dim)
+    dim, other, keepdim = _read_extremum("min", dim_or_other, dim, keepdim, other)
+    if other is not None:
+        return minimum(input, other)
+    return min_op(input) if dim is None else _best("min", input, dim, keepdim)
 
 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesIndices:
@@ -257,7 +275,12 @@ def _correction(dim: Any, unbiased: bool | None, correction: float | None) -> tu
 
 
 def var(
-    input: Any, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: int | float | None = None,
 ) -> Tensor:
     """The variance ``sum_i (x_i - mean)**2 / (n - correction)`` over ``dim``; correction 1 unless said otherwise."""
     dim, correction = _correction(dim, unbiased, correction)
@@ -265,7 +288,12 @@ def var(
 
 
 def std(
-    input: Any, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: int | float | None = None,
 ) -> Tensor:
     """The square root of `var`; the gradient is 0 where it is 0."""
     dim, correction = _correction(dim, unbiased, correction)

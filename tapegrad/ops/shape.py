@@ -54,11 +54,14 @@ def _reshaped_back(g: Any, input_shape: torch.Size) -> Any:
     return g.reshape(input_shape)
 
 
-def sizes(given: tuple[Any, ...]) -> list[int]:
+def sizes(given: tuple[Any, ...], name: str) -> list[int]:
     """``f(2, 3)`` and ``f((2, 3))`` both mean [2, 3]."""
     if len(given) == 1 and isinstance(given[0], tuple | list):
         given = tuple(given[0])
-    return [int(n) for n in given]
+    for n in given:
+        if not isinstance(n, int):
+            raise TypeError(f"{name}: size must be ints; got {list(given)}")
+    return list(given)
 
 
 def as_dims(dim: Any, ndim: int) -> list[int]:
