@@ -1,6 +1,8 @@
-// One recorded call of an op becomes one `Entry` (tapegrad/core/tape.py) and the `Tensor` of its output: made here, read in
-// Python. Both are Python classes with __slots__, which are written in place.
+// One recorded call of an op becomes one `Entry` (tapegrad/core/tape.py) and the `Tensor` of its output: made here,
+// read in Python. Both are Python classes with __slots__, which are written in place.
 #include "bindings/tape.h"
+
+#include "bindings/entry.h"
 
 #include <structmember.h>  // PyMemberDescrObject
 #include <torch/csrc/DynamicTypes.h>
@@ -50,13 +52,19 @@ class Slotted {
     return made;
   }
 
+  bool holds(py::handle value) const { return Py_IS_TYPE(value.ptr(), reinterpret_cast<PyTypeObject*>(type_.ptr())); }
+  PyObject* get(py::handle value, size_t i) const {
+    return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(value.ptr()) + offsets_[i]);
+  }
+
  private:
   py::object type_;
   std::array<Py_ssize_t, N> offsets_{};
 };
 
 struct Classes {
-  Slotted<10> entry;
+  PyTypeObject* entry;  // derived from entry_base()
+  Slotted<1> leaf;
   Slotted<3> tensor;
   py::object next_slot, inside;  // of tape.py: the counter, and whether a file is the package's
   py::object integers;           // of border.py: what an argument that should be an int, or several, stands for
@@ -203,6 +211,42 @@ py::tuple flat(const py::tuple& parents) {
   return py::tuple(nodes);
 }
 
+// Whether a cycle may lead through an entry with these nodes behind it and these values.
+bool is_on_open_path(const py::tuple& parents, const py::list& env) {
+  for (py::handle node : parents) {
+    if (PyTuple_CheckExact(node.ptr()) && PyTuple_GET_SIZE(node.ptr()) > 0) node = PyTuple_GET_ITEM(node.ptr(), 0);
+    if (Py_IS_TYPE(node.ptr(), classes->entry)) {
+      if (is_open(reinterpret_cast<EntryObject*>(node.ptr()))) return true;
+    } else if (classes->leaf.holds(node)) {
+      PyObject* const hooks = classes->leaf.get(node, 0);
+      if (hooks && hooks != Py_None) return true;
+    }
+  }
+  for (const py::handle value : env)
+    if (!is_closed(value.ptr())) return true;
+  return false;
+}
+
+py::object entry(py::handle op, py::tuple parents, py::list env, py::list versions, py::object shape,
+                 py::object dtype) {
+  const bool open = is_on_open_path(parents, env);
+  py::object made = own(classes->entry->tp_alloc(classes->entry, 0));
+  auto* const e = reinterpret_cast<EntryObject*>(made.ptr());
+  e->op = Py_NewRef(op.ptr());
+  e->parents = parents.release().ptr();
+  e->env = env.release().ptr();
+  e->versions = versions.release().ptr();
+  e->shape = shape.release().ptr();
+  e->dtype = dtype.release().ptr();
+  e->seq = own(PyObject_CallNoArgs(classes->next_slot.ptr())).release().ptr();
+  e->where = where().release().ptr();
+  e->hooks = Py_NewRef(Py_None);
+  e->args = Py_NewRef(Py_None);
+  for (PyObject* const plain : {e->shape, e->dtype, e->where}) is_closed(plain);
+  if (!open) hide(e);
+  return made;
+}
+
 py::object record(py::handle op, const py::dict& plans, py::object out, py::tuple parents, const py::tuple& values) {
   const Plan plan = plan_of(op, plans, parents);
   py::list env = environment(op, plan, values, out);
@@ -217,9 +261,8 @@ py::object record(py::handle op, const py::dict& plans, py::object out, py::tupl
   const auto outs = one ? py::make_tuple(out) : py::tuple(out);
   const py::object shapes = one ? shape(out) : py::object(py::tuple(each(py::list(outs), shape)));
   const py::object dtypes = one ? dtype(out) : py::object(py::tuple(each(py::list(outs), dtype)));
-  const py::object entry = classes->entry.make(
-      borrow<py::object>(op), plan.variadic ? flat(parents) : std::move(parents), std::move(env), std::move(versions),
-      shapes, dtypes, own(PyObject_CallNoArgs(classes->next_slot.ptr())), where(), py::none(), py::none());
+  const py::object entry = tapegrad::entry(op, plan.variadic ? flat(parents) : std::move(parents), std::move(env),
+                                           std::move(versions), shapes, dtypes);
   if (watched) op.attr("_watch")(entry, outs, values);
   if (one) return tensor(std::move(out), entry);
   py::tuple made(outs.size());
@@ -256,6 +299,14 @@ PyObject* record_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
 PyObject* tensor_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
   return answer(count == 2, "tensor: expected data, node",
                 [&] { return tensor(borrow<py::object>(given[0]), borrow<py::object>(given[1])); });
+}
+
+PyObject* release_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  const bool fits = count == 1 && classes && Py_IS_TYPE(given[0], classes->entry);
+  return answer(fits, "release: expected an entry", [&] {
+    release(reinterpret_cast<EntryObject*>(given[0]));
+    return py::none();
+  });
 }
 
 PyObject* unchanged_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
@@ -302,22 +353,28 @@ void bind_tape(py::module_& m) {
   static PyMethodDef methods[] = {method("record", &record_call),
                                   method("tensor", &tensor_call),
                                   method("unchanged", &unchanged_call),
+                                  method("release", &release_call),
+                                  method("collecting", &collecting),
                                   method("integers", &integers_call),
                                   {}};
   PyModule_AddFunctions(m.ptr(), methods);
-  const auto set = [](py::object entry, py::object tensor, py::object next_slot, py::object inside,
+  const auto set = [](py::type entry, py::object leaf, py::object tensor, py::object next_slot, py::object inside,
                       py::object integers) {
-    classes = new Classes{
-        {std::move(entry), {"op", "parents", "env", "versions", "shape", "dtype", "seq", "_where", "hooks", "_args"}},
-        {std::move(tensor), {"_data", "_node", "_grad"}},
-        std::move(next_slot),
-        std::move(inside),
-        std::move(integers),
-        py::module_::import("torch").attr("Size"),
-        py::module_::import("sys").attr("_getframe")};
+    if (reinterpret_cast<PyTypeObject*>(entry.ptr())->tp_base != entry_base())
+      throw py::type_error("tape_classes: entry must derive from EntryBase");
+    classes = new Classes{reinterpret_cast<PyTypeObject*>(entry.release().ptr()),
+                          {std::move(leaf), {"hooks"}},
+                          {std::move(tensor), {"_data", "_node", "_grad"}},
+                          std::move(next_slot),
+                          std::move(inside),
+                          std::move(integers),
+                          py::module_::import("torch").attr("Size"),
+                          py::module_::import("sys").attr("_getframe")};
   };
-  m.def("tape_classes", set, py::arg("entry"), py::arg("tensor"), py::arg("next_slot"), py::arg("inside"),
-        py::arg("integers"));
+  m.def("tape_classes", set, py::arg("entry"), py::arg("leaf"), py::arg("tensor"), py::arg("next_slot"),
+        py::arg("inside"), py::arg("integers"));
+  m.attr("EntryBase") = py::handle(reinterpret_cast<PyObject*>(entry_base()));
+  m.def("open_entries", &open_entries);
   m.def("is_plain", &is_plain, py::arg("value"));
   m.def("watched", [] { return watched; });
   m.def("watch", [](bool on) { watched = on; }, py::arg("on"));

@@ -14,6 +14,7 @@ A *node* is what a value is on the tape: `Leaf` (a value the user created), `Ent
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from .errors import TapeError
+from .extension import _C
 from .mode import mode
 
 Node: TypeAlias = "Leaf | Entry | tuple[Entry, int]"
@@ -82,7 +84,7 @@ class Leaf:
         self.seq = next_slot()
 
 
-class Entry:
+class Entry(_C.EntryBase):
     """One line of the tape: ``output = op(inputs, **params)``.
 
     Attributes
@@ -93,7 +95,7 @@ class Entry:
     seq : process-wide sequence number, which is also the output's slot
     """
 
-    __slots__ = ("_args", "_where", "dtype", "env", "hooks", "op", "parents", "seq", "shape", "versions")
+    __slots__ = ()  # csrc/bindings/entry.h holds them, and keeps entries out of the garbage collector's sight
 
     op: Operation
     parents: tuple[Node | None, ...]
@@ -151,14 +153,13 @@ class Entry:
 
     def release(self) -> None:
         """Drop the saved values; what is needed to print the entry stays."""
-        if self.versions:
-            env = self.env
-            for i, _ in self.versions:
-                env[i] = None
-            self.versions = None
+        _C.release(self)
 
     def __repr__(self) -> str:
         return f"%{self.seq} = {self.op.name}({', '.join(map(str, self.inputs))})  {self.source}"
+
+
+gc.callbacks.append(_C.collecting)
 
 
 def entry_of(node: Node) -> Leaf | Entry:

@@ -192,6 +192,8 @@ class Tensor(Protocols["Tensor"]):
             if mode.tracer is not None:
                 mode.tracer.write_grad(self._node)
             self._node.grad = value
+            if value is not None and value._node is not None:
+                _C.open_entries()  # which may depend on this leaf: a cycle
         else:
             self._grad = value
 
@@ -304,6 +306,7 @@ class Tensor(Protocols["Tensor"]):
 
         if owner.hooks is None:
             owner.hooks = {}
+        _C.open_entries()  # the hook may hold a value that depends on this one: a cycle
         return RemovableHandle(owner.hooks, (index, call))
 
     def retain_grad(self) -> None:
@@ -434,6 +437,7 @@ def collect(gradients: Slots) -> None:
             before = leaf.grad
             if isinstance(g, Tensor):
                 leaf.grad = g.clone() if before is None else before + g
+                _C.open_entries()  # it depends on the leaf: a cycle
             elif before is None:
                 own = leaf in gradients.owned and g.is_contiguous()
                 leaf.grad = Tensor._made(g if own else g.clone(memory_format=torch.contiguous_format), None)
@@ -512,4 +516,4 @@ def as_torch_tensor(
     return plain(made, "Tensor: data"), None
 
 
-_C.tape_classes(Entry, Tensor, next_slot, inside, integers)
+_C.tape_classes(Entry, Leaf, Tensor, next_slot, inside, integers)
