@@ -1,7 +1,7 @@
 #include "bindings/entry.h"
 
-#include <structmember.h>  // PyMemberDef
-#include <torch/csrc/autograd/python_variable.h>
+#include <structmember.h>                     // PyMemberDef
+#include <torch/csrc/utils/python_symnode.h>  // THPVariable_Check
 
 #include <utility>
 
