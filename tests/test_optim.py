@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -158,6 +159,7 @@ def test_a_tensor_is_a_learning_rate():
     pair.check(3)
     scheduler = optim.lr_scheduler.ExponentialLR(pair.optimizer, 0.5)
     rate = pair.optimizer.param_groups[0]["lr"]
+    pair.optimizer.step()
     scheduler.step()
     assert pair.optimizer.param_groups[0]["lr"] is rate
     assert rate.item() == pytest.approx(0.05)
@@ -370,6 +372,7 @@ def test_schedules_are_torchs_bit_for_bit(name, kwargs):
     for t in range(25):
         assert rates(ours) == rates(theirs) == scheduler.get_last_lr() == reference.get_last_lr(), t
         assert scheduler.last_epoch == reference.last_epoch
+        ours.step()
         theirs.step()
         scheduler.step()
         reference.step()
@@ -416,6 +419,167 @@ def test_plateaus_are_torchs_bit_for_bit(kwargs):
     theirs_by_name = inspect.signature(torch.optim.lr_scheduler.ReduceLROnPlateau).parameters
     expected = [(p.name, p.default) for p in theirs_by_name.values()]
     assert [(p.name, p.default) for p in ours_by_name.values()] == expected
+
+
+ADDED = [
+    ("StepLR", {"step_size": 3, "gamma": 0.3}),
+    ("ExponentialLR", {"gamma": 0.9}),
+    ("CosineAnnealingLR", {"T_max": 4, "eta_min": 0.01}),
+    ("LambdaLR", {"lr_lambda": lambda t: 0.9**t}),
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs"), ADDED)
+def test_a_group_that_is_added_later_follows_the_schedule_from_its_own_rate(name, kwargs):
+    ours, _ = optimizers()
+    scheduler = getattr(optim.lr_scheduler, name)(ours, **kwargs)
+    alone = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    if name == "LambdaLR":  # a function of all steps, not of those since
+        reference = None
+    else:
+        reference = getattr(optim.lr_scheduler, name)(alone, **kwargs)
+    plain, _ = optimizers()
+    without = getattr(optim.lr_scheduler, name)(plain, **kwargs)
+    for t in range(20):
+        for optimizer in (ours, plain, alone):
+            optimizer.step()
+        if t == 8:
+            ours.add_param_group({"params": nn.Parameter(torch.zeros(1)), "lr": 0.5})
+            reference and reference.load_state_dict({**reference.state_dict(), "last_epoch": scheduler.last_epoch})
+        scheduler.step()
+        without.step()
+        assert rates(ours)[:2] == rates(plain)
+        if t >= 8:
+            if reference is None:
+                assert rates(ours)[2] == 0.5 * 0.9**scheduler.last_epoch
+            else:
+                reference.step()
+                assert rates(ours)[2] == rates(alone)[0], t
+    assert scheduler.base_lrs == [0.3, 0.1, 0.5]
+    assert without.base_lrs == [0.3, 0.1]
+
+
+def test_a_plateau_lowers_the_rate_of_a_group_that_is_added_later():
+    ours, theirs = optimizers()
+    both = (
+        (ours, optim.lr_scheduler.ReduceLROnPlateau(ours, patience=0, factor=0.5, min_lr=0.02)),
+        (theirs, torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, patience=0, factor=0.5, min_lr=0.02)),
+    )
+    for make, (optimizer, scheduler) in zip((nn.Parameter, torch.nn.Parameter), both, strict=True):
+        scheduler.step(1.0)
+        optimizer.add_param_group({"params": make(torch.zeros(1)), "lr": 0.05})
+        for _ in range(3):
+            scheduler.step(2.0)
+    assert rates(ours) == rates(theirs) == [0.3 / 8, 0.02, 0.02]
+
+
+def test_a_list_of_functions_or_rates_that_lacks_a_new_group_is_named_and_changes_nothing():
+    optimizer, _ = optimizers()
+    schedules = optim.lr_scheduler
+    functions = schedules.LambdaLR(optimizer, [lambda t: 1 / (1 + t), lambda t: 1.0])
+    plateau = schedules.ReduceLROnPlateau(optimizer, patience=0, min_lr=[0.1, 0.03])
+    optimizer.step()
+    optimizer.add_param_group({"params": nn.Parameter(torch.zeros(1)), "lr": 0.5})
+    with pytest.raises(ArgumentError, match="lr_lambdas has 2 functions for the optimizer's 3 groups; append"):
+        functions.step()
+    with pytest.raises(ArgumentError, match="min_lrs has 2 rates for the optimizer's 3 groups; append"):
+        plateau.step(1.0)
+    assert (functions.last_epoch, plateau.last_epoch, rates(optimizer)) == (0, 0, [0.3, 0.1, 0.5])
+    functions.lr_lambdas.append(lambda t: 0.5**t)
+    plateau.min_lrs.append(0.0)
+    functions.step()
+    plateau.step(1.0)
+    assert rates(optimizer) == [0.15, 0.1, 0.25]
+
+
+class Warm:
+    """A callable with a state."""
+
+    def __init__(self, steps):
+        self.steps, self.seen = steps, []
+
+    def __call__(self, t):
+        self.seen.append(t)
+        return min(1.0, (t + 1) / self.steps)
+
+
+def test_the_state_of_callable_objects_is_saved_as_torchs():
+    ours, theirs = optimizers()
+    made = [(Warm(4), lambda t: 1.0) for _ in range(3)]
+    scheduler = optim.lr_scheduler.LambdaLR(ours, made[0])
+    reference = torch.optim.lr_scheduler.LambdaLR(theirs, made[1])
+    for optimizer, schedule in ((ours, scheduler), (theirs, reference)):
+        optimizer.step()
+        schedule.step()
+    state = scheduler.state_dict()
+    assert state["lr_lambdas"] == reference.state_dict()["lr_lambdas"] == [{"steps": 4, "seen": [0, 1]}, None]
+    fresh, _ = optimizers()
+    made[2][0].steps = 100
+    again = optim.lr_scheduler.LambdaLR(fresh, made[2])
+    again.load_state_dict(reference.state_dict())
+    assert vars(made[2][0]) == {"steps": 4, "seen": [0, 1]}
+    fresh.step()
+    again.step()
+    assert rates(fresh) == pytest.approx([0.3 * 3 / 4, 0.1])
+    assert made[1][0].seen == [0, 1]  # what was loaded is a copy
+    with pytest.raises(StateError, match="the state is of 1 functions; expected 2"):
+        again.load_state_dict({**state, "lr_lambdas": [None]})
+    with pytest.raises(StateError, match=r"lr_lambdas\[1\] is a function; the state is of an object with \['a'\]"):
+        again.load_state_dict({**state, "lr_lambdas": [None, {"a": 1}]})
+    assert again.last_epoch == 2
+
+
+@pytest.mark.parametrize(("name", "kwargs"), SCHEDULES)
+def test_a_schedule_that_steps_before_its_optimizer_warns_as_torchs(name, kwargs):
+    for stepped, rounds in ((False, 1), (True, 1), (False, 2)):
+        for module, optimizer in zip((optim, torch.optim), optimizers(), strict=True):
+            scheduler = getattr(module.lr_scheduler, name)(optimizer, **kwargs)
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                for _ in range(rounds):
+                    if stepped:
+                        optimizer.step()
+                    scheduler.step()
+            expected = 0 if stepped else 1
+            assert [w.category for w in seen] == [UserWarning] * expected
+            assert all("`lr_scheduler.step()` before `optimizer.step()`" in str(w.message) for w in seen)
+            assert all(w.filename == __file__ for w in seen)
+
+
+def test_a_replayed_step_counts_as_a_step_of_the_optimizer():
+    layer = nn.Linear(2, 1)
+    optimizer = optim.SGD(layer.parameters(), lr=0.1)
+
+    @tg.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = layer(x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(4):
+        step(torch.ones(3, 2))
+    scheduler = optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    before = layer.weight.data.clone()
+    step(torch.ones(3, 2))
+    assert not torch.equal(before, layer.weight.data)
+    scheduler.step()  # a warning would be an error here
+    step(torch.ones(3, 2))
+    assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_a_failing_function_leaves_the_schedule_where_it_was():
+    optimizer, _ = optimizers()
+    limit = [2]
+    scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1 / (limit[0] - t))
+    optimizer.step()
+    scheduler.step()
+    with pytest.raises(ZeroDivisionError):
+        scheduler.step()
+    limit[0] = 4
+    scheduler.step()
+    assert (scheduler.last_epoch, rates(optimizer)) == (2, [0.15, 0.05])
 
 
 def test_schedules_name_what_they_cannot_use():

@@ -6,7 +6,10 @@ started from, t is ``last_epoch``, the number of steps taken.
 
 from __future__ import annotations
 
+import copy
 import math
+import types
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +50,7 @@ class LRScheduler:
                 )
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
+        optimizer.calls.watch(_parameters(optimizer))
         self._step_count = 0
         self._is_initial = True
         self.step()
@@ -61,10 +65,29 @@ class LRScheduler:
         return list(self._last_lr)
 
     def step(self) -> None:
-        """Go on by one step and set the learning rates."""
-        self._step_count += 1
+        """Go on by one step and set the learning rates. A group added since starts from its present rate."""
+        if self._step_count == 1 and self.optimizer.calls.none_since(_parameters(self.optimizer)):
+            warnings.warn(
+                f"{type(self).__name__}: detected call of `lr_scheduler.step()` before `optimizer.step()`, which skips "
+                "the first learning rate of the schedule; call them in the opposite order",
+                UserWarning,
+                stacklevel=2,
+            )
+        groups = self.optimizer.param_groups
+        if len(self.base_lrs) > len(groups):
+            raise StateError(
+                f"{type(self).__name__}: base_lrs has {len(self.base_lrs)} rates, the optimizer {len(groups)} groups"
+            )
+        for group in groups[len(self.base_lrs) :]:
+            self.base_lrs.append(group.setdefault("initial_lr", number(group["lr"])))
         self.last_epoch += 1
-        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+        try:
+            rates = self.get_lr()
+        except BaseException:  # the user's function may fail: the schedule stays where it was
+            self.last_epoch -= 1
+            raise
+        self._step_count += 1
+        for group, lr in zip(groups, rates, strict=True):
             _write(group, lr)
         self._last_lr = self._rates()
 
@@ -80,7 +103,11 @@ class LRScheduler:
         """Continue where another schedule of this kind (ours or torch's) stood."""
         if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
             raise StateError(f"{type(self).__name__}: not a schedule's state dict; got {type(state_dict).__name__}")
-        self.__dict__.update({key: value for key, value in state_dict.items() if key not in self.unsaved})
+        self.__dict__.update({k: copy.deepcopy(v) for k, v in state_dict.items() if k not in self.unsaved})
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _check_optimizer(optimizer: Any, what: str) -> None:
@@ -152,10 +179,11 @@ class LambdaLR(LRScheduler):
 
     Parameters
     ----------
-    lr_lambda : function of t, or a list of them, one per group; not part of the state dict
+    lr_lambda : function of t, or a list of them, one per group. Of callable objects the attributes are part of the state
+        dict, as in torch; functions are not.
     """
 
-    unsaved = ("optimizer", "lr_lambdas")
+    unsaved = ("optimizer", "lr_lambdas", "_for_all")
 
     def __init__(
         self,
@@ -165,12 +193,48 @@ class LambdaLR(LRScheduler):
     ) -> None:
         _check_optimizer(optimizer, "LambdaLR")
         groups = len(optimizer.param_groups)
+        self._for_all = lr_lambda if callable(lr_lambda) else None  # also for groups that are added later
         self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
         require(len(self.lr_lambdas) == groups, "LambdaLR", "lr_lambda", f"be one or {groups} functions", lr_lambda)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
+        groups = len(self.base_lrs)
+        if self._for_all is not None:
+            self.lr_lambdas += [self._for_all] * (groups - len(self.lr_lambdas))
+        if len(self.lr_lambdas) != groups:
+            raise ArgumentError(
+                f"LambdaLR: lr_lambdas has {len(self.lr_lambdas)} functions for the optimizer's {groups} groups; append "
+                "one for each group that was added"
+            )
         return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the optimizer; of ``lr_lambdas`` the attributes of callable objects, None for functions."""
+        return {**super().state_dict(), "lr_lambdas": [_attributes(f) for f in self.lr_lambdas]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue where another schedule of this kind (ours or torch's) stood, its callable objects included."""
+        saved = list(state_dict.get("lr_lambdas", ())) if isinstance(state_dict, Mapping) else []
+        if saved and len(saved) != len(self.lr_lambdas):
+            raise StateError(f"LambdaLR: the state is of {len(saved)} functions; expected {len(self.lr_lambdas)}")
+        for i, (f, state) in enumerate(zip(self.lr_lambdas, saved, strict=False)):
+            if state and _attributes(f) is None:
+                raise StateError(
+                    f"LambdaLR: lr_lambdas[{i}] is a function; the state is of an object with {list(state)}"
+                )
+        super().load_state_dict(state_dict)
+        for f, state in zip(self.lr_lambdas, saved, strict=False):
+            if state:
+                f.__dict__.update(copy.deepcopy(state))
+
+
+def _attributes(f: Callable[[int], float]) -> dict[str, Any] | None:
+    """What a callable object keeps; None for a function."""
+    if isinstance(f, types.FunctionType | types.MethodType):
+        return None
+    own = getattr(f, "__dict__", None)
+    return None if own is None else dict(own)
 
 
 class ReduceLROnPlateau:
@@ -205,6 +269,7 @@ class ReduceLROnPlateau:
         one_of(mode, ("min", "max"), name, "mode")
         one_of(threshold_mode, ("rel", "abs"), name, "threshold_mode")
         groups = len(optimizer.param_groups)
+        self.default_min_lr = None if isinstance(min_lr, Sequence) else min_lr  # also for groups that are added later
         self.min_lrs = list(min_lr) if isinstance(min_lr, Sequence) else [min_lr] * groups
         require(len(self.min_lrs) == groups, name, "min_lr", f"be one or {groups} numbers", min_lr)
         self.optimizer = optimizer
@@ -228,6 +293,14 @@ class ReduceLROnPlateau:
     def step(self, metrics: Any) -> None:
         """Take the metric's new value (a number or a 0-dim tensor) and lower the rates if it is time."""
         current = float(metrics)
+        groups = len(self.optimizer.param_groups)
+        if len(self.min_lrs) != groups:
+            if self.default_min_lr is None:
+                raise ArgumentError(
+                    f"ReduceLROnPlateau: min_lrs has {len(self.min_lrs)} rates for the optimizer's {groups} groups; "
+                    "append one for each group that was added"
+                )
+            self.min_lrs = [self.default_min_lr] * groups
         self.last_epoch += 1
         if self._is_better(current):
             self.best = current
@@ -260,4 +333,4 @@ class ReduceLROnPlateau:
         """Continue where another schedule of this kind (ours or torch's) stood."""
         if not isinstance(state_dict, Mapping) or "num_bad_epochs" not in state_dict:
             raise StateError(f"ReduceLROnPlateau: not its state dict; got {type(state_dict).__name__}")
-        self.__dict__.update({key: value for key, value in state_dict.items() if key != "optimizer"})
+        self.__dict__.update({k: copy.deepcopy(v) for k, v in state_dict.items() if k != "optimizer"})

@@ -36,6 +36,25 @@ def number(value: Any) -> float:
     return value if type(value) is float else float(value)
 
 
+class Calls:
+    """How often an optimizer stepped; in an object of its own, which is no state that a compiled step could rely on."""
+
+    __slots__ = ("taken", "watched")
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.watched: tuple[int, list[int]] | None = None
+
+    def watch(self, params: Iterable[Tensor]) -> None:
+        """Note where the optimizer stands, once. A replay of a compiled step shows in the parameters' versions."""
+        if self.watched is None:
+            self.watched = self.taken, [p.data._version for p in params]
+
+    def none_since(self, params: Iterable[Tensor]) -> bool:
+        """Whether nothing has moved since `watch`."""
+        return self.watched == (self.taken, [p.data._version for p in params])
+
+
 class Optimizer:
     """Base class of optimizers.
 
@@ -58,6 +77,7 @@ class Optimizer:
         if not groups:
             raise ArgumentError(f"{name}: params must not be empty")
         self.defaults = defaults
+        self.calls = Calls()
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         self.param_groups: list[dict[str, Any]] = []
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
@@ -159,6 +179,7 @@ class Optimizer:
             if mode.tracer is not None:
                 mode.tracer.group = update[3]
             self._update(*update)
+        self.calls.taken += 1
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
