@@ -73,6 +73,15 @@ def test_a_hundred_steps_follow_torch(name, kwargs):
         pair.check(t)
 
 
+@pytest.mark.parametrize("kwargs", [kwargs for name, kwargs in VARIANTS if name == "RMSprop"])
+def test_rmsprop_is_torchs_bit_for_bit(kwargs):
+    """Centered, v - m**2 cancels, and another rounding anywhere would grow."""
+    pair = Pair("RMSprop", kwargs)
+    for t in range(100):
+        pair.step(t)
+        assert all(torch.equal(p.data, q) for p, q in zip(pair.ours, pair.theirs, strict=True)), t
+
+
 @pytest.mark.parametrize(("name", "kwargs"), VARIANTS)
 def test_state_goes_to_torch_and_back(name, kwargs):
     pair = Pair(name, kwargs)
@@ -434,10 +443,7 @@ def test_a_group_that_is_added_later_follows_the_schedule_from_its_own_rate(name
     ours, _ = optimizers()
     scheduler = getattr(optim.lr_scheduler, name)(ours, **kwargs)
     alone = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-    if name == "LambdaLR":  # a function of all steps, not of those since
-        reference = None
-    else:
-        reference = getattr(optim.lr_scheduler, name)(alone, **kwargs)
+    reference = None if name == "LambdaLR" else getattr(optim.lr_scheduler, name)(alone, **kwargs)
     plain, _ = optimizers()
     without = getattr(optim.lr_scheduler, name)(plain, **kwargs)
     for t in range(20):
@@ -524,7 +530,7 @@ def test_the_state_of_callable_objects_is_saved_as_torchs():
     assert made[1][0].seen == [0, 1]  # what was loaded is a copy
     with pytest.raises(StateError, match="the state is of 1 functions; expected 2"):
         again.load_state_dict({**state, "lr_lambdas": [None]})
-    with pytest.raises(StateError, match=r"lr_lambdas\[1\] is a function; the state is of an object with \['a'\]"):
+    with pytest.raises(StateError, match=r"lr_lambdas\[1\] is a function; the state has \['a'\] of an object"):
         again.load_state_dict({**state, "lr_lambdas": [None, {"a": 1}]})
     assert again.last_epoch == 2
 

@@ -179,8 +179,8 @@ class LambdaLR(LRScheduler):
 
     Parameters
     ----------
-    lr_lambda : function of t, or a list of them, one per group. Of callable objects the attributes are part of the state
-        dict, as in torch; functions are not.
+    lr_lambda : function of t, or a list of them, one per group. The attributes of callable objects are in the state
+        dict, as in torch's; functions are not.
     """
 
     unsaved = ("optimizer", "lr_lambdas", "_for_all")
@@ -204,8 +204,8 @@ class LambdaLR(LRScheduler):
             self.lr_lambdas += [self._for_all] * (groups - len(self.lr_lambdas))
         if len(self.lr_lambdas) != groups:
             raise ArgumentError(
-                f"LambdaLR: lr_lambdas has {len(self.lr_lambdas)} functions for the optimizer's {groups} groups; append "
-                "one for each group that was added"
+                f"LambdaLR: lr_lambdas has {len(self.lr_lambdas)} functions for the optimizer's {groups} groups; "
+                "append one for each group that was added"
             )
         return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
@@ -220,9 +220,7 @@ class LambdaLR(LRScheduler):
             raise StateError(f"LambdaLR: the state is of {len(saved)} functions; expected {len(self.lr_lambdas)}")
         for i, (f, state) in enumerate(zip(self.lr_lambdas, saved, strict=False)):
             if state and _attributes(f) is None:
-                raise StateError(
-                    f"LambdaLR: lr_lambdas[{i}] is a function; the state is of an object with {list(state)}"
-                )
+                raise StateError(f"LambdaLR: lr_lambdas[{i}] is a function; the state has {list(state)} of an object")
         super().load_state_dict(state_dict)
         for f, state in zip(self.lr_lambdas, saved, strict=False):
             if state:
