@@ -245,8 +245,8 @@ RowSlope<T> row_slope(const CrossEntropy<T>& a, int64_t n) {
   const int64_t t = a.target[n];
   if (t == a.ignore_index) return {0, 0, 0};
   const T share = a.smoothing / static_cast<T>(a.C), own = (1 - a.smoothing) * (a.weight ? a.weight[t] : T(1));
-  const T scale = a.divisor == 0 ? T(0) : a.g[a.g_stride * n] / a.divisor;
-  return {scale * (own + share * a.weight_sum), scale * share, scale * own};
+  const T scale = (a.divisor == 0 ? a.divisor : a.g[a.g_stride * n]) / a.divisor;  // a mean over no weight is NaN
+  return {scale * (share == 0 ? own : own + share * a.weight_sum), scale * share, scale * own};
 }
 
 template <class T>

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -275,7 +276,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& i
     over(N, units_of(4 * c.a.C), [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy(c.a, begin, end); });
     sum_into<T>(c.a.weights, 1, N, 1, T(1), mutable_data<T>(total));
     if (reduction == Reduction::none) return;
-    const T divisor = reduction == Reduction::mean ? *data<T>(total) : T(1);
+    const T weights = reduction == Reduction::mean ? *data<T>(total) : T(1);
+    const T divisor = weights == 0 ? std::numeric_limits<T>::quiet_NaN() : weights;  // a mean over no weight is NaN
     sum_into<T>(c.a.losses, 1, N, 1, divisor, mutable_data<T>(loss));
   });
   return {loss, stats, total};

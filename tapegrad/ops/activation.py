@@ -1,7 +1,8 @@
 """Activation functions and softmax.
 
-Slopes at the kinks are torch's (relu and leaky_relu take the left one at 0). Exponentials are taken of arguments that
-cannot overflow, so that a masked branch never turns into 0 * inf in a second derivative.
+Slopes at the kinks are torch's (relu and leaky_relu take the left one at 0), and at NaN those of torch's scalar code
+(its vector code differs): no comparison with NaN holds. Exponentials are taken of arguments that cannot overflow, so
+that a masked branch never turns into 0 * inf in a second derivative.
 """
 
 from __future__ import annotations
@@ -99,32 +100,32 @@ def _as_dtype(input: Any, dtype: torch.dtype | None, name: str) -> Any:
     return x.to(known_dtype(dtype, name))
 
 
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-
-
 def _below(x: Any, bound: float) -> Any:
     """min(x, bound) with slope 0 at the bound: torch's second derivatives there are those of the linear side."""
     return torch.where(x >= bound, bound, x)
 
 
 def _exp_below(x: Any) -> Any:
-    """e**min(x, 0): the exponential branch of a function that is linear above 0."""
-    return torch.exp(_below(x, 0.0))
+    """e**min(x, 0): the exponential branch of a function that is linear above 0, and at NaN."""
+    return torch.exp(torch.where(x < 0, x, 0.0))
 
 
-@op(input=lambda g, input, alpha: torch.where(input > 0, g, g * alpha * _exp_below(input)))
+@op(input=lambda g, input, alpha: torch.where(input <= 0, g * alpha * _exp_below(input), g))
 def elu(input: Array, alpha: float = 1.0) -> Any:
     """``y = x for x > 0, alpha (e**x - 1) otherwise`` (Clevert et al., 2016)."""
     return torch.nn.functional.elu(input, alpha)
 
 
-@op(input=lambda g, input: torch.where(input > 0, g * _SELU_SCALE, g * (_SELU_SCALE * _SELU_ALPHA) * _exp_below(input)))
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+@op(input=lambda g, input: _SELU_SCALE * torch.where(input <= 0, g * _SELU_ALPHA * _exp_below(input), g))
 def selu(input: Array) -> Any:
     """``y = s x for x > 0, s a (e**x - 1) otherwise``, s = 1.0507, a = 1.6733 (Klambauer et al., 2017)."""
     return torch.selu(input)
 
 
-@op(input=lambda g, input, alpha: torch.where(input > 0, g, g * _exp_below(input / alpha)))
+@op(input=lambda g, input, alpha: torch.where(input <= 0, g * _exp_below(input / alpha), g))
 def celu(input: Array, alpha: float = 1.0) -> Any:
     """``y = max(0, x) + min(0, alpha (e**(x / alpha) - 1))`` (Barron, 2017)."""
     return torch.nn.functional.celu(input, alpha)
@@ -192,7 +193,7 @@ def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return _softplus(input, beta, threshold)
 
 
-@op(input=lambda g, input: g / torch.square(1 + torch.abs(input)))
+@op(input=lambda g, input, out: g * (1 / torch.square(1 + torch.abs(input)) + 0 * out))  # at infinity both are NaN
 def softsign(input: Array) -> Any:
     """``y = x / (1 + |x|)``."""
     return torch.nn.functional.softsign(input)
@@ -204,13 +205,13 @@ def logsigmoid(input: Array) -> Any:
     return torch.nn.functional.logsigmoid(input)
 
 
-@op(input=lambda g, input, min_val, max_val: torch.where(torch.logical_and(input > min_val, input < max_val), g, 0))
+@op(input=lambda g, input, min_val, max_val: torch.where(torch.logical_or(input <= min_val, input >= max_val), 0, g))
 def hardtanh(input: Array, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """``y = min(max(x, min_val), max_val)``; slope 0 at both bounds, as torch's."""
     return torch.nn.functional.hardtanh(input, min_val, max_val)
 
 
-@op(input=lambda g, input: torch.where(torch.logical_and(input > 0, input < 6), g, 0))
+@op(input=lambda g, input: torch.where(torch.logical_or(input <= 0, input >= 6), 0, g))
 def relu6(input: Array) -> Any:
     """``y = min(max(x, 0), 6)``; slope 0 at both bounds."""
     return torch.nn.functional.relu6(input)

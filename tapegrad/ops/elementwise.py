@@ -226,15 +226,16 @@ def _inside(g: Any, input: Any, min: Any, max: Any) -> Any:
     return g
 
 
-def _at_bound(g: Any, input: Any, bound: Any, sense: int) -> Any:
-    """`g` where clamping replaced the input by a tensor bound."""
-    return torch.where(input < bound if sense < 0 else input > bound, g, 0)
+def _above(g: Any, input: Any, min: Any, max: Any) -> Any:
+    """`g` where clamping put `max` in the place of the input, or of `min`."""
+    replaced = input > max
+    return torch.where(replaced if min is None else torch.logical_or(replaced, max < min), g, 0)
 
 
 @op(
     input=lambda g, input, min, max: _inside(g, input, min, max),
-    min=lambda g, input, min, max: _at_bound(g if max is None else torch.where(min < max, g, 0), input, min, -1),
-    max=lambda g, input, min, max: _at_bound(g, input if min is None else torch.maximum(input, min), max, 1),
+    min=lambda g, input, min, max: torch.where(input < min, g if max is None else torch.where(min < max, g, 0), 0),
+    max=lambda g, input, min, max: _above(g, input, min, max),
 )
 def clamp(input: Array, min: Array | None = None, max: Array | None = None) -> Any:
     """Elementwise ``y = min(max(x, min), max)``; the gradient passes where min <= x <= max.
@@ -285,24 +286,24 @@ def div(input: Array, other: Array, *, rounding_mode: str | None = None) -> Any:
 
 
 def _pow_input(g: Any, input: Any, exponent: Any) -> Any:
-    """g * n * x**(n - 1), and 0 for n = 0 at x = 0."""
+    """g * n * x**(n - 1), and 0 for n = 0 also where x**-1 is no number."""
     if isinstance(exponent, int | float):
         return torch.zeros_like(g) if exponent == 0 else g * (exponent * input ** (exponent - 1))
-    if not isinstance(input, int | float):
-        input = torch.where(torch.logical_and(exponent == 0, input == 0), 1, input)
-    return g * (exponent * input ** (exponent - 1))
+    if isinstance(input, int | float):
+        return g * (exponent * input ** (exponent - 1))
+    least = torch.finfo(g.dtype).tiny  # numbers whose inverse is finite, and no NaN
+    constant = torch.logical_and(exponent == 0, torch.logical_not(torch.abs(input) >= least))
+    return g * torch.where(constant, 0, exponent * torch.where(constant, 1, input) ** (exponent - 1))
 
 
 def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
-    """g * y * ln x, and 0 at x = 0 for n >= 0."""
-    if isinstance(input, int | float):
-        return g * out * math.log(input) if input > 0 else torch.where(exponent >= 0, 0, g * out * _log_number(input))
-    base = torch.where(torch.logical_and(input == 0, exponent >= 0), 1, input).to(out.dtype)
-    return g * (out * torch.log(base))
-
-
-def _log_number(x: float) -> float:
-    return -math.inf if x == 0 else math.nan
+    """g * y * ln x, and 0 at x = 0 for n >= 0; NaN below 0, where only whole n have a power."""
+    if not isinstance(input, int | float):
+        base = torch.where(torch.logical_and(input == 0, exponent >= 0), 1, input).to(out.dtype)
+        return g * (out * torch.log(base))
+    if input == 0:  # the slope is chosen, not the product: 0 * inf would come back in the derivative by g
+        return g * (out * torch.where(exponent >= 0, 0.0, -math.inf))
+    return g * (out * (math.log(input) if input > 0 else math.nan))
 
 
 @op(input=_pow_input, exponent=_pow_exponent)
@@ -337,18 +338,18 @@ remainder = binary(
 )
 
 
-def _radius2(y: Any, x: Any) -> Any:
-    """x**2 + y**2, and 1 at the origin, where the gradients of atan2 are 0."""
+def _over_radius2(y: Any, x: Any) -> Any:
+    """1 / (x**2 + y**2), and 0 at the origin, where the gradients of atan2 are 0 (and their own are not defined)."""
     r2 = y * y + x * x
-    return torch.where(r2 == 0, 1, r2)
+    return torch.where(r2 == 0, 0, 1 / r2)
 
 
 floor_divide = binary("floor_divide", "floor(input / other)", zero, zero, operator.floordiv)
 atan2 = binary(
     "atan2",
     "the angle of the point (other, input)",
-    lambda g, input, other: g * other / _radius2(input, other),
-    lambda g, input, other: -g * input / _radius2(input, other),
+    lambda g, input, other: g * (other * _over_radius2(input, other)),
+    lambda g, input, other: -g * (input * _over_radius2(input, other)),
 )
 
 eq = binary("eq", "input == other")

@@ -9,7 +9,7 @@ import torch
 
 from ..core import _C, FLOATS, ArgumentError, Array, DTypeError, ShapeError, Tensor, op, raw, tensor_argument, verify
 from .activation import log_softmax, logsigmoid
-from .elementwise import abs, add, div, exp, mul, neg, square, sub
+from .elementwise import abs, add, div, exp, mul, neg, square, sub, where
 from .indexing import gather
 from .reduce import mean, sum
 from .shape import expand, movedim, reshape
@@ -133,11 +133,9 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     if weight is not None:
         _check_weight(weight, input.data, dim, name)
         scale = scale * raw(weight, name, "weight").index_select(0, index.reshape(-1)).reshape(index.shape)
-    loss = mul(gather(input, dim, index.unsqueeze(dim)).squeeze(dim), -scale)
-    if reduction == "mean":
-        total = scale.sum()  # 0 where every target is ignored: the value is NaN then, the gradient 0, as torch's
-        return add(div(sum(loss), torch.where(total == 0, 1, total)), torch.where(total == 0, math.nan, 0))
-    return reduced(loss, reduction, name)
+    own = where(counted, gather(input, dim, index.unsqueeze(dim)).squeeze(dim), 0)  # an ignored -inf counts nothing
+    loss = mul(own, -scale)
+    return div(sum(loss), scale.sum()) if reduction == "mean" else reduced(loss, reduction, name)
 
 
 def _cross_entropy_rule(
@@ -152,15 +150,22 @@ def _cross_entropy_rule(
 ) -> Any:
     """g (p sum_c q_c - q), p the softmax and q each row's target weights; rows that are ignored have q = 0."""
     target, weight, total = (v.data if isinstance(v, Tensor) else v for v in (target, weight, total))
-    classes = input.shape[1]
     counted = (target != ignore_index).unsqueeze(1)
-    index = torch.where(counted, target.unsqueeze(1), 0)
-    q = torch.full(input.shape, label_smoothing / max(classes, 1), dtype=input.dtype)
-    q.scatter_add_(1, index, torch.full(index.shape, 1 - label_smoothing, dtype=input.dtype))
-    q = torch.where(counted, q if weight is None else q * weight, 0)
+    index, share = torch.where(counted, target.unsqueeze(1), 0), label_smoothing / max(input.shape[1], 1)
+    own = (
+        torch.ones(index.shape, dtype=input.dtype)
+        if weight is None
+        else weight.index_select(0, index.reshape(-1)).unsqueeze(1)
+    )
+    q = torch.full(input.shape, share, dtype=input.dtype)
+    if weight is not None and share:
+        q *= weight
+    q.scatter_add_(1, index, own * (1 - label_smoothing))
     g = g.unsqueeze(1) if reduction == "none" else g
-    scale = torch.where(total == 0, 0, 1 / total) if reduction == "mean" else 1
-    return g * ((torch.softmax(input, 1) * q.sum(1, keepdim=True) - q) * scale)
+    slope = g * (torch.softmax(input, 1) * q.sum(1, keepdim=True) - q)
+    if reduction == "mean":  # over no weight it is NaN
+        slope = slope / torch.where(counted, torch.where(total == 0, math.nan, total), 1)
+    return torch.where(counted, slope, 0)
 
 
 @op(
@@ -388,10 +393,10 @@ def binary_cross_entropy_with_logits(
 
 @op(
     name="xlogy",
-    input=lambda g, input: g * (torch.log(torch.where(input > 0, input, 1)) + torch.where(input > 0, 1, 0)),
+    input=lambda g, input: g * (torch.log(torch.where(input == 0, 1, input)) + input / input),
 )
 def entropy_term(input: Array) -> Any:
-    """``t ln t``, 0 at 0."""
+    """``t ln t``, 0 at 0, where its slope is no number (as torch's: t / t)."""
     return torch.xlogy(input, input)
 
 
@@ -402,10 +407,10 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     ----------
     input : log-probabilities
     target : probabilities (or log-probabilities with ``log_target``), of the same shape
-    reduction : "mean" (over all elements), "batchmean" (over the first dimension), "sum" or "none"
+    reduction : "mean" (over all elements), "batchmean" (over the first dimension, if there is one), "sum" or "none"
     """
     _same_shape("kl_div", input, target)
     terms = mul(exp(target), sub(target, input)) if log_target else sub(entropy_term(target), mul(target, input))
     if reduction == "batchmean":
-        return div(sum(terms), input.shape[0])
+        return div(sum(terms), input.shape[0]) if input.ndim else terms
     return reduced(terms, reduction, "kl_div")

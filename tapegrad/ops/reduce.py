@@ -100,9 +100,15 @@ def _amax_rule(g: Any, input: Any, out: Any, dim: Dim, keepdim: bool) -> Any:
     return _keepdim(g, dim, keepdim, input.ndim) * ties / count
 
 
+def _ties(input: Any, out: Any, dtype: torch.dtype) -> Any:
+    """1 where an element is the extremum; a NaN is, where it is the result."""
+    same = torch.logical_or(input == out, torch.logical_and(torch.isnan(input), torch.isnan(out)))
+    return same.to(dtype)
+
+
 def _extremum_rule(g: Any, input: Any, out: Any) -> Any:
     """As `_amax_rule` over all elements; a NaN takes the gradient where it is the result."""
-    ties = torch.logical_or(input == out, torch.logical_and(torch.isnan(input), torch.isnan(out))).to(g.dtype)
+    ties = _ties(input, out, g.dtype)
     return g * ties / ties.sum()
 
 
@@ -308,7 +314,7 @@ def _norm_rule(g: Any, input: Any, out: Any, p: float, dim: Dim, keepdim: bool) 
     if p == 1:
         return g * torch.sign(input)
     if math.isinf(p):
-        ties = (torch.abs(input) == out).to(g.dtype)
+        ties = _ties(torch.abs(input), out, g.dtype)
         count = ties.sum(as_dims(None if dim in ((), []) else dim, ties.ndim), True) if ties.ndim else ties
         return g * torch.sign(input) * ties / count
     g = torch.where(out == 0, 0, g / torch.where(out == 0, 1, out) ** (p - 1))
