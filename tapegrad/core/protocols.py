@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
 
-from .errors import ShapeError, TapeError
+from .errors import DTypeError, ShapeError, TapeError
+from .incoming import plain
 from .methods import Methods
 from .mode import mode
 from .tape import Leaf, Node, describe
@@ -17,31 +19,8 @@ T = TypeVar("T")
 functions: dict[str, Callable[..., Any]] = {}  # ops by torch's name, filled by `tapegrad.ops`
 
 _TORCH_ONLY = {"inplace", "size_average", "reduce", "_stacklevel"}  # what torch's functions pass on to themselves
-
-_OPERATORS = {
-    "__add__": "add",
-    "__sub__": "sub",
-    "__mul__": "mul",
-    "__truediv__": "div",
-    "__div__": "div",
-    "__floordiv__": "floor_divide",
-    "__mod__": "remainder",
-    "__pow__": "pow",
-    "__matmul__": "matmul",
-    "__neg__": "neg",
-    "__abs__": "abs",
-    "__eq__": "eq",
-    "__ne__": "ne",
-    "__lt__": "lt",
-    "__le__": "le",
-    "__gt__": "gt",
-    "__ge__": "ge",
-    "__and__": "bitwise_and",
-    "__or__": "bitwise_or",
-    "__xor__": "bitwise_xor",
-    "__invert__": "bitwise_not",
-    "__getitem__": "getitem",
-}
+_IN_PLACE = re.compile(r"\w*[^_]_|__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|matmul|and|or|xor)__")
+_NUMPY = {"axis": "dim", "keepdims": "keepdim", "x1": "input", "x2": "other"}  # torch's functions take these names too
 
 
 class Protocols(Methods[T]):
@@ -112,6 +91,10 @@ class Protocols(Methods[T]):
             raise TypeError("len() of a 0-dim tensor")
         return self._data.shape[0]
 
+    def __reversed__(self) -> Any:
+        """The order along dimension 0 reversed, as torch has it."""
+        return self.flip(0) if self._data.ndim else self
+
     def __iter__(self) -> Iterator[T]:
         if self._data.ndim == 0:
             raise TypeError("iteration over a 0-dim tensor")
@@ -135,18 +118,91 @@ class Protocols(Methods[T]):
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """``torch.NAME(tensor)`` is ``tg.NAME(tensor)``, recorded; what tapegrad has no op for is refused by name."""
+        """``torch.NAME(tensor)`` is ``tg.NAME(tensor)``, recorded, and ``raw.NAME(tensor)`` is ``Tensor.NAME``.
+
+        Where torch writes (``raw.add_(tensor)``, ``raw[0] = tensor``, ``out=``), it gets the values, if no gradient is
+        lost with them. What tapegrad does not have is refused by name.
+        """
         name = function.__name__
-        in_place = name.endswith("_") and not name.endswith("__")
-        if in_place or (name.startswith("__i") and name.endswith("__") and name != "__invert__"):
-            raise TapeError(f"torch.Tensor.{name}: a tapegrad Tensor written into a torch tensor loses its gradient")
-        reflected = name.startswith("__r") and f"__{name[3:]}" in _OPERATORS
-        plain_name = _OPERATORS.get(f"__{name[3:]}" if reflected else name, name)
-        found = functions.get(plain_name)
-        if found is None:
-            raise TypeError(
-                f"torch.{name} has no counterpart in tapegrad; pass x.data to compute without a gradient, "
-                "or define an op with @tg.op"
+        given = {_NUMPY.get(key, key): value for key, value in (kwargs or {}).items() if key not in _TORCH_ONLY}
+        if not args and "input" in given:
+            args = (given.pop("input"),)
+        out = given.pop("out", None)
+        if _IN_PLACE.fullmatch(name):
+            return cls._written(function, args, given)
+        result = _counterpart(cls, function)(*args, **given)
+        return result if out is None else _put(out, result, name)
+
+    @classmethod
+    def _written(cls, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A function of torch's that writes into its first argument: a torch tensor's own, or a Tensor's method."""
+        name = function.__name__
+        if not isinstance(args[0] if args else next(iter(kwargs.values())), Protocols):
+            return function(*_values(args, name), **{key: _values(value, name) for key, value in kwargs.items()})
+        method = getattr(cls, name, None)
+        if method is None:
+            raise _without_counterpart(name)
+        return method(*args, **kwargs)
+
+
+# --- torch's own functions ---------------------------------------------------------------------------------------
+
+
+def _without_counterpart(name: str) -> TypeError:
+    return TypeError(
+        f"torch.{name} has no counterpart in tapegrad; pass x.data to compute without a gradient, "
+        "or define an op with @tg.op"
+    )
+
+
+def _counterpart(cls: Any, function: Any) -> Callable[..., Any]:
+    """What tapegrad has for a function or a method of torch's."""
+    name = function.__name__
+    method = getattr(cls, name, None)
+    if getattr(torch.Tensor, name, None) is not function or not callable(method):
+        own = functions.get(
+            f"{getattr(function, '__module__', None)}.{name}"
+        )  # where torch has two functions of one name
+        found = own or functions.get(name) or functions.get(name.removeprefix("special_"))
+        if found is not None:
+            return found
+    if not callable(method):
+        raise _without_counterpart(name)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(self if isinstance(self, cls) else cls._made(plain(self, f"{name}: self"), None), *args, **kwargs)
+
+    return call
+
+
+def _values(value: Any, name: str) -> Any:
+    """An argument, or a nest of them, with raw values for Tensors; TapeError where one would lose its gradient."""
+    if isinstance(value, Protocols):
+        if value._node is not None and mode.record:
+            raise TapeError(
+                f"torch.Tensor.{name}: a tapegrad Tensor written into a torch tensor loses its gradient; "
+                "pass .detach(), or write under tg.no_grad()"
             )
-        given = {key: value for key, value in (kwargs or {}).items() if key not in _TORCH_ONLY}
-        return found(*(args[::-1] if reflected else args), **given)
+        return value._data
+    if isinstance(value, slice):
+        return slice(*_values((value.start, value.stop, value.step), name))
+    return type(value)([_values(v, name) for v in value]) if type(value) in (tuple, list) else value
+
+
+def _put(out: Any, result: Any, name: str) -> Any:
+    """``out=`` as in torch: resized to the result, which it takes if its dtype can hold it and no gradient is lost."""
+    if isinstance(result, tuple):
+        if not isinstance(out, tuple | list) or len(out) != len(result):
+            raise TypeError(f"torch.{name}: out must be {len(result)} tensors; got {type(out).__name__}")
+        for o, r in zip(out, result, strict=True):
+            _put(o, r, name)
+        return out
+    values = _values(result, name)
+    writable: Any = getattr(out, "_writable", None)  # a Tensor's
+    target = out if writable is None else writable("out")
+    if not torch.can_cast(values.dtype, target.dtype):
+        raise DTypeError(f"torch.{name}: out has dtype {target.dtype}, which cannot hold a result of {values.dtype}")
+    if target.shape != values.shape:
+        target.resize_(values.shape)
+    target.copy_(values)
+    return out

@@ -34,6 +34,7 @@ from . import (
     random,
     reduce,
     shape,
+    spellings,
 )
 from .activation import *
 from .attention import *
@@ -72,6 +73,7 @@ for _name in __all__:  # what is no op itself takes a 0-dim integer tensor for a
         globals()[_name] = with_integers(_function)
 
 functions.update({name: globals()[name] for name in __all__})
+spellings.register()
 
 # torch has these as functions only
 _NOT_METHODS = {
@@ -240,7 +242,7 @@ _CASTS = {
 
 
 def _cast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    def method(self: Tensor) -> Tensor:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
         return _to(self, dtype)
 
     method.__doc__ = f"``to({dtype})``."

@@ -45,11 +45,15 @@ __all__ = [
 
 @op(
     input=lambda g: g,
-    source=lambda g, dim, index: torch.index_select(g, dim, index),
+    source=lambda g, dim, index, alpha: _scaled(torch.index_select(g, dim, index), alpha),
 )
-def index_add(input: Array, dim: int, index: Array, source: Array) -> Any:
-    """``y = input`` with ``y[index[i]] += source[i]`` along ``dim``; repeated indices add up."""
-    return torch.index_add(input, dim, index, source)
+def index_add(input: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Any:
+    """``y = input`` with ``y[index[i]] += alpha * source[i]`` along ``dim``; repeated indices add up."""
+    return torch.index_add(input, dim, index, source, alpha=alpha)
+
+
+def _scaled(g: Any, alpha: float) -> Any:
+    return g if alpha == 1 else g * alpha
 
 
 @op(input=lambda g, input_shape, dim, index: _index_added(g, input_shape, dim, index))

@@ -28,6 +28,7 @@ from ..core import (
     either,
     integers,
     mode,
+    on_cpu,
     op,
     tensor_argument,
 )
@@ -169,16 +170,26 @@ def normal(size: Sequence[int], dtype: torch.dtype | None, generator: Generator 
 
 
 def rand(
-    *size: Ints, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
+    *size: Ints,
+    generator: Generator | None = None,
+    dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
+    device: Any = None,
 ) -> Tensor:
     """Uniform numbers in [0, 1) of the given size, float32 unless ``dtype`` says float64."""
+    on_cpu(device, "rand")
     return Tensor(uniform(sizes(size, "rand"), dtype, generator, "rand"), requires_grad)
 
 
 def randn(
-    *size: Ints, generator: Generator | None = None, dtype: torch.dtype | None = None, requires_grad: bool = False
+    *size: Ints,
+    generator: Generator | None = None,
+    dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
+    device: Any = None,
 ) -> Tensor:
     """Standard normal numbers of the given size, float32 unless ``dtype`` says float64."""
+    on_cpu(device, "randn")
     return Tensor(normal(sizes(size, "randn"), dtype, generator, "randn"), requires_grad)
 
 
@@ -189,8 +200,10 @@ def randint(
     *,
     generator: Generator | None = None,
     dtype: torch.dtype | None = None,
+    device: Any = None,
 ) -> Tensor:
     """Integers, uniform in [low, high), of the given size; ``randint(high, size)`` starts at 0. int64 by default."""
+    on_cpu(device, "randint")
     if size is None:  # randint(high, size)
         low, high, size = 0, low, high
     if size is None or high is None or not low < high:
@@ -201,20 +214,37 @@ def randint(
     return Tensor(values if dtype is None else values.to(dtype))
 
 
-def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
     """A random permutation of 0 .. n - 1, int64."""
+    on_cpu(device, "randperm")
     source, offset = (generator or default_generator).take(n, torch.int64)
     return Tensor(_C.permutation(n, source, offset))
 
 
-def rand_like(input: Any, *, generator: Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def rand_like(
+    input: Any,
+    *,
+    generator: Generator | None = None,
+    dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
+    device: Any = None,
+) -> Tensor:
     """`rand` with the shape and (unless given) the dtype of the input."""
-    return rand(tuple(input.shape), generator=generator, dtype=dtype or input.dtype)
+    dtype = dtype or input.dtype
+    return rand(tuple(input.shape), generator=generator, dtype=dtype, requires_grad=requires_grad, device=device)
 
 
-def randn_like(input: Any, *, generator: Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def randn_like(
+    input: Any,
+    *,
+    generator: Generator | None = None,
+    dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
+    device: Any = None,
+) -> Tensor:
     """`randn` with the shape and (unless given) the dtype of the input."""
-    return randn(tuple(input.shape), generator=generator, dtype=dtype or input.dtype)
+    dtype = dtype or input.dtype
+    return randn(tuple(input.shape), generator=generator, dtype=dtype, requires_grad=requires_grad, device=device)
 
 
 @op(name="dropout", input=lambda g, p, seed, offset: either("dropout", g, p, seed, offset))
