@@ -336,3 +336,14 @@ def test_a_wrong_operand_in_place_is_refused_by_name(value, error, message):
     with pytest.raises(tg.DTypeError, match=r"add_: .*(Float|float32).*(Long|int64)"):
         whole += 1.5
     assert whole.tolist() == [1, 2]
+
+
+def test_the_part_of_a_source_beyond_the_index_has_gradient_zero():
+    """torch reads only as much of ``src`` as the index has (its own backward fails there)."""
+    x, src = (tg.tensor(torch.rand(3, 4, dtype=torch.float64), requires_grad=True) for _ in range(2))
+    y = tg.scatter_add(x, 1, torch.tensor([[1, 1], [0, 3]]), src)
+    g = torch.arange(12, dtype=torch.float64).reshape(3, 4)
+    y.backward(g)
+    assert torch.equal(y.data, x.data.scatter_add(1, torch.tensor([[1, 1], [0, 3]]), src.data[:2, :2]))
+    assert src.grad.tolist() == [[1, 1, 0, 0], [4, 7, 0, 0], [0, 0, 0, 0]]
+    assert torch.equal(x.grad.data, g)
