@@ -9,7 +9,22 @@ Tensor([2., 4., 6.])
 
 from torch import bool, float32, float64, int8, int16, int32, int64, uint8
 
-from . import data, func, nn, ops, optim, plot
+from . import (
+    accelerator,
+    amp,
+    autograd,
+    backends,
+    cuda,
+    data,
+    func,
+    multiprocessing,
+    nn,
+    ops,
+    optim,
+    plot,
+    settings,
+    utils,
+)
 from .compiled import compile
 from .core import (
     ArgumentError,
@@ -36,21 +51,25 @@ from .core import (
 from .derivatives import checkpoint, grad, gradcheck, gradgradcheck
 from .files import from_torch, load, save, to_torch
 from .ops import *
+from .settings import *
 
 float = float32
 double = float64
 long = int64
+int = int32
 
 __version__ = "0.1.0"
 
 __all__ = [
+    *("accelerator", "amp", "autograd", "backends", "cuda", "multiprocessing", "utils"),
     *("data", "func", "nn", "optim", "plot"),
     *("Entry", "Tape", "Tensor", "checkpoint", "compile", "detect_anomaly", "enable_grad", "from_torch", "grad"),
     *("gradcheck", "gradgradcheck", "is_grad_enabled", "load", "no_grad", "op", "save", "set_grad_enabled", "to_torch"),
-    *("bool", "double", "float", "float32", "float64", "int8", "int16", "int32", "int64", "long", "uint8"),
+    *("bool", "double", "float", "float32", "float64", "int", "int8", "int16", "int32", "int64", "long", "uint8"),
     *("ArgumentError", "CompileError", "DTypeError", "GradcheckError", "MutationError", "NonFiniteError", "OpError"),
     *("ShapeError", "StateError", "TapeError", "TapegradError"),
     *ops.__all__,
+    *settings.__all__,
 ]
 
 

@@ -23,6 +23,7 @@ ROWS = [
     ("data", "files"),
     ("compiled",),
     ("training",),
+    ("accelerator", "amp", "autograd", "backends", "cuda", "multiprocessing", "settings", "utils"),  # torch's names
     ("func", "plot"),  # the public names of files in derivatives and training
     ("__init__",),
 ]

@@ -218,6 +218,16 @@ class Tensor(Protocols["Tensor"]):
         return self._data.device
 
     @property
+    def is_cuda(self) -> bool:
+        """False: every Tensor is on the CPU."""
+        return False
+
+    @property
+    def is_sparse(self) -> bool:
+        """False: every Tensor is dense."""
+        return False
+
+    @property
     def T(self) -> Tensor:
         """The transpose: all dimensions reversed."""
         return self.transpose(0, 1) if self.ndim == 2 else self.permute(tuple(range(self.ndim))[::-1])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..core import ShapeError
-from ..ops.random import Generator, normal, uniform
+from ..ops.random import Generator, raw_normal, raw_uniform
 from .arguments import as_count, as_seed
 from .streams import integers, stream
 
@@ -96,7 +96,7 @@ def quarter_circle(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _points(n: int, seed: int, name: str, centre: float) -> tuple[torch.Tensor, torch.Tensor]:
     n = as_count(n, f"{name}: n")
-    points = uniform([n, 2], torch.float32, stream(as_seed(seed, f"{name}: seed")), name)
+    points = raw_uniform([n, 2], torch.float32, stream(as_seed(seed, f"{name}: seed")), name)
     # float64, so that the boundary is not moved by rounding
     inside = (points.double() - centre).square().sum(1) <= RADIUS**2
     return points, inside.long()
@@ -160,7 +160,7 @@ def noisy_patches(
 
 
 def _noisy(clean: torch.Tensor, sigma: float, generator: Generator) -> torch.Tensor:
-    noise = normal(clean.shape, torch.float32, generator, "noisy_patches")
+    noise = raw_normal(clean.shape, torch.float32, generator, "noisy_patches")
     return (clean + sigma * noise).clamp_(0, 1)
 
 

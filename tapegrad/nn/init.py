@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 
 from ..core import ShapeError, TapeError, Tensor
-from ..ops.random import Generator, normal, uniform
+from ..ops.random import Generator, raw_normal, raw_uniform
 from .checks import one_of, require
 
 T = TypeVar("T", bound=Tensor)
@@ -88,7 +88,7 @@ def _uniform(tensor: T, a: float, b: float, generator: Generator | None, name: s
     data = _target(tensor, name)
     require(a <= b, name, "a", f"not exceed b = {b}", a)
     if not _local.skip:
-        data.copy_(uniform(data.shape, data.dtype, generator, name).mul_(b - a).add_(a))
+        data.copy_(raw_uniform(data.shape, data.dtype, generator, name).mul_(b - a).add_(a))
     return tensor
 
 
@@ -101,7 +101,7 @@ def _normal(tensor: T, mean: float, std: float, generator: Generator | None, nam
     data = _target(tensor, name)
     require(std >= 0, name, "std", "not be negative", std)
     if not _local.skip:
-        data.copy_(normal(data.shape, data.dtype, generator, name).mul_(std).add_(mean))
+        data.copy_(raw_normal(data.shape, data.dtype, generator, name).mul_(std).add_(mean))
     return tensor
 
 
@@ -192,7 +192,7 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
     _fans(tensor, "orthogonal_")
     if data.numel() and not _local.skip:
         rows, columns = data.shape[0], data.numel() // data.shape[0]
-        flat = normal((rows, columns), data.dtype, generator, "orthogonal_")
+        flat = raw_normal((rows, columns), data.dtype, generator, "orthogonal_")
         q, r = torch.linalg.qr(flat.T if rows < columns else flat)
         q = q * torch.sign(torch.diagonal(r))
         data.copy_((q.T if rows < columns else q).reshape(data.shape).mul(gain))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ from . import (
     reduce,
     shape,
     spellings,
+    types,
+    without_gradient,
 )
 from .activation import *
 from .attention import *
@@ -50,6 +53,8 @@ from .pool import *
 from .random import *
 from .reduce import *
 from .shape import *
+from .types import *
+from .without_gradient import *
 
 __all__ = [
     *activation.__all__,
@@ -65,11 +70,13 @@ __all__ = [
     *random.__all__,
     *reduce.__all__,
     *shape.__all__,
+    *types.__all__,
+    *without_gradient.__all__,
 ]
 
 for _name in __all__:  # what is no op itself takes a 0-dim integer tensor for an int as the ops do
     _function = globals()[_name]
-    if not isinstance(_function, type) and callable(_function) and not hasattr(_function, "op"):
+    if isinstance(_function, FunctionType) and not hasattr(_function, "op"):
         globals()[_name] = with_integers(_function)
 
 functions.update({name: globals()[name] for name in __all__})
@@ -83,7 +90,9 @@ _NOT_METHODS = {
     *loss.__all__,
     *normalization.__all__,
     *pool.__all__,
-    *random.__all__,
+    *(name for name in random.__all__ if name not in ("bernoulli", "multinomial")),
+    *types.__all__,
+    *(name for name in without_gradient.__all__ if name not in without_gradient.METHODS_TOO),
     *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad_nd", "where"),
     *("diagonal_backward", "getitem", "getitem_backward"),
 }
@@ -269,6 +278,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
     "expand_as": lambda self, other: expand(self, tuple(other.shape)),
     "type_as": lambda self, other: _to(self, other.dtype),
+    **types.METHODS,
 }
 for _name, _method in METHODS.items():
     setattr(Tensor, _name, _method)

@@ -25,20 +25,26 @@ from ..core import (
     Ints,
     ShapeError,
     Tensor,
+    describe,
     either,
     integers,
     mode,
     on_cpu,
     op,
+    raw,
     tensor_argument,
+    verify,
 )
 from .shape import sizes
 
 __all__ = [
     "Generator",
+    "bernoulli",
     "default_generator",
     "dropout",
     "manual_seed",
+    "multinomial",
+    "normal",
     "rand",
     "rand_like",
     "randint",
@@ -129,7 +135,11 @@ default_generator = Generator(time.time_ns())
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default generator, which every random function uses unless it is given another; returns it."""
+    """Seed the default generator, which every random function uses unless it is given another; returns it.
+
+    torch's generator, which orders the batches of a `tapegrad.utils.data.DataLoader`, is seeded too.
+    """
+    torch.default_generator.manual_seed(seed % 2**63)
     return default_generator.manual_seed(seed)
 
 
@@ -155,14 +165,14 @@ def _numel(size: Sequence[int], name: str) -> int:
     return n
 
 
-def uniform(size: Sequence[int], dtype: torch.dtype | None, generator: Generator | None, name: str) -> torch.Tensor:
+def raw_uniform(size: Sequence[int], dtype: torch.dtype | None, generator: Generator | None, name: str) -> torch.Tensor:
     """Raw uniform numbers in [0, 1): what `rand` and the initialisers draw."""
     dtype = _float(dtype, name)
     at = (generator or default_generator).take(_numel(size, name), dtype)
     return _C.random_uniform(list(size), dtype, *at)
 
 
-def normal(size: Sequence[int], dtype: torch.dtype | None, generator: Generator | None, name: str) -> torch.Tensor:
+def raw_normal(size: Sequence[int], dtype: torch.dtype | None, generator: Generator | None, name: str) -> torch.Tensor:
     """Raw standard normal numbers (Box-Muller): what `randn` and the initialisers draw."""
     dtype = _float(dtype, name)
     at = (generator or default_generator).take(_numel(size, name), dtype)
@@ -178,7 +188,7 @@ def rand(
 ) -> Tensor:
     """Uniform numbers in [0, 1) of the given size, float32 unless ``dtype`` says float64."""
     on_cpu(device, "rand")
-    return Tensor(uniform(sizes(size, "rand"), dtype, generator, "rand"), requires_grad)
+    return Tensor(raw_uniform(sizes(size, "rand"), dtype, generator, "rand"), requires_grad)
 
 
 def randn(
@@ -190,7 +200,7 @@ def randn(
 ) -> Tensor:
     """Standard normal numbers of the given size, float32 unless ``dtype`` says float64."""
     on_cpu(device, "randn")
-    return Tensor(normal(sizes(size, "randn"), dtype, generator, "randn"), requires_grad)
+    return Tensor(raw_normal(sizes(size, "randn"), dtype, generator, "randn"), requires_grad)
 
 
 def randint(
@@ -230,8 +240,8 @@ def rand_like(
     device: Any = None,
 ) -> Tensor:
     """`rand` with the shape and (unless given) the dtype of the input."""
-    dtype = dtype or input.dtype
-    return rand(tuple(input.shape), generator=generator, dtype=dtype, requires_grad=requires_grad, device=device)
+    size = tuple(tensor_argument(input, "rand_like", "input").shape)
+    return rand(size, generator=generator, dtype=dtype or input.dtype, requires_grad=requires_grad, device=device)
 
 
 def randn_like(
@@ -243,8 +253,90 @@ def randn_like(
     device: Any = None,
 ) -> Tensor:
     """`randn` with the shape and (unless given) the dtype of the input."""
-    dtype = dtype or input.dtype
-    return randn(tuple(input.shape), generator=generator, dtype=dtype, requires_grad=requires_grad, device=device)
+    size = tuple(tensor_argument(input, "randn_like", "input").shape)
+    return randn(size, generator=generator, dtype=dtype or input.dtype, requires_grad=requires_grad, device=device)
+
+
+# --- samples of other distributions, as constants -----------------------------------------------------------------
+
+
+def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with probability ``input`` (or, with the input's shape, ``p``), else 0; in the input's dtype. A constant."""
+    value = tensor_argument(input, "bernoulli", "input").data
+    chance = value if p is None else torch.full_like(value, p)
+    verify(
+        (chance >= 0) & (chance <= 1), lambda: ArgumentError("bernoulli: probabilities must lie in [0, 1], none is NaN")
+    )
+    dtype = chance.dtype if chance.dtype in FLOATS else torch.float32
+    drawn = raw_uniform(chance.shape, dtype, generator, "bernoulli")
+    return Tensor((drawn < chance).to(value.dtype))
+
+
+def normal(
+    mean: Any,
+    std: Any = 1.0,
+    size: Ints = None,
+    *,
+    generator: Generator | None = None,
+    dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
+    device: Any = None,
+) -> Tensor:
+    """``mean + std * n`` with standard normal n: of one ``size`` for two numbers, else of the common shape.
+
+    ``torch.normal``. A constant: no gradient passes to mean or std.
+    """
+    if not isinstance(mean, Tensor | torch.Tensor) and not isinstance(std, Tensor | torch.Tensor):
+        if size is None:
+            raise ArgumentError("normal: size must be given for a mean and std that are numbers")
+        drawn = randn(size, generator=generator, dtype=dtype, device=device)
+        return Tensor(drawn.data * std + mean, requires_grad=requires_grad)
+    values = [raw(v.detach() if hasattr(v, "detach") else v, "normal", n) for v, n in ((mean, "mean"), (std, "std"))]
+    centre, scale = torch.broadcast_tensors(*[torch.as_tensor(v, dtype=_common(values)) for v in values])  # type: ignore[no-untyped-call]
+    verify(scale >= 0, lambda: ArgumentError("normal: std must not be negative"))
+    return Tensor(centre + scale * raw_normal(centre.shape, centre.dtype, generator, "normal"))
+
+
+def _common(values: Sequence[Any]) -> torch.dtype:
+    """The dtype of the tensors among values."""
+    dtypes = [v.dtype for v in values if isinstance(v, torch.Tensor)]
+    return dtypes[0] if len(dtypes) == 1 else torch.promote_types(*dtypes)
+
+
+def multinomial(
+    input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Indices of categories, drawn with probabilities proportional to the weights in the rows of ``input``.
+
+    Parameters
+    ----------
+    input : weights [K] or [N, K], not negative, some positive; float32 or float64
+    num_samples : indices a row
+    replacement : an index can come more than once; else the row needs so many positive weights
+
+    Returns int64 [num_samples] or [N, num_samples], a constant: with replacement by the inverse of the cumulated
+    weights, without by the ``num_samples`` smallest of ``-log(u) / weight`` (Efraimidis and Spirakis, 2006).
+    """
+    weights = tensor_argument(input, "multinomial", "input").detach().data
+    if weights.ndim not in (1, 2) or weights.shape[-1] == 0 or weights.dtype not in FLOATS:
+        raise ShapeError(f"multinomial: input must be float [K] or [N, K] with K > 0; got {describe(weights)}")
+    if num_samples < 1 or (not replacement and num_samples > weights.shape[-1]):
+        raise ArgumentError(
+            f"multinomial: num_samples must lie in [1, {weights.shape[-1]}] without replacement; got {num_samples}"
+        )
+    needed = 1 if replacement else num_samples
+    verify(
+        (weights >= 0).all(-1) & weights.isfinite().all(-1) & ((weights > 0).sum(-1) >= needed),
+        lambda: ArgumentError(f"multinomial: weights must be finite, not negative, and {needed} in a row positive"),
+    )
+    weights = weights.double()
+    if not replacement:
+        drawn = raw_uniform(weights.shape, torch.float64, generator, "multinomial")
+        return Tensor((-torch.log1p(-drawn) / weights).topk(num_samples, -1, largest=False).indices)
+    ends = weights.cumsum(-1)
+    drawn = raw_uniform((*weights.shape[:-1], num_samples), torch.float64, generator, "multinomial")
+    last = torch.searchsorted(ends, ends[..., -1:].contiguous())  # rounding must not lead beyond a positive weight
+    return Tensor(torch.minimum(torch.searchsorted(ends, drawn * ends[..., -1:], right=True), last))
 
 
 @op(name="dropout", input=lambda g, p, seed, offset: either("dropout", g, p, seed, offset))

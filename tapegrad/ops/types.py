@@ -1,0 +1,129 @@
+"""Types under torch's older names: ``FloatTensor(2, 3)``, ``x.type(...)``, ``x.new_zeros(...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..core import DTypeError, Tensor, known_dtype, on_cpu
+from . import create
+
+__all__ = ["BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor"]
+__all__ += ["ShortTensor", "is_floating_point", "is_tensor", "numel"]
+
+
+class TensorType:
+    """A constructor for one dtype: ``FloatTensor(2, 3)`` by sizes, ``FloatTensor([1, 2])`` by values.
+
+    ``isinstance(x, FloatTensor)`` asks whether a Tensor has the dtype, and ``x.type(FloatTensor)`` converts.
+    """
+
+    def __init__(self, name: str, dtype: torch.dtype) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.dtype = dtype
+
+    def __call__(self, *data: Any) -> Tensor:
+        if len(data) == 1 and isinstance(data[0], Tensor | torch.Tensor) and data[0].dtype is not self.dtype:
+            raise DTypeError(f"{self.__name__}: data has dtype {data[0].dtype}; expected {self.dtype}; write x.to(...)")
+        made = Tensor(*data)
+        return made if made.dtype is self.dtype else Tensor(made.data.to(self.dtype))
+
+    def __instancecheck__(self, value: object) -> bool:
+        return isinstance(value, Tensor | torch.Tensor) and value.dtype is self.dtype
+
+    def __repr__(self) -> str:
+        return f"<class 'torch.{self.__name__}'>"
+
+
+FloatTensor = TensorType("FloatTensor", torch.float32)
+DoubleTensor = TensorType("DoubleTensor", torch.float64)
+LongTensor = TensorType("LongTensor", torch.int64)
+IntTensor = TensorType("IntTensor", torch.int32)
+ShortTensor = TensorType("ShortTensor", torch.int16)
+CharTensor = TensorType("CharTensor", torch.int8)
+ByteTensor = TensorType("ByteTensor", torch.uint8)
+BoolTensor = TensorType("BoolTensor", torch.bool)
+TYPES = {t.dtype: t for t in (FloatTensor, DoubleTensor, LongTensor, IntTensor, ShortTensor, CharTensor, ByteTensor)}
+TYPES[torch.bool] = BoolTensor
+_BY_NAME = {f"torch.{t.__name__}": t.dtype for t in TYPES.values()}
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether it is a Tensor (or a torch tensor)."""
+    return isinstance(obj, Tensor | torch.Tensor)
+
+
+def is_floating_point(input: Any) -> bool:
+    """Whether the dtype is float32 or float64."""
+    return bool(input.is_floating_point())
+
+
+def numel(input: Any) -> int:
+    """The number of elements."""
+    return int(input.numel())
+
+
+# --- methods -----------------------------------------------------------------------------------------------------
+
+
+def as_type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """Without ``dtype`` the type's name, such as "torch.FloatTensor"; else the values in that type: a dtype, a name,
+    or one of the constructors.
+    """
+    if dtype is None:
+        return f"torch.{TYPES[self.dtype].__name__}"
+    wanted = dtype.dtype if isinstance(dtype, TensorType) else _BY_NAME.get(dtype, dtype)
+    if not isinstance(wanted, torch.dtype):
+        raise DTypeError(f"type: dtype must be one of {', '.join(_BY_NAME)}, or a dtype; got {dtype!r}")
+    return self.to(wanted)
+
+
+def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor itself, which is on the CPU."""
+    return self
+
+
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """Raises DTypeError: there is no CUDA device."""
+    raise DTypeError("cuda: there is no CUDA device; leave the call out, or make it depend on tg.cuda.is_available()")
+
+
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """The tensor itself: no device would copy from pinned memory."""
+    return self
+
+
+def _like_self(name: str, what: str) -> Callable[..., Tensor]:
+    make = getattr(create, name.removeprefix("new_"))
+
+    def method(
+        self: Tensor,
+        *size: Any,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        **more: Any,
+    ) -> Tensor:
+        on_cpu(device, name)
+        dtype = known_dtype(dtype, name) or self.dtype
+        made: Tensor = make(*size, dtype=dtype, requires_grad=requires_grad, **more)
+        return made
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"{what} in the tensor's own dtype unless another is given. Arguments as ``torch.Tensor.{name}``."
+    return method
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "type": as_type,
+    "cpu": cpu,
+    "cuda": cuda,
+    "pin_memory": pin_memory,
+    "new_zeros": _like_self("new_zeros", "Zeros of the given size,"),
+    "new_ones": _like_self("new_ones", "Ones of the given size,"),
+    "new_empty": _like_self("new_empty", "Whatever lies in memory, of the given size,"),
+    "new_full": _like_self("new_full", "One value, of the given size: ``new_full(size, fill_value)``,"),
+    "new_tensor": _like_self("new_tensor", "A copy of the data,"),
+}
