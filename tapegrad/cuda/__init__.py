@@ -31,31 +31,12 @@ _ANSWERS: dict[str, tuple[Any, str]] = {
     "reset_max_memory_allocated": (None, "Nothing to reset."),
     "synchronize": (None, "Nothing to wait for: an op has finished when it returns."),
 }
-_NEED_A_DEVICE = tuple(
-    [
-        "current_device",
-        "current_stream",
-        "get_device_name",
-        "get_device_properties",
-        "mem_get_info",
-        "get_device_capability",
-        "set_device",
-        "device",
-        "stream",
-        "Event",
-        "Stream",
-        "CUDAGraph",
-        "FloatTensor",
-        "DoubleTensor",
-        "HalfTensor",
-        "LongTensor",
-        "IntTensor",
-        "ByteTensor",
-        "BoolTensor",
-    ]
-)
+_NEED_A_DEVICE = """
+current_device current_stream get_device_name get_device_properties mem_get_info get_device_capability set_device
+device stream Event Stream CUDAGraph FloatTensor DoubleTensor HalfTensor LongTensor IntTensor ByteTensor BoolTensor
+"""
 
-__all__ = [*_ANSWERS, *_NEED_A_DEVICE, "amp"]
+__all__ = [*_ANSWERS, *_NEED_A_DEVICE.split(), "amp"]
 
 
 def _answering(name: str, answer: Any, what: str) -> Callable[..., Any]:
@@ -77,7 +58,7 @@ def _refusing(name: str) -> Callable[..., Any]:
 
 
 globals().update({name: _answering(name, *answer) for name, answer in _ANSWERS.items()})
-globals().update({name: _refusing(name) for name in _NEED_A_DEVICE})
+globals().update({name: _refusing(name) for name in _NEED_A_DEVICE.split()})
 
 
 def __getattr__(name: str) -> Any:

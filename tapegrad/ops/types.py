@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import DTypeError, Tensor, known_dtype, on_cpu
+from ..core import DTypeError, Tensor, known_dtype
 from . import create
 
 __all__ = ["BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor"]
@@ -98,17 +98,9 @@ def pin_memory(self: Tensor, device: Any = None) -> Tensor:
 def _like_self(name: str, what: str) -> Callable[..., Tensor]:
     make = getattr(create, name.removeprefix("new_"))
 
-    def method(
-        self: Tensor,
-        *size: Any,
-        dtype: torch.dtype | None = None,
-        device: Any = None,
-        requires_grad: bool = False,
-        **more: Any,
-    ) -> Tensor:
-        on_cpu(device, name)
-        dtype = known_dtype(dtype, name) or self.dtype
-        made: Tensor = make(*size, dtype=dtype, requires_grad=requires_grad, **more)
+    def method(self: Tensor, *size: Any, **options: Any) -> Tensor:
+        dtype = known_dtype(options.pop("dtype", None), name) or self.dtype
+        made: Tensor = make(*size, dtype=dtype, **options)
         return made
 
     method.__name__ = method.__qualname__ = name

@@ -5,6 +5,7 @@ A tensor among the arguments, in lists too, may be ours, torch's or an array, an
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,9 @@ METHODS_TOO = (
 __all__ = [*_TABLE]
 
 
+_SIGNATURE = inspect.signature(lambda input, *args, **kwargs: None)
+
+
 def _wrapped(value: Any) -> Any:
     """torch tensors as Tensors, in tuples too."""
     if isinstance(value, torch.Tensor):
@@ -79,6 +83,7 @@ def _calling(name: str, what: str) -> Callable[..., Any]:
             raise from_torch(name, error, f"got {len(args)} arguments") from error
 
     call.__name__ = call.__qualname__ = name
+    call.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
     call.__doc__ = f"{what}\n\n    A constant: no gradient passes. Arguments and errors as of ``torch.{name}``."
     return call
 
