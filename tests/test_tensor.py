@@ -157,11 +157,11 @@ def test_torch_functions_are_recorded(call):
     assert torch.allclose(x.grad.data, raw.grad, rtol=1e-13)
 
 
-@pytest.mark.parametrize(("name", "call"), [("fft", torch.fft.fft), ("inv", torch.linalg.inv), ("allclose", None)])
+@pytest.mark.parametrize(("name", "call"), [("fft", torch.fft.fft), ("inv", torch.linalg.inv), ("cov", torch.cov)])
 def test_torch_functions_without_a_counterpart_are_refused_by_name(name, call):
     x = leaf([1.0])
     with pytest.raises(TypeError, match=rf"torch\.\w*{name} has no counterpart in tapegrad"):
-        call(x) if call else torch.allclose(x, x)
+        call(x)
 
 
 def test_a_tensor_cannot_be_written_into_a_raw_tensor():
