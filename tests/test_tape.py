@@ -405,3 +405,12 @@ def test_an_op_without_a_caller_in_python_is_recorded(monkeypatch):
             time.sleep(0.001)
     assert not failed
     assert mark(x).requires_grad
+
+
+def test_entries_may_go_while_an_exception_passes():
+    x = tg.ones(2, requires_grad=True)
+    with pytest.raises(ZeroDivisionError):
+        tg.exp(x * 2) * (1 / 0)  # the left side is freed on the way out
+    with pytest.raises(ZeroDivisionError):
+        [x * 2, (x * 3).T, 1 / 0]
+    assert (x * 2).tolist() == [2.0, 2.0]

@@ -105,6 +105,7 @@ int clear(PyObject* self) {
 
 void dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
+  const py::error_scope pending;  // entries go while an exception passes, and Python's own checks want none
   give_back(cast(self));
   unlink(cast(self));
   clear(self);
