@@ -212,6 +212,12 @@ void bind_replay(py::module_& m) {
       .def("check", &Guards::check);
   m.def("place", &place_pieces, py::arg("pieces"));
   m.def(
+      "alias",
+      [](const at::Tensor& memory, at::ScalarType dtype, int64_t offset, const Sizes& sizes, const Sizes& strides) {
+        return alias(memory, dtype, offset, sizes, strides);
+      },
+      py::arg("memory"), py::arg("dtype"), py::arg("offset"), py::arg("sizes"), py::arg("strides"));
+  m.def(
       "buffer_state", [](const py::object& object, bool place) { return py::bytes(buffer_state(object, place)); },
       py::arg("object"), py::arg("place"));
   m.def("buffer_extent", &buffer_extent, py::arg("object"));
@@ -258,7 +264,8 @@ void bind_replay(py::module_& m) {
           },
           py::arg("kind"), py::arg("call"), py::arg("argument"), py::arg("source"), py::arg("delta"))
       .def("fuse", &Executor::fuse, py::arg("first"), py::arg("last"))
-      .def("add_result", &Executor::add_result, py::arg("value"))
+      .def("add_result", &Executor::add_result, py::arg("value"), py::arg("slot"))
+      .def("set_loss", &Executor::set_loss, py::arg("value"))
       .def("watch", &Executor::watch, py::arg("tensor"))
       .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)

@@ -30,6 +30,17 @@ size_t span(const at::Tensor& t) {
 size_t bytes_of(const at::Tensor& t) { return t.storage().nbytes(); }
 void* start_of(const at::Tensor& t) { return const_cast<void*>(t.storage().data()); }
 
+at::Tensor view_of(c10::Storage storage, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
+                   at::IntArrayRef strides) {
+  at::Tensor t = at::detail::make_tensor<c10::TensorImpl>(
+      std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), c10::scalarTypeToTypeMeta(dtype));
+  t.unsafeGetTensorImpl()->set_storage_offset(offset);
+  t.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
+  return t;
+}
+
+size_t begin_of(const at::Tensor& t) { return static_cast<size_t>(t.storage_offset()) * t.element_size(); }
+
 // Rows order[0 .. n) of `array`, one after the other. The rows of a large one lie far away, and are asked for before
 // they are needed; a call of memcpy for a few numbers takes longer than the numbers.
 void gather(const at::Tensor& array, const int64_t* order, int64_t n, const at::Tensor& out) {
@@ -73,6 +84,15 @@ class Chain final : public Call {
 
 }  // namespace
 
+at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
+                 at::IntArrayRef strides) {
+  at::Tensor t = view_of(c10::Storage(memory.storage()), dtype, offset, sizes, strides);
+  if (offset < 0 || begin_of(t) + span(t) > bytes_of(memory))
+    throw std::invalid_argument("alias: a view that reaches beyond its memory");
+  t.unsafeGetTensorImpl()->set_version_counter(memory.unsafeGetTensorImpl()->version_counter());
+  return t;
+}
+
 Executor::Executor(int64_t arena_bytes) : arena_(at::detail::empty_cpu({arena_bytes}, at::kByte)) {}
 
 size_t Executor::add_arena(int64_t offset, int64_t nbytes) {
@@ -111,11 +131,7 @@ bool Executor::fits(const std::vector<at::Tensor>& arguments) const {
 
 at::Tensor Executor::view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                           at::IntArrayRef strides) {
-  at::Tensor t = at::detail::make_tensor<c10::TensorImpl>(
-      c10::Storage(slots_.at(slot)), c10::DispatchKeySet(c10::DispatchKey::CPU), c10::scalarTypeToTypeMeta(dtype));
-  t.unsafeGetTensorImpl()->set_storage_offset(offset);
-  t.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
-  return t;
+  return view_of(c10::Storage(slots_.at(slot)), dtype, offset, sizes, strides);
 }
 
 size_t Executor::add(std::unique_ptr<Call> call) {
@@ -137,6 +153,20 @@ bool Executor::fuse(size_t first, size_t last) {
   const auto place = order_.erase(from, to);
   order_.insert(place, {first, chains_.back().get()});
   return true;
+}
+
+void Executor::add_result(const at::Tensor& value, int64_t slot) {
+  constexpr size_t kAlign = 64;  // bytes: every dtype's
+  const size_t begin = begin_of(value) / kAlign * kAlign, end = begin_of(value) + span(value);
+  const auto same = [&](const Group& g) { return g.slot == slot; };
+  auto group = std::find_if(groups_.begin(), groups_.end(), same);
+  if (group == groups_.end()) group = groups_.insert(groups_.end(), {slot, begin, end, 0});
+  group->begin = std::min(group->begin, begin);
+  group->end = std::max(group->end, end);
+  ++group->count;
+  bool whole = false;
+  for (int64_t i = 0; i < value.dim(); ++i) whole = whole || (value.stride(i) == 0 && value.size(i) > 1);
+  results_.push_back({value, static_cast<size_t>(group - groups_.begin()), whole && value.numel() > 0});
 }
 
 void Executor::watch(const at::Tensor& t) {
@@ -204,16 +234,29 @@ std::vector<at::Tensor> Executor::step(const std::vector<at::Tensor>& arguments,
   replay();
   for (size_t i = 0; i < arguments.size(); ++i)
     if (arguments_[i].written) arguments[i].unsafeGetTensorImpl()->bump_version();
-  std::vector<at::Tensor> out;
+  std::vector<at::Tensor> out, shared(groups_.size());
   out.reserve(results_.size());
-  for (const at::Tensor& r : results_) {
-    if (r.dim() == 0) {
+  for (const Result& result : results_) {
+    const at::Tensor& r = result.value;
+    const Group& group = groups_[result.group];
+    if (group.count == 1 && r.dim() == 0) {
       out.push_back(at::detail::empty_cpu({}, r.scalar_type()));
       std::memcpy(out.back().mutable_data_ptr(), r.const_data_ptr(), r.element_size());
-    } else {
+      continue;
+    }
+    if (group.count == 1 && !result.whole) {
       out.push_back(at::detail::empty_strided_cpu(r.sizes(), r.strides(), r.scalar_type()));
       out.back().copy_(r);
+      continue;
     }
+    at::Tensor& memory = shared[result.group];
+    if (!memory.defined()) memory = at::detail::empty_cpu({static_cast<int64_t>(group.end - group.begin)}, at::kByte);
+    const auto offset = static_cast<int64_t>((begin_of(r) - group.begin) / r.element_size());
+    out.push_back(view_of(c10::Storage(memory.storage()), r.scalar_type(), offset, r.sizes(), r.strides()));
+    if (result.whole)
+      std::memcpy(out.back().mutable_data_ptr(), r.const_data_ptr(), span(r));
+    else
+      out.back().copy_(r);
   }
   return out;
 }
@@ -236,7 +279,8 @@ int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional
     bind(i, batch.back());
   }
   const int64_t* index = order ? order->const_data_ptr<int64_t>() : nullptr;
-  const at::Tensor& loss = results_[0];
+  const at::Tensor& loss = loss_;
+  if (!loss.defined() || loss.dim() != 0) throw std::invalid_argument("run: set_loss comes first, with a 0-dim tensor");
   char* to = static_cast<char*>(losses.mutable_data_ptr());
   auto asked = Clock::now();
   steps_ = 0;

@@ -27,6 +27,10 @@ struct Draws {  // one random generator
   uint64_t blocks;  // a step takes
 };
 
+// A view of any tensor's memory, which counts writes together with that tensor. Throws where it would reach beyond.
+at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
+                 at::IntArrayRef strides);
+
 class Executor {
  public:
   explicit Executor(int64_t arena_bytes);
@@ -40,7 +44,9 @@ class Executor {
   // Makes one tiled pass of calls [first, last), if all are elementwise and of one size; whether it did.
   bool fuse(size_t first, size_t last);
   void add_dynamic(const Dynamic& dynamic) { dynamics_.push_back(dynamic); }
-  void add_result(const at::Tensor& value) { results_.push_back(value); }
+  // What a step copies out: results of one slot share their new memory as they share the slot's.
+  void add_result(const at::Tensor& value, int64_t slot);
+  void set_loss(const at::Tensor& value) { loss_ = value; }  // what `run` notes of every step
   // A tensor that the step may look at: its memory, sizes and strides must stay what they are.
   void watch(const at::Tensor& t);
 
@@ -87,6 +93,15 @@ class Executor {
     size_t nbytes;  // from its first element on
     bool written;
   };
+  struct Result {
+    at::Tensor value;
+    size_t group;
+    bool whole;  // copied as the bytes that it spans: some of its elements share a place
+  };
+  struct Group {  // the results of one slot
+    int64_t slot;
+    size_t begin, end, count;  // bytes in the slot
+  };
   at::Tensor arena_;
   std::vector<c10::Storage> slots_;
   std::vector<Outside> outside_;
@@ -96,7 +111,10 @@ class Executor {
   std::vector<std::pair<size_t, Call*>> order_;  // what runs: (number of the first call in it, call or chain)
   std::vector<std::unique_ptr<Call>> chains_;
   std::vector<Dynamic> dynamics_;
-  std::vector<at::Tensor> results_, staged_;
+  std::vector<Result> results_;
+  std::vector<Group> groups_;
+  std::vector<at::Tensor> staged_;
+  at::Tensor loss_;
   int64_t failed_ = -1, steps_ = 0;
 };
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from ..core import _C, Leaf, Tensor, describe
+from ..core import _C, Leaf, describe
 from ..optim.optimizer import number
 from .facts import _BY_VALUE, Fact, _frozen
 from .program import Program, function_name, lower, run, types_of, written
-from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, refs_of, results_of
+from .results import Results, agree
+from .trace import Call, Made, Number, Offset, Ref, Seed, Slot, Trace, refs_of, results_of
 
+_GRADIENT = "a gradient that the step reads"
 _KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5, "buffer": 6}
 
 
@@ -40,7 +42,7 @@ def difference(first: Trace, second: Trace) -> str | None:
         return "the memory that the step uses differs between two recorded calls"
     if not _agree(first.result, second.result):
         return f"the step returned {first.result!r} in the first recorded call, {second.result!r} in the second"
-    if [ref for _, ref in first.gradients] != [ref for _, ref in second.gradients]:
+    if not _agree([made for _, made in first.gradients], [made for _, made in second.gradients]):
         return "the gradients left in .grad differ between two recorded calls"
     for before, after in zip(first.slots, second.slots, strict=True):
         if before.kind == "outside" and not one_storage(before, after) and not _equal_bytes(before, after):
@@ -57,9 +59,11 @@ def _agree(x: Any, y: Any) -> bool:
         return False
     if isinstance(x, float):
         return bool(x.hex() == y.hex())
+    if isinstance(x, Made):
+        return agree(x, y)
     if isinstance(x, dict):
         return list(x) == list(y) and all(_agree(x[k], y[k]) for k in x)
-    if type(x) in (tuple, list):
+    if isinstance(x, tuple | list):
         return len(x) == len(y) and all(map(_agree, x, y))
     return bool(x == y)
 
@@ -96,7 +100,7 @@ _KEPT = 256  # programs
 def lowered(trace: Trace, exact: bool) -> Program:
     """The program of a trace; one that was lowered for another model of the same structure serves again."""
     slots = tuple([(s.kind, s.nbytes, s.written) for s in trace.slots])
-    ends = tuple(refs_of(trace.result)), tuple([ref for _, ref in trace.gradients])
+    ends = tuple(trace.ends), tuple([isinstance(made, Made) and made.ref for _, made in trace.gradients])
     calls = tuple([(c.function, c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls])
     key = (exact, slots, ends, calls)
     with _programs_lock:
@@ -135,6 +139,9 @@ class Bound:
     ) -> None:
         self.program = program
         self.trace = trace
+        read = trace.grads_read.values()
+        names = [(place, "grad" if isinstance(place, Leaf) else "_grad", grad) for place, grad in read]
+        facts = [*facts, *[Fact(place, "attribute", name, grad, _GRADIENT) for place, name, grad in names]]
         self.facts = facts
         self.calls = 0  # replays so far
         self.met_bad_values = False
@@ -148,8 +155,7 @@ class Bound:
             if isinstance(fact.value, torch.Tensor):
                 executor.watch(fact.value)
         needed = {ref.slot for call in (*program.once, *program.calls) for ref in refs_of((call.arguments, call.outs))}
-        needed |= {ref.slot for ref in refs_of(trace.result)}
-        needed |= {ref.slot for _, ref in trace.gradients if ref is not None}
+        needed |= {ref.slot for ref in trace.ends}
         for i, slot in enumerate(trace.slots):
             if slot.kind == "argument":
                 handles[i] = executor.add_argument(arguments[i], slot.written)
@@ -172,7 +178,11 @@ class Bound:
             self._add(call)
         for first, last in program.chains:
             executor.fuse(first, last)
-        self._results(trace)
+        live = {i for i, same in enumerate(stable) if same}
+        self._results = Results(trace, live, self._memory, self._view, executor)
+        self.scalar_loss = isinstance(trace.result, Made) and trace.result.ref.sizes == ()
+        if self.scalar_loss:
+            executor.set_loss(self._view(trace.result.ref))
         writers = [i for i, call in enumerate(program.calls) if any(_outside(trace, r) for r in written(call))]
         self._first_write = min(writers, default=len(program.calls))
 
@@ -221,51 +231,6 @@ class Bound:
             elif isinstance(argument, Offset):
                 self.executor.add_dynamic(2, index, i, argument.which, argument.delta)
 
-    def _results(self, trace: Trace) -> None:
-        """What a replay hands out, and what it assigns to ``.grad``."""
-        self._fresh: list[Ref] = []
-
-        def fresh(ref: Ref) -> int:
-            self._fresh.append(ref)
-            self.executor.add_result(self._view(ref))
-            return len(self._fresh) - 1
-
-        def build(tree: Any) -> Any:
-            """A function of (fresh tensors, holders) that gives the returned structure."""
-            if isinstance(tree, Same):
-                return lambda out, holders: holders[tree.which]
-            if isinstance(tree, Made):
-                slot = trace.slots[tree.ref.slot]
-                if slot.kind == "made":
-                    i = fresh(tree.ref)
-                    return (lambda out, h: Tensor._made(out[i], None)) if tree.wrapped else (lambda out, h: out[i])
-                if slot.kind == "argument":  # a view of it
-                    return lambda out, h: _part(h[tree.ref.slot], tree.ref, tree.wrapped)
-                return lambda out, h: tree.value
-            if isinstance(tree, dict):
-                items = {k: build(v) for k, v in tree.items()}
-                return lambda out, h: {k: f(out, h) for k, f in items.items()}
-            if isinstance(tree, list | tuple):
-                parts, kind = [build(v) for v in tree], type(tree)
-                if hasattr(tree, "_fields"):
-                    return lambda out, h: kind(*[f(out, h) for f in parts])
-                return lambda out, h: kind([f(out, h) for f in parts])
-            return lambda out, h: tree
-
-        self.scalar_loss = isinstance(trace.result, Made) and trace.result.ref.sizes == ()
-        self._build = build(trace.result)
-        self._grads: list[tuple[Leaf, Tensor | None]] = []
-        self._argument_grads: list[tuple[int, int | None]] = []
-        for target, ref in trace.gradients:
-            if isinstance(target, int):
-                self._argument_grads.append((target, None if ref is None else fresh(ref)))
-            elif ref is None:
-                self._grads.append((target, None))
-            elif trace.slots[ref.slot].kind == "made":
-                self._grads.append((target, Tensor._made(_alias(self._memory[ref.slot], ref), None)))
-            else:
-                self._grads.append((target, target.grad))
-
     # --- replaying --------------------------------------------------------------------------------------------
 
     def stale(self) -> str | None:
@@ -277,9 +242,6 @@ class Bound:
 
     def _elsewhere(self) -> str | None:
         """What no longer holds besides the facts."""
-        for leaf, grad in self.trace.grads_read.values():
-            if leaf.grad is not grad:
-                return "a gradient that the step adds to"
         return None if self.executor.in_place() else "the memory of a tensor"
 
     def doubted(self) -> list[Fact]:
@@ -298,11 +260,7 @@ class Bound:
 
     def serves(self, arguments: list[torch.Tensor]) -> bool:
         """The usual case, quickly: arguments laid out as before, and every guard holds."""
-        return (
-            self.executor.fits(arguments)
-            and self._guards.check() < 0
-            and all(leaf.grad is grad for leaf, grad in self.trace.grads_read.values())
-        )
+        return bool(self.executor.fits(arguments) and self._guards.check() < 0)
 
     def numbers(self) -> list[float]:
         """The hyper-parameters as they are now."""
@@ -348,8 +306,7 @@ class Bound:
             self.calls += done
             self.draws(done)
             if done:
-                for leaf, grad in self._grads:
-                    leaf.grad = grad
+                self._results.leave_gradients()
         return done
 
     def replay(self, arguments: list[torch.Tensor], holders: Sequence[Any]) -> Any:
@@ -363,14 +320,9 @@ class Bound:
             if self.executor.failed < self._first_write:
                 raise Failed from error
             raise
-        for leaf, grad in self._grads:
-            leaf.grad = grad
-        if self.trace.needs or self._argument_grads:
-            for i in self.trace.needs:
-                holders[i].requires_grad_()
-            for i, k in self._argument_grads:
-                holders[i].grad = None if k is None else out[k]
-        return self._build(out, holders)
+        for i in self.trace.needs:
+            holders[i].requires_grad_()
+        return self._results.hand_out(out, holders)
 
 
 def _guards(*facts: list[Fact]) -> Any:
@@ -383,17 +335,6 @@ def _guards(*facts: list[Fact]) -> Any:
 
 def _outside(trace: Trace, ref: Ref) -> bool:
     return trace.slots[ref.slot].kind != "made"
-
-
-def _part(holder: Any, ref: Ref, wrapped: bool) -> Any:
-    """The view of an argument that a step returned."""
-    t = holder._data if isinstance(holder, Tensor) else holder
-    part = torch.as_strided(t, ref.sizes, ref.strides, t.storage_offset() + ref.offset)
-    return Tensor._made(part, None) if wrapped else part
-
-
-def _alias(memory: torch.Tensor, ref: Ref) -> torch.Tensor:
-    return torch.empty(0, dtype=ref.dtype).set_(memory.untyped_storage(), ref.offset, ref.sizes, ref.strides)
 
 
 _out_variants: dict[Any, Any] = {}

@@ -17,7 +17,7 @@ import torch
 
 from ..core import _C
 from .rewrite import fold_upsampling, read_small_maps
-from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, refs_of, results_of
+from .trace import Call, Made, Number, Offset, Ref, Seed, Slot, Trace, refs_of, results_of
 
 ALIGN = 64  # bytes
 
@@ -105,8 +105,7 @@ def is_pure(call: Call) -> bool:
 def lower(trace: Trace, exact: bool = True) -> Program:
     """The program of a recorded step."""
     calls = list(trace.calls)
-    kept = {ref.slot for ref in refs_of(trace.result)}
-    kept |= {ref.slot for _, ref in trace.gradients if ref is not None}
+    kept = {ref.slot for ref in trace.ends}
     calls, notes = read_small_maps(calls, kept)
     if not exact:
         calls, folded = fold_upsampling(calls)
@@ -121,7 +120,8 @@ def lower(trace: Trace, exact: bool = True) -> Program:
     if once:
         notes.append(f"computed {len(once)} constants once")
     constants = {ref.slot for call in once for ref in refs_of(call.outs)}
-    gradients = {ref.slot for _, ref in trace.gradients if ref is not None and trace.slots[ref.slot].kind == "made"}
+    left = [made.ref.slot for _, made in trace.gradients if isinstance(made, Made)]
+    gradients = {slot for slot in left if trace.slots[slot].kind == "made"}
     own = constants | gradients
     chains = _chains(calls)
     if chains:
@@ -284,7 +284,7 @@ def _plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: s
         for ref in reads(call) + refs_of(call.outs):
             first.setdefault(ref.slot, begin)
             last[ref.slot] = end
-    for ref in refs_of(trace.result):
+    for ref in trace.ends:
         first.setdefault(ref.slot, 0)
         last[ref.slot] = len(calls)
     slots = [s for s in first if trace.slots[s].kind == "made" and s not in own]

@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, ShapeError, Tensor, describe, gather, mode, next_slot
 from ..optim.optimizer import number
-from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Slot, Trace, extent, outlived, refs_of, results_of
+from .results import Reader, grad_of, set_grad
+from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, extent, outlived, refs_of, results_of
 from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, restore, side_effect, where
 
 _HERE = os.path.dirname(__file__)
@@ -104,12 +105,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._overlapping: set[int] = set()  # slots that lie partly in another
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
         self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
-        self._grads: dict[Leaf, Tensor | None] = {}  # leaves written: .grad before
+        self._grads: dict[Leaf | Tensor, Tensor | None] = {}  # leaves and tensors written: .grad before
         self.fresh: list[Any] = []  # generators made in the step, which draw the same numbers in every call
         self._copies: list[tuple[int, int, int]] = []  # see `outlived`
         self._start = next_slot()
         self._holders = list(holders)
-        self._nodes = [getattr(h, "_node", None) for h in holders]
+        self._nodes = [(h._node, h._grad) for h in holders if isinstance(h, Tensor)]
+        self._given = {id(h) for h in holders} | {id(node) for node, _ in self._nodes if node is not None}
         self._refusal: CompileError | None = None
         self._frame: FrameType | None = None  # of the step, the first of the user's functions to run
         self._at = ""  # the line that returned, once the step is over
@@ -164,13 +166,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Put back every value that the call wrote, gradients and random generators included."""
         for now, old in self._old:
             now.copy_(old)
-        for leaf, grad in self._grads.items():
-            leaf.grad = grad
+        for owner, grad in self._grads.items():
+            set_grad(owner, grad)
         for generator, state in self._states:
             generator.set_state(state)
-        for holder, node in zip(self._holders, self._nodes, strict=True):
-            if isinstance(holder, Tensor):
-                holder._node = node
+        tensors = [holder for holder in self._holders if isinstance(holder, Tensor)]
+        for holder, (node, grad) in zip(tensors, self._nodes, strict=True):
+            holder._node, holder._grad = node, grad
 
     def refuse(self, reason: str) -> CompileError:
         """The error for what cannot be compiled, with the line of the user's code. Of several, the first."""
@@ -180,15 +182,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # --- what the package tells -------------------------------------------------------------------------------
 
-    def read_grad(self, leaf: Leaf) -> None:
-        """A leaf's ``.grad`` is looked at."""
-        if leaf not in self._grads and leaf.seq < self._start:
-            self.trace.grads_read.setdefault(id(leaf), (leaf, leaf.grad))
+    def read_grad(self, owner: Leaf | Tensor) -> None:
+        """The ``.grad`` of a leaf, or of a tensor that is none, is looked at."""
+        if owner not in self._grads and self._is_older(owner):
+            self.trace.grads_read.setdefault(id(owner), (owner, grad_of(owner)))
 
-    def write_grad(self, leaf: Leaf) -> None:
-        """A leaf's ``.grad`` is about to change."""
-        if leaf not in self._grads:
-            self._grads[leaf] = leaf.grad
+    def write_grad(self, owner: Leaf | Tensor) -> None:
+        """A ``.grad`` is about to change."""
+        if owner not in self._grads and (isinstance(owner, Leaf) or id(owner) in self._given or self._is_older(owner)):
+            self._grads[owner] = grad_of(owner)
+
+    def _is_older(self, owner: Leaf | Tensor) -> bool:
+        """Whether it was there before the step; arguments, whose gradients are arguments, do not count."""
+        if id(owner) in self._given:
+            return False
+        if isinstance(owner, Leaf):
+            return owner.seq < self._start
+        known = self._slot_of.get(self._key(owner._data))
+        return known is None or self.trace.slots[known].kind != "made"
 
     def holds(self, t: torch.Tensor) -> int:
         """References to a storage that the recording itself added when it was made."""
@@ -414,44 +425,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         if any(trace.slots[i].written for i in self._overlapping):
             raise self.refuse("memory that several arrays share in part is written; pass them as arguments")
-        trace.result = self._tree(result)
-        known = {id(h._node): i for i, h in enumerate(self._holders) if isinstance(h, Tensor) and h._node is not None}
-        for i, (holder, node) in enumerate(zip(self._holders, self._nodes, strict=True)):
-            if isinstance(holder, Tensor) and holder._node is not node:
+        reader = Reader(trace.slots, self._holders, self._ref, self.refuse, self._start)
+        trace.result = reader.tree(result)
+        known = {id(h): i for i, h in enumerate(self._holders)}
+        known |= {id(h._node): i for i, h in enumerate(self._holders) if isinstance(h, Tensor) and h._node is not None}
+        nodes = iter(self._nodes)
+        for i, holder in enumerate(self._holders):
+            if isinstance(holder, Tensor) and holder._node is not (node := next(nodes)[0]):
                 if node is not None or not isinstance(holder._node, Leaf):
                     raise self.refuse(f"argument {i} was changed: whether it requires gradients")
                 trace.needs.append(i)
-        for leaf in self._grads:
-            grad = leaf.grad
-            if id(leaf) not in known and leaf.seq >= self._start:
+        for owner in self._grads:
+            grad = grad_of(owner)
+            if id(owner) not in known and isinstance(owner, Leaf) and owner.seq >= self._start:
                 continue  # made inside the step
             if grad is not None and _on_tape(grad):
                 raise self.refuse("a gradient left in .grad was recorded with create_graph=True; detach it")
-            ref = None if grad is None else self._ref(grad._data)
-            trace.gradients.append((known.get(id(leaf), leaf), ref))
-
-    def _tree(self, value: Any) -> Any:
-        """The returned structure with Refs for tensors."""
-        if isinstance(value, Tensor | torch.Tensor):
-            for i, holder in enumerate(self._holders):
-                if value is holder:
-                    return Same(i)
-            raw = value._data if isinstance(value, Tensor) else value
-            if self._slot_of.get(self._key(raw)) is None or self.trace.slots[self._ref(raw).slot].kind == "outside":
-                return Made(self._ref(raw), isinstance(value, Tensor), value)
-            if isinstance(value, Tensor) and _on_tape(value):
-                raise self.refuse(
-                    "the step returns a value that could still be differentiated, which a replay could not offer; "
-                    "return value.detach(), or compute it under tg.no_grad()"
-                )
-            return Made(self._ref(raw), isinstance(value, Tensor))
-        if isinstance(value, dict):
-            return {key: self._tree(v) for key, v in value.items()}
-        if isinstance(value, list | tuple):
-            items = [self._tree(v) for v in value]
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        if value is None or isinstance(value, bool | int | float | str):
-            return value
-        raise self.refuse(
-            f"the step returns a {type(value).__name__}; it can return tensors, numbers, tuples and dicts"
-        )
+            trace.gradients.append((known.get(id(owner), owner), None if grad is None else reader.tensor(grad)))

@@ -20,6 +20,7 @@ from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
 from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
 from .record import Recorder
+from .results import grad_of, settled
 from .run import run_epochs
 from .trace import Call, Made, Number, Trace, extent
 
@@ -40,26 +41,36 @@ class _Pending:
 
 
 class Arguments:
-    """The arguments of a call: its signature, the tensors in it, and the objects that hold them."""
+    """The arguments of a call: its signature, the tensors in it, and the objects that hold them.
 
-    __slots__ = ("args", "holders", "key", "kwargs", "tensors")
+    The gradients that arguments come with are arguments, too: a step may add to them.
+    """
+
+    __slots__ = ("args", "form", "gradients", "holders", "key", "kwargs", "tensors")
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.tensors: list[torch.Tensor] = []
         self.holders: list[Any] = []
+        self.gradients: list[Any] = []
         self.args = args
         self.kwargs = kwargs
         parts = [self._part(a, f"argument {i}") for i, a in enumerate(args)]
         if kwargs:
             parts += [(name, self._part(kwargs[name], f"argument '{name}'")) for name in sorted(kwargs)]
-        self.key = (mode.record, torch.get_default_dtype(), *parts)
+        self.form = parts
+        self.key = (mode.record, torch.get_default_dtype(), *parts, tuple(self.gradients))
 
     def _part(self, value: Any, what: str) -> Any:
         if isinstance(value, Tensor):
             node = value._node
             if node is not None and type(node) is not Leaf:
                 raise CompileError(f"compile: {what} is the recorded output of an op; pass x.detach()")
-            return (*self._tensor(value._data, value, what), type(value), node is not None)
+            grad = grad_of(node if isinstance(node, Leaf) else value)
+            if grad is not None and grad._node is not None:
+                raise CompileError(f"compile: the gradient of {what} is recorded; detach it")
+            form = (*self._tensor(value._data, value, what), type(value), node is not None)
+            self.gradients.append(None if grad is None else self._tensor(grad._data, grad, f"the gradient of {what}"))
+            return form
         if isinstance(value, torch.Tensor):
             return (*self._tensor(plain(value, f"compile: {what}"), value, what), type(value), None)
         if isinstance(value, tuple | list):
@@ -105,7 +116,7 @@ def without_arrays(value: Any) -> Any:
 
 def is_constant(value: Any) -> bool:
     """A plain Tensor that needs no gradient."""
-    return type(value) is Tensor and value._node is None
+    return type(value) is Tensor and value._node is None and value._grad is None
 
 
 class Compiled:
@@ -158,7 +169,7 @@ class Compiled:
             if not kwargs and self._last is not None:
                 known, setting = self._last
                 if setting == (mode.record, torch.get_default_dtype()) and (known.calls + 1) % AUDIT:
-                    raws = [a._data for a in args if type(a) is Tensor and a._node is None]
+                    raws = [a._data for a in args if type(a) is Tensor and a._node is None and a._grad is None]
                     if len(raws) == len(args) and known.serves(raws):
                         return self._replay(known, raws, args, args, {})
         given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
@@ -232,7 +243,7 @@ class Compiled:
                         f"compile: {self._where()} changes the optimizer's {key}; change it between steps"
                     )
             self._plain_numbers(trace, earlier, numbers)
-            if Arguments(given.args, given.kwargs).key != given.key and not trace.needs:
+            if Arguments(given.args, given.kwargs).form != given.form and not trace.needs:
                 raise CompileError(f"compile: {self._where()} changes a list or dict among its arguments")
             self._settle(given, known, pending, before, trace)
         except CompileError:
@@ -318,6 +329,7 @@ class Compiled:
         for fact in world:
             if isinstance(fact.value, torch.Tensor) and fact.value.untyped_storage()._cdata in given:
                 raise CompileError(f"compile: an argument shares its memory with {fact.path}; pass a clone")
+        second.result = settled(first.result, second.result)
         return Bound(lowered(second, self.exact), second, world, unproven, stable, arguments)
 
     def _keep(self, key: Any, bound: Bound) -> None:

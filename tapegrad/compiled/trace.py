@@ -6,14 +6,14 @@ an instruction made), a `Ref` is a view of a slot. Views are therefore no instru
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
 
-from ..core import DTYPE_NAMES, Leaf
+from ..core import DTYPE_NAMES
 
 
 class Ref(NamedTuple):
@@ -55,10 +55,11 @@ class Same(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A returned tensor: ours, or a raw torch tensor."""
+    """A returned tensor, or a gradient."""
 
     ref: Ref
-    wrapped: bool
+    kind: type  # `Tensor`, a class of its kind, or a raw torch tensor's
+    which: int  # objects that come out, numbered: one may come out in several places
     value: Any = None  # itself, where it lies outside: a parameter, a buffer
 
 
@@ -102,13 +103,19 @@ class Trace:
     calls: list[Call] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
     result: Any = None  # what the step returned, tensors as Ref
-    gradients: list[tuple[Any, Ref | None]] = field(default_factory=list)  # leaf or argument's number, final .grad
+    gradients: list[tuple[Any, Any]] = field(default_factory=list)  # (leaf, tensor or argument's number, final .grad)
     needs: list[int] = field(default_factory=list)  # arguments that were made to require gradients
     numbers: list[tuple[dict[str, Any], str]] = field(default_factory=list)  # (parameter group, key)
     values: list[Any] = field(default_factory=list)  # of these numbers, when they were used
     generators: list[tuple[Any, int]] = field(default_factory=list)  # (generator, blocks a step takes)
-    grads_read: dict[int, tuple[Leaf, Any]] = field(default_factory=dict)  # leaves whose .grad was read before written
+    grads_read: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # leaf or tensor, its .grad when first read
     codes: set[CodeType] = field(default_factory=set)  # the user's functions that ran
+
+    @property
+    def ends(self) -> list[Ref]:
+        """What is looked at when the calls are done: results and gradients."""
+        gradients = [made for _, made in self.gradients]
+        return [made.ref for made in (*made_in(self.result), *made_in(gradients))]
 
 
 def results_of(value: Any) -> Any:
@@ -117,7 +124,7 @@ def results_of(value: Any) -> Any:
 
 
 def refs_of(value: Any) -> list[Ref]:
-    """Every Ref among arguments or results, lists and structures included."""
+    """Every Ref among arguments, in lists and structures too."""
     found: list[Ref] = []
     _gather((value,), found)
     return found
@@ -130,12 +137,22 @@ def _gather(values: Iterable[Any], found: list[Ref]) -> None:
             found.append(value)
         elif kind is tuple or kind is list:
             _gather(value, found)
-        elif kind is Made:
-            found.append(value.ref)
-        elif kind is dict:
+        elif issubclass(kind, dict):
             _gather(value.values(), found)
         elif hasattr(kind, "_fields"):  # a named tuple of the user's
             _gather(value, found)
+
+
+def made_in(tree: Any) -> Iterator[Made]:
+    """Every `Made` of a tree."""
+    if isinstance(tree, Made):
+        yield tree
+    elif isinstance(tree, dict):
+        for v in tree.values():
+            yield from made_in(v)
+    elif isinstance(tree, list | tuple) and not isinstance(tree, Same):
+        for v in tree:
+            yield from made_in(v)
 
 
 def outlived(trace: Trace, copies: list[tuple[int, int, int]]) -> Call | None:

@@ -176,11 +176,10 @@ class Tensor(Protocols["Tensor"]):
     def grad(self) -> Tensor | None:
         """The gradient collected by backward: a Tensor of the same shape and dtype, or None. Can be assigned."""
         node = self._node
-        if type(node) is not Leaf:
-            return self._grad
+        owner = node if type(node) is Leaf else self
         if mode.tracer is not None:
-            mode.tracer.read_grad(node)
-        grad: Tensor | None = node.grad
+            mode.tracer.read_grad(owner)
+        grad: Tensor | None = self._grad if owner is self else owner.grad
         return grad
 
     @grad.setter
@@ -188,14 +187,15 @@ class Tensor(Protocols["Tensor"]):
         if value is not None:  # a copy: backward adds to it in place
             value = as_gradient(value, self.shape, self.dtype, "grad")
             value = Tensor._made(value._data.clone(), value._node)
-        if isinstance(self._node, Leaf):
-            if mode.tracer is not None:
-                mode.tracer.write_grad(self._node)
-            self._node.grad = value
+        owner = self._node if isinstance(self._node, Leaf) else self
+        if mode.tracer is not None:
+            mode.tracer.write_grad(owner)
+        if isinstance(owner, Leaf):
+            owner.grad = value
             if value is not None and value._node is not None:
                 _C.open_entries()  # which may depend on this leaf: a cycle
         else:
-            self._grad = value
+            owner._grad = value
 
     @property
     def shape(self) -> torch.Size:
@@ -332,6 +332,9 @@ class Tensor(Protocols["Tensor"]):
         def keep(g: Any) -> Any:
             tensor = reference()
             if tensor is not None:
+                if mode.tracer is not None:
+                    mode.tracer.read_grad(tensor)
+                    mode.tracer.write_grad(tensor)
                 before = tensor._grad
                 copy = g.clone() if isinstance(g, Tensor) else Tensor._made(g.clone(), None)
                 tensor._grad = copy if before is None else before + copy
