@@ -17,8 +17,8 @@ from optable.check import one_thread as one_thread
 import tapegrad as tg
 from tapegrad import nn
 from tapegrad.compiled import bind
-from tapegrad.compiled.program import evaluate
-from tapegrad.compiled.trace import Ref, refs_of
+from tapegrad.compiled.program import evaluate, view
+from tapegrad.compiled.trace import Ref, made_in, refs_of
 
 
 def compiled(build, calls=3):
@@ -60,12 +60,12 @@ def test_the_evaluator_in_python_gives_the_executors_bits(build):
     result = training.step(*arguments)
     assert replays(training.step) == 2
     expected = [bits(t.data) for t in (result if isinstance(result, tuple) else (result,))]
-    assert [bits(bind._alias(memory[ref.slot], ref)) for ref in refs_of(trace.result)] == expected
+    assert [bits(view(memory[made.ref.slot], made.ref)) for made in made_in(trace.result)] == expected
     for i, slot in enumerate(trace.slots):
         if slot.kind == "outside" and slot.written:
-            assert bits(bind._alias(memory[i], whole(slot.tensor))) == bits(slot.tensor), f"slot {i}"
-    for leaf, ref in trace.gradients:
-        assert bits(bind._alias(memory[ref.slot], ref)) == bits(leaf.grad.data)
+            assert bits(view(memory[i], whole(slot.tensor))) == bits(slot.tensor), f"slot {i}"
+    for leaf, made in trace.gradients:
+        assert bits(view(memory[made.ref.slot], made.ref)) == bits(leaf.grad.data)
 
 
 def whole(t):

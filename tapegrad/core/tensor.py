@@ -492,7 +492,7 @@ def _numbers(data: Any, what: str) -> Any:
                 f"{what} requires a gradient, which its numbers lose; join with tg.stack, or pass .detach()"
             )
         value = plain(value.detach(), what)
-        return value if value.ndim == 0 else value.tolist()
+        return value if value.ndim == 0 and mode.tracer is None else value.tolist()  # torch reads it unseen
     if not isinstance(data, list | tuple) or {float, int, bool}.issuperset(map(type, data)):
         return data
     return [_numbers(item, f"{what}[{i}]") for i, item in enumerate(data)]
