@@ -1,5 +1,6 @@
 """Backward: what is added up where, hooks, released values, changed values, errors that leave nothing behind."""
 
+import random
 import re
 import signal
 import threading
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import tapegrad as tg
+from tapegrad.core import _C
 
 DEPTH = 100_000
 
@@ -389,3 +391,75 @@ def test_threads_that_share_a_leaf_lose_no_gradient():
     for thread in threads:
         thread.join()
     assert x.grad.data.eq(rounds * workers).all()
+
+
+# --- the loop in C++ ---------------------------------------------------------------------------------------------
+
+
+def in_python(entries, slots, owned, wanted, active, visit):
+    for entry in reversed(entries):
+        visit(entry)
+
+
+def random_dag(rng):
+    """(loss, leaves, some values in between): values used several times, broadcast, split, cast, hooked, constant."""
+    leaves = [random_leaf(shape, rng) for shape in ((2, 3), (3,), (2, 1))]
+    values = list(leaves)
+    for _ in range(rng.randint(1, 25)):
+        a, b = rng.choice(values), rng.choice(values)
+        made = rng.choice(
+            [
+                lambda a=a, b=b: [a * b],
+                lambda a=a, b=b: [a + b],
+                lambda a=a, b=b: [a - 0.5 * b],
+                lambda a=a: [a.tanh(), a * 1.5],
+                lambda a=a: [tg.sigmoid(a) / 2],
+                lambda a=a: list(tg.split(a, 1)) if len(a) < 4 else [a],
+                lambda a=a: [tg.cat([a, a * 2])[: len(a)]],
+                lambda a=a: [a.double().exp().float()] if rng.random() < 0.3 else [a.detach() + a],
+                lambda a=a: [a],
+            ]
+        )()
+        made = [m for m in made if m.shape in {(2, 3), (3,), (2, 1), (1, 3), (1,), (1, 1)}]
+        if made and rng.random() < 0.15 and made[0].requires_grad:
+            made[0].register_hook(lambda g: g * 0.9)
+        values += made
+    loss = sum((v.sum() * w for w, v in enumerate(values[-6:], 1)), tg.tensor(0.0))
+    return loss, leaves, [v for v in values if v.requires_grad]
+
+
+def random_leaf(shape, rng):
+    generator = tg.Generator(rng.randrange(1000))
+    return tg.randn(*shape, generator=generator).requires_grad_()
+
+
+def test_the_loop_in_cpp_gives_the_bits_of_the_loop_in_python(monkeypatch):
+    def gradients(seed):
+        rng = random.Random(seed)
+        loss, leaves, values = random_dag(rng)
+        wanted = rng.sample(values, min(3, len(values)))
+        some = tg.grad(loss, wanted, retain_graph=True, allow_unused=True)
+        loss.backward()
+        found = [*some, *(x.grad for x in leaves)]
+        storages = [x.grad.data.untyped_storage()._cdata for x in leaves if x.grad is not None]
+        assert len(set(storages)) == len(storages)
+        return [None if g is None else (g.shape, g.dtype, g.data.numpy().tobytes()) for g in found]
+
+    expected = [gradients(seed) for seed in range(150)]
+    monkeypatch.setattr(_C, "walk", in_python)
+    assert [gradients(seed) for seed in range(150)] == expected
+    assert sum(g is None for case in expected for g in case) < sum(g is not None for case in expected for g in case)
+
+
+@pytest.mark.parametrize("name", ["op", "parents", "env", "versions", "shape", "dtype", "seq", "_where"])
+def test_what_the_loop_in_cpp_reads_of_an_entry_cannot_be_replaced(name):
+    entry = (tg.tensor(2.0, requires_grad=True) * 2)._node
+    with pytest.raises(AttributeError):
+        setattr(entry, name, None)
+
+
+def test_an_environment_cut_short_is_an_error_and_no_crash():
+    y = tg.tensor([2.0], requires_grad=True).tanh()
+    y._node.env.clear()
+    with pytest.raises(IndexError, match="environment of an entry was changed"):
+        y.backward()

@@ -13,18 +13,20 @@ constexpr Field fields[] = {&EntryObject::op,    &EntryObject::parents, &EntryOb
                             &EntryObject::shape, &EntryObject::dtype,   &EntryObject::seq, &EntryObject::where,
                             &EntryObject::hooks, &EntryObject::args};
 
-#define TG_FIELD(name, field) {name, T_OBJECT_EX, offsetof(EntryObject, field), 0, nullptr}
-PyMemberDef members[] = {TG_FIELD("op", op),
-                         TG_FIELD("parents", parents),
-                         TG_FIELD("env", env),
-                         TG_FIELD("versions", versions),
-                         TG_FIELD("shape", shape),
-                         TG_FIELD("dtype", dtype),
-                         TG_FIELD("seq", seq),
-                         TG_FIELD("_where", where),
-                         TG_FIELD("hooks", hooks),
-                         TG_FIELD("_args", args),
-                         {}};
+#define TG_FIELD(name, field, flags) {name, T_OBJECT_EX, offsetof(EntryObject, field), flags, nullptr}
+PyMemberDef members[] = {
+    TG_FIELD("op", op, READONLY),
+    TG_FIELD("parents", parents, READONLY),
+    TG_FIELD("env", env, READONLY),
+    TG_FIELD("versions", versions, READONLY),
+    TG_FIELD("shape", shape, READONLY),
+    TG_FIELD("dtype", dtype, READONLY),
+    TG_FIELD("seq", seq, READONLY),
+    TG_FIELD("_where", where, READONLY),
+    TG_FIELD("hooks", hooks, 0),
+    TG_FIELD("_args", args, 0),
+    {},
+};
 #undef TG_FIELD
 
 EntryObject* cast(PyObject* self) { return reinterpret_cast<EntryObject*>(self); }

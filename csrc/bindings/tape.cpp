@@ -2,75 +2,17 @@
 // read in Python. Both are Python classes with __slots__, which are written in place.
 #include "bindings/tape.h"
 
-#include "bindings/entry.h"
-
-#include <structmember.h>  // PyMemberDescrObject
-#include <torch/csrc/DynamicTypes.h>
-#include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
-#include <torch/csrc/utils/pythoncapi_compat.h>
-
 #include <algorithm>
-#include <array>
+
+#include "bindings/backward.h"
+#include "bindings/nodes.h"
 
 namespace tapegrad {
+
+const Classes* classes = nullptr;
+
 namespace {
 
-py::object own(PyObject* made) {  // a new reference, or the Python error
-  if (!made) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(made);
-}
-
-template <class T>
-T borrow(py::handle value) {
-  return py::reinterpret_borrow<T>(value);
-}
-py::handle item(const py::tuple& values, size_t i) { return PyTuple_GET_ITEM(values.ptr(), i); }
-py::handle item(const py::list& values, size_t i) { return PyList_GET_ITEM(values.ptr(), i); }
-Py_ssize_t index(py::handle value) { return PyLong_AsSsize_t(value.ptr()); }
-bool is_tensor(py::handle value) { return THPVariable_Check(value.ptr()); }
-
-// A class with these __slots__, whose objects are made without __init__.
-template <size_t N>
-class Slotted {
- public:
-  Slotted(py::object type, const std::array<const char*, N>& names) : type_(std::move(type)) {
-    for (size_t i = 0; i < N; ++i) {
-      const py::object slot = type_.attr(names[i]);
-      if (!Py_IS_TYPE(slot.ptr(), &PyMemberDescr_Type)) throw py::type_error(std::string(names[i]) + " is no slot");
-      offsets_[i] = reinterpret_cast<PyMemberDescrObject*>(slot.ptr())->d_member->offset;
-    }
-  }
-  template <class... Values>
-  py::object make(Values&&... values) const {  // one py::object for each name
-    static_assert(sizeof...(Values) == N, "one value for each slot");
-    PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(type_.ptr());
-    py::object made = own(type->tp_alloc(type, 0));
-    size_t i = 0;
-    char* const at = reinterpret_cast<char*>(made.ptr());
-    ((*reinterpret_cast<PyObject**>(at + offsets_[i++]) = py::object(std::forward<Values>(values)).release().ptr()),
-     ...);
-    return made;
-  }
-
-  bool holds(py::handle value) const { return Py_IS_TYPE(value.ptr(), reinterpret_cast<PyTypeObject*>(type_.ptr())); }
-  PyObject* get(py::handle value, size_t i) const {
-    return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(value.ptr()) + offsets_[i]);
-  }
-
- private:
-  py::object type_;
-  std::array<Py_ssize_t, N> offsets_{};
-};
-
-struct Classes {
-  PyTypeObject* entry;  // derived from entry_base()
-  Slotted<1> leaf;
-  Slotted<3> tensor;
-  py::object next_slot, inside;  // of tape.py: the counter, and whether a file is the package's
-  py::object integers;           // of border.py: what an argument that should be an int, or several, stands for
-  py::object size, get_frame;    // torch.Size, sys._getframe
-};
-const Classes* classes = nullptr;   // for the life of the process
 thread_local bool watched = false;  // see mode.py
 
 py::object tensor(py::object data, py::object node) {
@@ -188,17 +130,22 @@ py::list versions_of(const Plan& plan, const py::list& env) {
   return versions;
 }
 
-// Whether every saved value is still what it was.
+}  // namespace
+
 bool unchanged(const py::list& env, const py::list& versions) {
   for (size_t i = 0; i < versions.size(); ++i) {
-    const auto saved = borrow<py::tuple>(item(versions, i));
-    const py::handle value = item(env, index(item(saved, 0))), then = item(saved, 1);
+    const py::handle saved = item(versions, i);
+    if (!PyTuple_CheckExact(saved.ptr()) || PyTuple_GET_SIZE(saved.ptr()) != 2)
+      throw py::type_error("unchanged: versions must be pairs of a position and a version");
+    const py::handle value = at(env, index(PyTuple_GET_ITEM(saved.ptr(), 0))), then = PyTuple_GET_ITEM(saved.ptr(), 1);
     if (is_tensor(value) ? THPVariable_Unpack(value.ptr())._version() != index(then)
                          : !PyList_CheckExact(value.ptr()) || !each(borrow<py::list>(value), version).equal(then))
       return false;
   }
   return true;
 }
+
+namespace {
 
 // One list of nodes for each sequence argument becomes part of one flat tuple.
 py::tuple flat(const py::tuple& parents) {
@@ -270,23 +217,6 @@ py::object record(py::handle op, const py::dict& plans, py::object out, py::tupl
   return made;
 }
 
-// f() for Python, without what pybind11 takes to read arguments: the functions below are called at every op.
-template <class F>
-PyObject* answer(bool accepted, const char* expected, const F& f) {
-  try {
-    if (!accepted) throw py::type_error(expected);
-    if (!classes) throw std::runtime_error("_C.tape_classes comes first");
-    return f().release().ptr();
-  } catch (py::error_already_set& error) {
-    error.restore();
-  } catch (const py::builtin_exception& error) {
-    error.set_error();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return nullptr;
-}
-
 PyObject* record_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
   const bool fits =
       count == 5 && PyDict_CheckExact(given[1]) && PyTuple_CheckExact(given[3]) && PyTuple_CheckExact(given[4]);
@@ -342,11 +272,6 @@ bool is_plain(const py::object& value) {
          !t.is_inference() && !t.is_neg();
 }
 
-template <class F>
-PyMethodDef method(const char* name, const F& f) {
-  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)), METH_FASTCALL, nullptr};
-}
-
 }  // namespace
 
 void bind_tape(py::module_& m) {
@@ -356,6 +281,7 @@ void bind_tape(py::module_& m) {
                                   method("release", &release_call),
                                   method("collecting", &collecting),
                                   method("integers", &integers_call),
+                                  method("walk", &walk),
                                   {}};
   PyModule_AddFunctions(m.ptr(), methods);
   const auto set = [](py::type entry, py::object leaf, py::object tensor, py::object next_slot, py::object inside,
@@ -366,7 +292,7 @@ void bind_tape(py::module_& m) {
     // fails without this slot. len() finds the mapping's.
     reinterpret_cast<PyTypeObject*>(tensor.ptr())->tp_as_sequence->sq_length = nullptr;
     classes = new Classes{reinterpret_cast<PyTypeObject*>(entry.release().ptr()),
-                          {std::move(leaf), {"hooks"}},
+                          {std::move(leaf), {"hooks", "shape", "dtype"}},
                           {std::move(tensor), {"_data", "_node", "_grad"}},
                           std::move(next_slot),
                           std::move(inside),

@@ -40,7 +40,7 @@ def _getter(positions: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
 class Rule:
     """A gradient rule and what it reads of an entry's environment."""
 
-    __slots__ = ("fetch", "function", "needs", "reads")
+    __slots__ = ("fetch", "function", "needs", "positions", "reads")
 
     def __init__(
         self, function: Callable[..., Any], environment: list[str], op_name: str, *, fused: bool = False
@@ -58,7 +58,8 @@ class Rule:
             raise TypeError(f"{op_name}: its gradient rule reads '{unknown[0]}', which is none of {known}")
         self.function = function
         self.reads = reads
-        self.fetch = _getter([environment.index(name) for name in reads])
+        self.positions = tuple([environment.index(name) for name in reads])
+        self.fetch = _getter(list(self.positions))
 
 
 class Plan(NamedTuple):
@@ -119,11 +120,20 @@ class Op:
         self.in_order = [self.rules.get(name) for name in self.arrays]
         self.backward = None if backward is None else Rule(backward, self.environment, self.name, fused=True)
         self.fresh = backward is not None
+        self.lean = self._lean()
         self.call: Callable[..., Any] = forward  # the public function, once `caller` has made it
         self.plans: dict[int, Plan] = {}
 
     def __repr__(self) -> str:
         return self.name
+
+    def _lean(self) -> tuple[Any, ...] | None:
+        """What `backward.cpp` needs to `pull` raw gradients: (fused kernel or None, whether it is told what is wanted,
+        the rules in order); a kernel or rule as (function, what it reads). None where `pull` must do it."""
+        if self.variadic:
+            return None
+        fused, *rules = [r and (r.function, r.positions) for r in (self.backward, *self.in_order)]
+        return fused, self.backward is not None and self.backward.needs, tuple(rules)
 
     def plan(self, needs: int) -> Plan:
         """What to save when the array arguments whose bits are set need gradients; kept in `plans`."""
@@ -205,13 +215,7 @@ class Op:
             grads = rule.function(g, *rule.fetch(env))
         elif self.backward is not None and not recorded:
             needs = ([p is not None for p in parents],) if self.backward.needs else ()
-            grads = self.backward.function(g, *self.backward.fetch(env), *needs)
-            if len(grads) != len(parents):
-                raise TypeError(
-                    f"{self.name}: backward must return a gradient or None for each of the {len(parents)} array "
-                    f"arguments; got {len(grads)}"
-                )
-            return grads  # type: ignore[no-any-return]
+            return self._one_for_each(self.backward.function(g, *self.backward.fetch(env), *needs), parents)
         else:
             grads = [
                 None if node is None or rule is None else rule.function(g, *rule.fetch(env))
@@ -221,6 +225,14 @@ class Op:
             None if node is None or dx is None else self._fit(dx, node, entry, recorded)
             for dx, node in zip(grads, parents, strict=True)
         ]
+
+    def _one_for_each(self, gradients: Sequence[Any], parents: tuple[Node | None, ...]) -> tuple[Any, ...]:
+        if len(gradients) != len(parents):
+            raise TypeError(
+                f"{self.name}: backward must return a gradient or None for each of the {len(parents)} array "
+                f"arguments; got {len(gradients)}"
+            )
+        return tuple(gradients)
 
     def refuse_inference(self) -> None:
         raise TapeError(

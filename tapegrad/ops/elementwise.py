@@ -271,11 +271,11 @@ def sub(input: Array, other: Array, *, alpha: float = 1) -> Any:
 
 
 _mul = arithmetic(_C.mul, operator.mul)
-mul = binary("mul", "input * other", lambda g, other: g * other, lambda g, input: g * input, _mul)
+mul = binary("mul", "input * other", lambda g, other: _mul(g, other), lambda g, input: _mul(g, input), _mul)
 
 
 @op(
-    input=lambda g, other, rounding_mode: g / other if rounding_mode is None else torch.zeros_like(g),
+    input=lambda g, other, rounding_mode: _div(g, other) if rounding_mode is None else torch.zeros_like(g),
     other=lambda g, input, other, rounding_mode: (
         -g * ((input / other) / other) if rounding_mode is None else torch.zeros_like(g)
     ),

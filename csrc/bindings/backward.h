@@ -1,0 +1,11 @@
+// The reversed loop of backward (tapegrad/core/backward.py) over plain entries: one output, no hooks, raw gradients.
+#pragma once
+#include <torch/csrc/utils/pybind.h>
+
+namespace tapegrad {
+
+// walk(entries, slots, owned, wanted, active, visit): visits the entries in reverse, those that are not plain by
+// visit(entry). Wanted nodes and active entries are None for backward to all leaves.
+PyObject* walk(PyObject* module, PyObject* const* given, Py_ssize_t count);
+
+}  // namespace tapegrad
