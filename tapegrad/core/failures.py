@@ -119,7 +119,8 @@ def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
         return error
     torch_says = str(error).strip().split("\n")[0]
     for name, value in named.items():
-        if value is None and name in op.arrays and op.signature.parameters[name].default is not None:
+        parameter = op.signature.parameters[name]
+        if value is None and name in op.arrays and parameter.default is not None and "None" not in f"{parameter}":
             return TypeError(f"{op.name}: {name} must be a Tensor, a torch tensor, an array or a number; got None")
     actual = ", ".join(f"{key} = {describe(value)}" for key, value in named.items() if value is not None)
     general = f"{op.name}: {torch_says} (got {actual})"

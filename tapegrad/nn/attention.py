@@ -149,7 +149,7 @@ class MultiheadAttention(Module):
                 for x, extra in ((k, self.bias_k), (v, self.bias_v))
             )
         # [length, N, E] -> [N, heads, length, head_dim]
-        q, k, v = (ops.permute(ops.reshape(x, (x.shape[0], n, heads, -1)), (1, 2, 0, 3)) for x in (q, k, v))
+        q, k, v = (ops.permute(ops.reshape(x, (x.shape[0], n, heads, self.head_dim)), (1, 2, 0, 3)) for x in (q, k, v))
         if self.add_zero_attn:
             k, v = (ops.cat([x, torch.zeros(n, heads, 1, self.head_dim, dtype=x.dtype)], 2) for x in (k, v))
         scores = ops.matmul(ops.mul(q, math.sqrt(1 / self.head_dim)), ops.transpose(k, -2, -1))  # [N, heads, L, S]

@@ -36,7 +36,7 @@ def clip_grad_norm_(
     Returns the norm before scaling, a 0-dim tensor. Source: ``torch.nn.utils.clip_grad_norm_``.
     """
     require(max_norm >= 0, "clip_grad_norm_", "max_norm", "not be negative", max_norm)
-    grads = _gradients(parameters)
+    grads = [g for g in _gradients(parameters) if g.numel()]  # an empty one adds nothing to any norm
     if not grads:
         return Tensor(torch.tensor(0.0))
     norms = torch._foreach_norm(grads, float(norm_type))

@@ -43,8 +43,9 @@ def _embedding_rule(
         flat = index.reshape(-1).long()
         count = torch.zeros(weight_shape[0], dtype=torch.int64).index_add(0, flat, torch.ones_like(flat))
         g = g / count[index].unsqueeze(-1)
-    rows = g.reshape(-1, weight_shape[1])
-    return torch.index_add(torch.zeros(weight_shape, dtype=g.dtype), 0, input.reshape(-1), rows)
+    index = input.reshape(-1)
+    rows = g.reshape(index.shape[0], weight_shape[1])
+    return torch.index_add(torch.zeros(weight_shape, dtype=g.dtype), 0, index, rows)
 
 
 @op(name="embedding", weight=_embedding_rule)
@@ -85,8 +86,10 @@ def embedding(
     """
     if sparse:
         raise ArgumentError("embedding: sparse gradients are not offered; leave sparse=False")
+    rows = raw(weight, "embedding", "weight")
+    if padding_idx is not None and isinstance(rows, torch.Tensor) and not -len(rows) <= padding_idx < len(rows):
+        raise IndexShapeError(f"embedding: padding_idx must name one of the {len(rows)} rows; got {padding_idx}")
     if max_norm is not None:
-        rows = raw(weight, "embedding", "weight")
         torch.embedding_renorm_(rows, raw(input, "embedding", "input").reshape(-1), max_norm, norm_type)
     return embedding_op(input, weight, padding_idx, scale_grad_by_freq)
 
@@ -145,7 +148,7 @@ def scaled_dot_product_attention(
         raise ShapeError(f"{name}: value.shape[-2] = {value.shape[-2]} must equal key.shape[-2] = {key.shape[-2]}")
     if is_causal and attn_mask is not None:
         raise ArgumentError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
-    scores = matmul(query, key.mT) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    scores = matmul(query, key.mT) * (1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale)
     if is_causal:  # every query sees at least the first key
         scores = where(torch.ones(scores.shape[-2:], dtype=torch.bool).tril(), scores, -math.inf)
     if attn_mask is not None:

@@ -299,6 +299,9 @@ def conv_transpose2d(
         raise ShapeError(f"{name}: output_padding {extra} must be at least 0 and less than stride {stride} or dilation")
     if weight.shape[0] != input.shape[1]:
         raise ShapeError(f"{name}: weight.shape[0] = {weight.shape[0]} must equal input.shape[1] = {input.shape[1]}")
+    channels = weight.shape[1] * groups
+    if bias is not None and tuple(raw(bias, name, "bias").shape) != (channels,):
+        raise ShapeError(f"{name}: bias must have shape [{channels}]; got {list(raw(bias, name, 'bias').shape)}")
     sides = list(zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], extra, strict=True))
     size = [(n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, s, p, d, k, e in sides]
     if min(size) < (1 if input.shape[0] else 0):
@@ -308,7 +311,7 @@ def conv_transpose2d(
     if any(more):
         input = constant_pad_nd(input, [0, more[1], 0, more[0]])
     full = [h + (m - e // s) * s for h, m, (_, s, _, _, _, e) in zip(size, more, sides, strict=True)]
-    shape = [input.shape[0], weight.shape[1] * groups, *full]
+    shape = [input.shape[0], channels, *full]
     out = conv2d_input_grad(input, weight, shape, stride, padding, dilation, groups)
     for i in range(2):
         out = out if full[i] == size[i] else narrow(out, 2 + i, 0, size[i])

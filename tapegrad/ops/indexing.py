@@ -45,11 +45,16 @@ __all__ = [
 
 @op(
     input=lambda g: g,
-    source=lambda g, dim, index, alpha: _scaled(torch.index_select(g, dim, index), alpha),
+    source=lambda g, source_shape, dim, index, alpha: _scaled(_selected(g, source_shape, dim, index), alpha),
 )
 def index_add(input: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Any:
     """``y = input`` with ``y[index[i]] += alpha * source[i]`` along ``dim``; repeated indices add up."""
     return torch.index_add(input, dim, index, source, alpha=alpha)
+
+
+def _selected(g: Any, shape: torch.Size, dim: int, index: Any) -> Any:
+    """`index_select`, and zeros where there is nothing to read."""
+    return torch.index_select(g, dim, index) if g.numel() else torch.zeros(shape, dtype=g.dtype)
 
 
 def _scaled(g: Any, alpha: float) -> Any:
@@ -97,7 +102,11 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
         )
     dim = as_dims(dim, input.ndim)[0]
     others = [[*s[:dim], 1, *s[dim + 1 :]] for s in (input.shape, indices.shape)]
-    full = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
+    try:
+        full = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        shapes = f"input.shape {list(input.shape)} and indices.shape {list(indices.shape)}"
+        raise ShapeError(f"take_along_dim: {shapes} do not broadcast outside dim {dim}") from error
     wide = expand(input, [*full[:dim], input.shape[dim], *full[dim + 1 :]])
     indices = torch.where(indices < 0, indices + input.shape[dim], indices)
     return gather(wide, dim, indices.expand([*full[:dim], indices.shape[dim], *full[dim + 1 :]]))

@@ -12,7 +12,7 @@ from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub, where
 from .indexing import gather
 from .reduce import mean, sum
-from .shape import expand, movedim, reshape
+from .shape import constant_pad_nd, expand, movedim, reshape
 
 __all__ = [
     "binary_cross_entropy",
@@ -127,6 +127,8 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     classes = input.shape[dim]
     check_classes(labels, classes, ignore_index, name)
     counted = labels != ignore_index
+    if not classes:  # then every target is ignored, and reads a class that is not there
+        input = constant_pad_nd(input, [0, 0] * (input.ndim - 1 - dim) + [0, 1])
     index = torch.where(counted, labels, 0)
     dtype = input.dtype
     scale = counted.to(dtype)
@@ -150,8 +152,10 @@ def _cross_entropy_rule(
 ) -> Any:
     """g (p sum_c q_c - q), p the softmax and q each row's target weights; rows that are ignored have q = 0."""
     target, weight, total = (v.data if isinstance(v, Tensor) else v for v in (target, weight, total))
+    if not input.shape[1]:  # every target is ignored
+        return torch.zeros_like(input)
     counted = (target != ignore_index).unsqueeze(1)
-    index, share = torch.where(counted, target.unsqueeze(1), 0), label_smoothing / max(input.shape[1], 1)
+    index, share = torch.where(counted, target.unsqueeze(1), 0), label_smoothing / input.shape[1]
     own = (
         torch.ones(index.shape, dtype=input.dtype)
         if weight is None
@@ -263,7 +267,7 @@ def cross_entropy(
             f"got {list(labels.shape)}"
         )
     classes = logits.shape[dim]
-    p = target if not label_smoothing else target * (1 - label_smoothing) + label_smoothing / classes
+    p = target if not label_smoothing else target * (1 - label_smoothing) + label_smoothing / max(classes, 1)
     terms = mul(log_softmax(input, dim), p)
     if weight is not None:
         _check_weight(weight, logits, dim, name)

@@ -116,7 +116,9 @@ def batch_norm(
             raise ShapeError(
                 f"batch_norm: training needs more than 1 value per channel; got input shape {list(x.shape)}"
             )
-        return batch_norm_op(input, weight, bias, (mean, var), momentum, eps)
+        if x.numel():
+            return batch_norm_op(input, weight, bias, (mean, var), momentum, eps)
+        mean, var = torch.zeros(channels, dtype=x.dtype), torch.ones(channels, dtype=x.dtype)  # nothing has statistics
     if mean is None or var is None:
         raise ArgumentError("batch_norm: running_mean and running_var must be given unless training")
     scale = torch.rsqrt(var + eps)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..core import _C, FLOATS, Array, Ints, ShapeError, Tensor, either, op, raw, tensor_argument
+from .reduce import mean
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -153,6 +154,8 @@ def avg_pool2d(
 @op(g=lambda u, g_shape: either("adaptive_avg_pool2d", u, list(g_shape[-2:])))
 def adaptive_avg_pool2d_backward(g: Array, input_size: Sequence[int]) -> Any:
     """The gradient of `adaptive_avg_pool2d`."""
+    if not g.numel():  # torch's kernel wants channels
+        return torch.zeros(tuple(input_size), dtype=g.dtype)
     shaped = torch.empty(1, dtype=g.dtype).expand(tuple(input_size))
     return aten._adaptive_avg_pool2d_backward(g, shaped)
 
@@ -173,4 +176,6 @@ def adaptive_avg_pool2d(input: Any, output_size: Ints) -> Tensor:
     if input.ndim not in (3, 4):
         raise ShapeError(f"adaptive_avg_pool2d: input must have 3 or 4 dimensions; got shape {list(input.shape)}")
     size = [n if want is None else want for n, want in zip(input.shape[-2:], given, strict=True)]
+    if size == [1, 1] and 0 in input.shape[-2:]:
+        return mean(input, (-2, -1), True)  # of nothing: NaN
     return adaptive_avg_pool2d_op(input, size)

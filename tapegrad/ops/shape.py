@@ -263,10 +263,17 @@ def chunk(input: Array, chunks: int, dim: int = 0) -> Any:
     return torch.chunk(input, chunks, dim)
 
 
-@op(input=lambda g, dim: torch.stack(g, dim))
-def unbind(input: Array, dim: int = 0) -> Any:
-    """The slices along ``dim``, without that dimension. Views."""
+@op(name="unbind", input=lambda g, dim: torch.stack(g, dim))
+def unbind_op(input: Array, dim: int) -> Any:
+    """`unbind` into at least one slice."""
     return torch.unbind(input, dim)
+
+
+def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """The slices along ``dim``, without that dimension. Views."""
+    input = tensor_argument(input, "unbind", "input")
+    nothing = -input.ndim <= dim < input.ndim and input.shape[dim] == 0
+    return () if nothing else unbind_op(input, dim)  # type: ignore[return-value]
 
 
 # --- windows and padding -----------------------------------------------------------------------------------------
