@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from layers import LAYERS, floats
 
 import tapegrad as tg
 from tapegrad import nn, ops
@@ -23,121 +24,6 @@ from tapegrad.ops.random import default_generator
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}  # float64; sums are taken in another order than torch's
 
 
-def floats(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def positive(*shape: int) -> torch.Tensor:
-    return floats(*shape).abs() + 0.1
-
-
-def integers(high: int, *shape: int) -> torch.Tensor:
-    return torch.randint(high, shape, generator=torch.Generator().manual_seed(1))
-
-
-# (layer, positional arguments, keyword arguments, inputs)
-LAYERS = [
-    ("Linear", (3, 4), {}, [floats(5, 3)]),
-    ("Linear", (3, 4, False), {}, [floats(2, 5, 3)]),
-    ("Linear", (3, 1), {}, [floats(3)]),
-    ("Conv1d", (4, 6, 3), {}, [floats(2, 4, 9)]),
-    ("Conv1d", (4, 6, 3, 2, 1), {"dilation": 2, "groups": 2}, [floats(2, 4, 11)]),
-    ("Conv1d", (4, 6, 4), {"padding": "same", "bias": False}, [floats(2, 4, 9)]),
-    ("Conv1d", (2, 2, 3), {"padding": 1, "padding_mode": "circular"}, [floats(2, 2, 5)]),
-    ("Conv2d", (3, 4, 3), {}, [floats(2, 3, 7, 6)]),
-    ("Conv2d", (3, 4, 3), {}, [floats(3, 7, 6)]),
-    ("Conv2d", (4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2, False), {}, [floats(2, 4, 7, 6)]),
-    ("Conv2d", (2, 3, (2, 3)), {"padding": "same"}, [floats(2, 2, 5, 6)]),
-    ("Conv2d", (2, 3, 3), {"padding": "valid"}, [floats(2, 2, 5, 6)]),
-    ("Conv2d", (2, 3, 3), {"padding": 2, "padding_mode": "reflect"}, [floats(2, 2, 5, 6)]),
-    ("Conv2d", (2, 3, (2, 3)), {"padding": "same", "padding_mode": "replicate"}, [floats(2, 2, 5, 6)]),
-    ("Conv2d", (2, 3, 3), {"padding": (2, 1), "padding_mode": "circular"}, [floats(2, 2, 5, 6)]),
-    ("ConvTranspose2d", (4, 6, 3), {}, [floats(2, 4, 5, 4)]),
-    ("ConvTranspose2d", (4, 6, 3, 2, 1, 1, 2), {"bias": False}, [floats(2, 4, 5, 4)]),
-    ("ConvTranspose2d", (2, 3, (3, 2), (2, 3)), {"dilation": (1, 2), "padding": (1, 0)}, [floats(2, 2, 3, 4)]),
-    ("Upsample", (), {"scale_factor": 2}, [floats(2, 3, 3, 4)]),
-    ("Upsample", (), {"scale_factor": (2.0, 1.5)}, [floats(2, 3, 3, 4)]),
-    ("Upsample", ((5, 7),), {}, [floats(2, 3, 3, 4)]),
-    ("Upsample", (), {"scale_factor": 2, "mode": "bilinear", "align_corners": True}, [floats(2, 3, 3, 4)]),
-    ("Upsample", (), {"scale_factor": 1.7, "mode": "bilinear", "recompute_scale_factor": True}, [floats(2, 3, 5, 4)]),
-    ("Flatten", (), {}, [floats(2, 3, 4)]),
-    ("Flatten", (0, 1), {}, [floats(2, 3, 4)]),
-    ("Unflatten", (1, (2, 3)), {}, [floats(4, 6)]),
-    ("Unflatten", (-1, (3, -1)), {}, [floats(4, 6)]),
-    ("Identity", (54,), {"unused": 0.1}, [floats(2, 3)]),
-    ("Dropout", (0,), {}, [floats(3, 4)]),
-    ("Dropout", (1.0,), {"inplace": True}, [floats(3, 4)]),
-    ("MaxPool2d", (2,), {}, [floats(2, 3, 6, 5)]),
-    ("MaxPool2d", (3, 2, 1), {"dilation": 1, "ceil_mode": True}, [floats(2, 3, 7, 8)]),
-    ("MaxPool2d", ((3, 2), (2, 1)), {"dilation": (1, 2)}, [floats(2, 3, 7, 8)]),
-    ("AvgPool2d", (2,), {}, [floats(2, 3, 6, 5)]),
-    ("AvgPool2d", (3, 2, 1), {"ceil_mode": True, "count_include_pad": False}, [floats(2, 3, 7, 8)]),
-    ("AvgPool2d", ((3, 2),), {"divisor_override": 5}, [floats(2, 3, 7, 8)]),
-    ("AdaptiveAvgPool2d", (1,), {}, [floats(2, 3, 6, 5)]),
-    ("AdaptiveAvgPool2d", ((3, None),), {}, [floats(2, 3, 7, 5)]),
-    ("BatchNorm1d", (3,), {}, [floats(5, 3)]),
-    ("BatchNorm1d", (3, 1e-3, 0.3), {"bias": False}, [floats(5, 3, 4)]),
-    ("BatchNorm1d", (3,), {"momentum": None}, [floats(5, 3, 4)]),
-    ("BatchNorm2d", (3,), {}, [floats(4, 3, 5, 2)]),
-    ("BatchNorm2d", (3,), {"affine": False}, [floats(4, 3, 5, 2)]),
-    ("BatchNorm2d", (3,), {"track_running_stats": False}, [floats(4, 3, 5, 2)]),
-    ("LayerNorm", (4,), {}, [floats(5, 3, 4)]),
-    ("LayerNorm", ((3, 4), 1e-3), {"bias": False}, [floats(5, 3, 4)]),
-    ("LayerNorm", ([4],), {"elementwise_affine": False}, [floats(5, 3, 4)]),
-    ("GroupNorm", (2, 6), {}, [floats(4, 6, 5)]),
-    ("GroupNorm", (3, 6, 1e-3), {"affine": False}, [floats(4, 6, 5, 2)]),
-    ("GroupNorm", (1, 6), {"bias": False}, [floats(4, 6)]),
-    ("Embedding", (7, 3), {}, [integers(7, 2, 5)]),
-    ("Embedding", (7, 3, -5), {}, [integers(7, 2, 5)]),
-    ("Embedding", (7, 3, 2), {"scale_grad_by_freq": True}, [integers(4, 2, 5)]),
-    ("Embedding", (7, 3), {"max_norm": 0.7, "norm_type": 1.0}, [integers(7, 2, 5)]),
-    ("MultiheadAttention", (6, 2), {}, [floats(4, 3, 6), floats(5, 3, 6, seed=1), floats(5, 3, 6, seed=2)]),
-    ("MultiheadAttention", (6, 3), {"bias": False}, [floats(4, 6), floats(5, 6, seed=1), floats(5, 6, seed=2)]),
-    (
-        "MultiheadAttention",
-        (6, 2),
-        {"batch_first": True, "kdim": 4, "vdim": 5, "add_bias_kv": True, "add_zero_attn": True},
-        [floats(3, 4, 6), floats(3, 5, 4, seed=1), floats(3, 5, 5, seed=2)],
-    ),
-    ("ReLU", (), {}, [floats(4, 3)]),
-    ("ReLU", (True,), {}, [floats(4, 3)]),
-    ("ReLU6", (), {}, [floats(4, 3) * 5]),
-    ("LeakyReLU", (), {}, [floats(4, 3)]),
-    ("LeakyReLU", (0.2, True), {}, [floats(4, 3)]),
-    ("ELU", (0.5,), {}, [floats(4, 3)]),
-    ("SELU", (), {}, [floats(4, 3)]),
-    ("CELU", (0.5,), {"inplace": True}, [floats(4, 3)]),
-    ("GELU", (), {}, [floats(4, 3)]),
-    ("GELU", ("tanh",), {}, [floats(4, 3)]),
-    ("SiLU", (), {}, [floats(4, 3)]),
-    ("Mish", (), {}, [floats(4, 3)]),
-    ("Softplus", (), {}, [floats(4, 3)]),
-    ("Softplus", (2.0, 1.5), {}, [floats(4, 3)]),
-    ("Softsign", (), {}, [floats(4, 3)]),
-    ("LogSigmoid", (), {}, [floats(4, 3)]),
-    ("Hardtanh", (), {}, [floats(4, 3)]),
-    ("Hardtanh", (-0.5, 0.25), {"inplace": True}, [floats(4, 3)]),
-    ("Tanh", (), {}, [floats(4, 3)]),
-    ("Sigmoid", (), {}, [floats(4, 3)]),
-    ("Softmax", (1,), {}, [floats(4, 3)]),
-    ("Softmax", (), {"dim": 0}, [floats(4, 3)]),
-    ("LogSoftmax", (-1,), {}, [floats(4, 3)]),
-    ("MSELoss", (), {}, [floats(4, 3), floats(4, 3, seed=1)]),
-    ("MSELoss", (), {"reduction": "sum"}, [floats(4, 3), floats(4, 3, seed=1)]),
-    ("L1Loss", (), {"reduction": "none"}, [floats(4, 3), floats(4, 3, seed=1)]),
-    ("SmoothL1Loss", (), {"beta": 0.7}, [floats(4, 3), floats(4, 3, seed=1)]),
-    ("HuberLoss", ("sum", 0.7), {}, [floats(4, 3), floats(4, 3, seed=1)]),
-    ("CrossEntropyLoss", (), {}, [floats(4, 3), integers(3, 4)]),
-    ("CrossEntropyLoss", (positive(3),), {"label_smoothing": 0.2}, [floats(4, 3), integers(3, 4)]),
-    ("CrossEntropyLoss", (), {"ignore_index": 1, "reduction": "sum"}, [floats(4, 3, 2), integers(3, 4, 2)]),
-    ("CrossEntropyLoss", (), {}, [floats(4, 3), floats(4, 3, seed=1).softmax(1)]),
-    ("NLLLoss", (positive(3),), {"ignore_index": 1}, [floats(4, 3), integers(3, 4)]),
-    ("BCELoss", (positive(3),), {}, [floats(4, 3).sigmoid(), floats(4, 3, seed=1).sigmoid()]),
-    ("BCEWithLogitsLoss", (positive(3),), {"pos_weight": positive(3)}, [floats(4, 3), floats(4, 3, seed=1).sigmoid()]),
-    ("KLDivLoss", (), {"reduction": "sum"}, [floats(4, 3), floats(4, 3, seed=1).softmax(1)]),
-    ("KLDivLoss", (), {"reduction": "batchmean"}, [floats(4, 3), floats(4, 3, seed=1).softmax(1)]),
-    ("KLDivLoss", (), {"log_target": True}, [floats(4, 3), floats(4, 3, seed=1)]),
-]
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(LAYERS)]
 
 
@@ -332,6 +218,44 @@ def test_upsample_conv_is_upsampling_then_convolution(change):
         "kernel_size",
         "scale_factor",
     ]
+
+
+def test_hardsigmoid_between_its_bounds():
+    x = tg.tensor([-1.0, 0.0, 2.5], dtype=tg.float64, requires_grad=True)
+    y = nn.Hardsigmoid()(x)
+    assert torch.equal(y.data, (x.data + 3) / 6)
+    y.sum().backward()
+    assert x.grad.tolist() == [1 / 6] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("Dropout1d", (50, 40, 3)), ("Dropout2d", (50, 40, 2, 2)), ("Dropout3d", (50, 40, 2, 1, 2))]
+)
+def test_dropout_of_channels_drops_them_whole(name, shape):
+    tg.manual_seed(0)
+    y = getattr(nn, name)(0.25)(tg.ones(shape)).data.flatten(2)
+    assert set(y.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert torch.equal(y.amin(-1), y.amax(-1))
+    assert abs((y[..., 0] == 0).double().mean().item() - 0.25) < 0.04  # four standard deviations
+    assert getattr(nn, name)(0.25).eval()(tg.ones(shape)).sum().item() == torch.Size(shape).numel()
+
+
+@pytest.mark.parametrize("name", ["AlphaDropout", "FeatureAlphaDropout"])
+def test_alpha_dropout_keeps_mean_and_variance(name):
+    tg.manual_seed(0)
+    y = getattr(nn, name)(0.3)(tg.randn(400, 200)).data
+    assert abs(y.mean().item()) < 0.02
+    assert abs(y.var().item() - 1) < 0.03
+
+
+def test_rrelu_draws_slopes_in_training():
+    tg.manual_seed(0)
+    x = tg.full((1000,), -1.0, requires_grad=True)
+    y = nn.RReLU(0.1, 0.3)(x)
+    assert -0.3 < y.min().item() < -0.28
+    assert -0.12 < y.max().item() < -0.1
+    y.sum().backward()
+    assert torch.equal(x.grad.data, -y.data)
 
 
 def test_max_pool_returns_indices():

@@ -26,10 +26,15 @@ from . import (
     attention,
     conv,
     create,
+    distances,
+    dropouts,
     elementwise,
+    gates,
     indexing,
     linalg,
+    local_norms,
     loss,
+    margins,
     normalization,
     pool,
     random,
@@ -37,23 +42,30 @@ from . import (
     shape,
     spellings,
     types,
+    windows,
     without_gradient,
 )
 from .activation import *
 from .attention import *
 from .conv import *
 from .create import *
+from .distances import *
+from .dropouts import *
 from .elementwise import *
+from .gates import *
 from .indexing import *
 from .indexing import as_index, setitem_op, write
 from .linalg import *
+from .local_norms import *
 from .loss import *
+from .margins import *
 from .normalization import *
 from .pool import *
 from .random import *
 from .reduce import *
 from .shape import *
 from .types import *
+from .windows import *
 from .without_gradient import *
 
 __all__ = [
@@ -71,6 +83,12 @@ __all__ = [
     *reduce.__all__,
     *shape.__all__,
     *types.__all__,
+    *distances.__all__,
+    *dropouts.__all__,
+    *gates.__all__,
+    *local_norms.__all__,
+    *margins.__all__,
+    *windows.__all__,
     *without_gradient.__all__,
 ]
 
@@ -91,6 +109,12 @@ _NOT_METHODS = {
     *normalization.__all__,
     *pool.__all__,
     *(name for name in random.__all__ if name not in ("bernoulli", "multinomial")),
+    *distances.__all__,
+    *dropouts.__all__,
+    *gates.__all__,
+    *local_norms.__all__,
+    *margins.__all__,
+    *windows.__all__,
     *types.__all__,
     *(name for name in without_gradient.__all__ if name not in without_gradient.METHODS_TOO),
     *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad_nd", "where"),

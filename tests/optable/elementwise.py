@@ -72,6 +72,9 @@ _UNARY: dict[str, list[Sample]] = {
     "hardtanh": [
         *finite(), K(V([-1.0, 1.0, 0.5, 2.0])), S(R(4), -0.5, 0.25), K(V([-0.5, 0.25]), min_val=-0.5, max_val=0.25),
     ],
+    "hardswish": [*(s for s in finite() if s.args[0] is not LIMITS), K(V([-3.0, 3.0, -4.0, 1.0]))],
+    "hardshrink": [*finite(), K(V([-0.5, 0.5, 0.6])), S(R(4), 0.25)],
+    "softshrink": [*finite(), K(V([-0.5, 0.5, 0.6])), S(R(4), 0.25)],
     "relu6": [*finite(), K(V([0.0, 6.0, 7.0, 3.0]))],
 }
 _PREDICATES = ("isnan", "isfinite", "isinf", "logical_not")

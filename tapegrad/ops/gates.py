@@ -1,0 +1,117 @@
+"""More activation functions, composed of ops: gates, shrinkages, thresholds. Slopes at the kinks are torch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..core import ArgumentError, Array, ShapeError, Tensor, op, tensor_argument
+from .activation import leaky_relu, relu6, softmax
+from .elementwise import clamp, log, sigmoid, tanh, where
+from .random import Generator, raw_uniform
+from .shape import chunk
+
+__all__ = [
+    "glu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "logit",
+    "prelu",
+    "rrelu",
+    "softmin",
+    "softshrink",
+    "tanhshrink",
+    "threshold",
+]
+
+
+def glu(input: Any, dim: int = -1) -> Tensor:
+    """``a * sigmoid(b)`` for the halves a, b of the input along ``dim``. Source: Dauphin et al. (2017)."""
+    x = tensor_argument(input, "glu", "input")
+    if x.ndim == 0 or x.shape[dim] % 2:
+        raise ShapeError(f"glu: the input's extent along dim = {dim} must be even; got shape {list(x.shape)}")
+    a, b = chunk(x, 2, dim)
+    return a * sigmoid(b)
+
+
+def hardsigmoid(input: Any) -> Tensor:
+    """``min(max(x + 3, 0), 6) / 6``; slope 0 at both bounds."""
+    return relu6(tensor_argument(input, "hardsigmoid", "input") + 3) / 6
+
+
+@op(input=lambda g, input: torch.where(input <= -3, 0, torch.where(input < 3, g * (input / 3 + 0.5), g)))
+def hardswish(input: Array) -> Any:
+    """``x * min(max(x + 3, 0), 6) / 6``. Source: Howard et al., Searching for MobileNetV3 (2019)."""
+    return torch.nn.functional.hardswish(input)
+
+
+def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x where ``|x| > lambd``, else 0."""
+    x = tensor_argument(input, "hardshrink", "input")
+    return where((x >= -lambd) & (x <= lambd), 0.0, x)
+
+
+def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """``x - lambd`` above lambd, ``x + lambd`` below -lambd, else 0."""
+    if lambd < 0:
+        raise ArgumentError(f"softshrink: lambd must not be negative; got {lambd}")
+    x = tensor_argument(input, "softshrink", "input")
+    return where(x > lambd, x - lambd, where(x < -lambd, x + lambd, x * 0))
+
+
+def tanhshrink(input: Any) -> Tensor:
+    """``x - tanh x``."""
+    x = tensor_argument(input, "tanhshrink", "input")
+    return x - tanh(x)
+
+
+def threshold(input: Any, threshold: float, value: float) -> Tensor:
+    """x above the threshold, else ``value``."""
+    x = tensor_argument(input, "threshold", "input")
+    return where(x <= threshold, float(value), x)
+
+
+def softmin(input: Any, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """`softmax` of ``-x``."""
+    return softmax(-tensor_argument(input, "softmin", "input"), dim, dtype)
+
+
+def prelu(input: Any, weight: Any) -> Tensor:
+    """``y = x for x > 0, weight * x otherwise``; one weight, or one for each channel (dimension 1).
+
+    Source: He et al., Delving deep into rectifiers (2015).
+    """
+    x, w = tensor_argument(input, "prelu", "input"), tensor_argument(weight, "prelu", "weight")
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if w.ndim > 1 or w.numel() not in (1, channels):
+        raise ShapeError(f"prelu: weight must have 1 or {channels} elements; got shape {list(w.shape)}")
+    if w.numel() > 1:
+        w = w.reshape((1, -1) + (1,) * (x.ndim - 2))
+    return where(x > 0, x, w * x)
+
+
+def rrelu(
+    input: Any,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """`leaky_relu` whose slope is drawn from [lower, upper) for each element in training, else their mean."""
+    if lower > upper:
+        raise ArgumentError(f"rrelu: lower = {lower} must not be above upper = {upper}")
+    x = tensor_argument(input, "rrelu", "input")
+    if not training:
+        return leaky_relu(x, (lower + upper) / 2)
+    drawn = Tensor(raw_uniform(x.shape, x.dtype, generator, "rrelu"))
+    return where(x > 0, x, x * (drawn * (upper - lower) + lower))
+
+
+def logit(input: Any, eps: float | None = None) -> Tensor:
+    """``ln(x / (1 - x))``, the inverse of `sigmoid`; with ``eps``, of x clamped to [eps, 1 - eps]."""
+    x = tensor_argument(input, "logit", "input")
+    x = x if eps is None else clamp(x, eps, 1 - eps)
+    return log(x / (1 - x))
