@@ -18,6 +18,7 @@
 #include "ops/matmul.h"
 #include "ops/pool.h"
 #include "ops/random.h"
+#include "ops/resample.h"
 #include "ops/upsample.h"
 #include "ops/upsample_conv2d.h"
 
@@ -105,6 +106,14 @@ void bind_upsample(py::module_& m) {
   kernel(m, "max_pool2d_backward", unpool, "g", "indices", "input_size");
   kernel(m, "upsample_nearest2d", &upsample_nearest2d, "input", "output_size", "scales");
   kernel(m, "upsample_nearest2d_backward", backward, "g", "input_size", "scales");
+  const auto resampled = [](In x, const Sizes& size, const std::string& mode, bool align, const Factors& factors) {
+    return resample(x, size, mode, align, factors);
+  };
+  const auto unsampled = [](In g, const Sizes& size, const std::string& mode, bool align, const Factors& factors) {
+    return resample_backward(g, size, mode, align, factors);
+  };
+  kernel(m, "resample", resampled, "input", "size", "mode", "align_corners", "factors");
+  kernel(m, "resample_backward", unsampled, "g", "size", "mode", "align_corners", "factors");
   kernel(m, "upsample_conv2d", &upsample_conv2d, "input", "weight", "bias");
   kernel(m, "upsample_conv2d_backward", &upsample_conv2d_backward, "g", "input", "weight", "need_input", "need_weight",
          "need_bias");
@@ -170,8 +179,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def(
       "storage_use_count", [](const at::Tensor& t) { return static_cast<int64_t>(t.storage().use_count()); },
       py::arg("t"));
-  m.def(
-      "bump_version", [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); }, py::arg("t"));
+  m.def("bump_version", [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); }, py::arg("t"));
 }
 
 }  // namespace tapegrad

@@ -90,8 +90,8 @@ class Upsample(Module):
     ----------
     size : output extents, int or tuple; or
     scale_factor : number or tuple of them
-    mode : "nearest" (default) or "bilinear" (images only)
-    align_corners : bilinear only: whether the corner pixels keep their values
+    mode : "nearest" (default), "linear", "bilinear", "bicubic" or "trilinear" (by the input's dimensions), ...
+    align_corners : not for nearest: whether the corners keep their values
     recompute_scale_factor : work with output / input instead of ``scale_factor``
     """
 

@@ -39,6 +39,7 @@ from . import (
     pool,
     random,
     reduce,
+    resample,
     shape,
     spellings,
     types,
@@ -63,6 +64,7 @@ from .normalization import *
 from .pool import *
 from .random import *
 from .reduce import *
+from .resample import *
 from .shape import *
 from .types import *
 from .windows import *
@@ -81,6 +83,7 @@ __all__ = [
     *pool.__all__,
     *random.__all__,
     *reduce.__all__,
+    *resample.__all__,
     *shape.__all__,
     *types.__all__,
     *distances.__all__,
@@ -102,6 +105,7 @@ spellings.register()
 
 # torch has these as functions only
 _NOT_METHODS = {
+    *resample.__all__,
     *create.__all__,
     *conv.__all__,
     *attention.__all__,

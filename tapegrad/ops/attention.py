@@ -24,6 +24,7 @@ from .activation import softmax
 from .elementwise import where
 from .linalg import matmul
 from .random import Generator, dropout
+from .shape import expand, reshape, unsqueeze
 
 __all__ = [
     "embedding",
@@ -111,6 +112,20 @@ def _no_class(index: torch.Tensor, num_classes: int) -> IndexShapeError:
     return IndexShapeError(f"one_hot: indices must lie in [0, {num_classes}); got {int(index)}")
 
 
+def _grouped_heads(x: Any, query: Any, argument: str) -> Any:
+    """[..., H', S, E] with each head repeated, one after the other, to the query's number H."""
+    name = "scaled_dot_product_attention"
+    if query.ndim < 3 or x.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
+        raise ShapeError(
+            f"{name}: with enable_gqa, {argument}.shape[-3] must divide query.shape[-3]; "
+            f"got shapes {list(x.shape)} and {list(query.shape)}"
+        )
+    heads, several = query.shape[-3], query.shape[-3] // x.shape[-3]
+    lead, size = list(x.shape[:-3]), list(x.shape[-2:])
+    repeated = expand(unsqueeze(x, -3), [*lead, x.shape[-3], several, *size])
+    return reshape(repeated, [*lead, heads, *size])
+
+
 def scaled_dot_product_attention(
     query: Any,
     key: Any,
@@ -119,6 +134,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
     *,
     generator: Generator | None = None,
 ) -> Tensor:
@@ -133,6 +149,7 @@ def scaled_dot_product_attention(
     dropout_p : share of the weights set to 0 (Dropout)
     is_causal : position i looks at positions 0 .. i only
     scale : 1 / sqrt(E) unless given
+    enable_gqa : key and value [..., H', S, E] have fewer heads than the query [..., H, L, E], and each serves H / H'
 
     Returns [..., L, Ev]. Source: Vaswani et al., Attention Is All You Need (2017), equation 1.
     """
@@ -142,6 +159,8 @@ def scaled_dot_product_attention(
     for argument, x in (("query", query), ("key", key), ("value", value)):
         if x.ndim < 2:
             raise ShapeError(f"{name}: {argument} must have at least 2 dimensions; got shape {list(x.shape)}")
+    if enable_gqa:
+        key, value = (_grouped_heads(x, query, argument) for argument, x in (("key", key), ("value", value)))
     if key.shape[-1] != query.shape[-1]:
         raise ShapeError(f"{name}: key.shape[-1] = {key.shape[-1]} must equal query.shape[-1] = {query.shape[-1]}")
     if value.shape[-2] != key.shape[-2]:

@@ -19,7 +19,6 @@ __all__ = [
     "conv2d_weight_grad",
     "conv_transpose2d",
     "fold",
-    "interpolate",
     "unfold",
     "upsample_conv2d",
     "upsample_nearest2d",
@@ -160,16 +159,20 @@ def upsample_nearest2d_op(input: Array, output_size: Sequence[int], scales: Any)
 def output_size(input: Any, size: Any, scale_factor: Any, name: str) -> tuple[list[int], list[float] | None]:
     """(output size, scales for the source index rule) from `size` or `scale_factor`, one of which must be given."""
     spatial = list(input.shape[2:])
-    if input.ndim != 4:
-        raise ShapeError(f"{name}: input must have 4 dimensions [N, C, H, W]; got shape {list(input.shape)}")
     if (size is None) == (scale_factor is None):
         raise ArgumentError(f"{name}: exactly one of size and scale_factor must be given; got {size}, {scale_factor}")
+    given = scale_factor if size is None else size
+    values = list(given) if isinstance(given, tuple | list) else [given] * len(spatial)
     if size is not None:
-        return list(pair(size, name, "size")), None
-    factors = list(scale_factor) if isinstance(scale_factor, tuple | list) else [scale_factor] * 2
-    if len(factors) != 2 or not all(isinstance(f, int | float) and 0 < f < math.inf for f in factors):
-        raise ArgumentError(f"{name}: scale_factor must be a positive number or a pair of them; got {scale_factor!r}")
-    return [math.floor(n * f) for n, f in zip(spatial, factors, strict=True)], [float(f) for f in factors]
+        if len(values) != len(spatial) or any(not isinstance(n, int) or isinstance(n, bool) for n in values):
+            kind = ShapeError if len(values) != len(spatial) else TypeError
+            raise kind(f"{name}: size must be an int or {len(spatial)} of them; got {size!r}")
+        return values, None
+    if len(values) != len(spatial) or not all(isinstance(f, int | float) and 0 < f < math.inf for f in values):
+        raise ArgumentError(
+            f"{name}: scale_factor must be a positive number or {len(spatial)} of them; got {scale_factor!r}"
+        )
+    return [math.floor(n * f) for n, f in zip(spatial, values, strict=True)], [float(f) for f in values]
 
 
 def upsample_nearest2d(input: Any, size: Ints = None, scale_factor: Any = None) -> Tensor:
@@ -185,6 +188,9 @@ def upsample_nearest2d(input: Any, size: Ints = None, scale_factor: Any = None) 
     """
     if not hasattr(input, "ndim"):
         raise TypeError(f"upsample_nearest2d: input must be a tensor; got {type(input).__name__}")
+    if input.ndim != 4:
+        shape = list(input.shape)
+        raise ShapeError(f"upsample_nearest2d: input must have 4 dimensions [N, C, H, W]; got shape {shape}")
     size, scales = output_size(input, size, scale_factor, "upsample_nearest2d")
     return upsample_nearest2d_op(input, size, scales)
 
@@ -345,60 +351,3 @@ def fold(
 ) -> Tensor:
     """Columns added up where their patches lie (col2im), `unfold`'s transpose: [N, C KH KW, OH OW] to [N, C, H, W]."""
     return fold_op(input, pair(output_size, "fold", "output_size"), kernel_size, dilation, padding, stride)
-
-
-# --- interpolation -----------------------------------------------------------------------------------------------
-
-
-@op(
-    name="interpolate_bilinear",
-    input=lambda g, input_shape, size, align_corners, scales: either(
-        "interpolate_bilinear_backward", g, input_shape, size, align_corners, scales
-    ),
-)
-def bilinear(input: Array, size: Any, align_corners: bool, scales: Any) -> Any:
-    """Bilinear interpolation of [N, C, H, W] to ``size``."""
-    return torch.ops.aten.upsample_bilinear2d(input, size, align_corners, *(scales or (None, None)))
-
-
-@op(
-    g=lambda u, size, align_corners, scales: either("interpolate_bilinear", u, size, align_corners, scales),
-    name="interpolate_bilinear_backward",
-)
-def bilinear_backward(g: Array, input_size: Any, size: Any, align_corners: bool, scales: Any) -> Any:
-    """The gradient of `bilinear`."""
-    return torch.ops.aten.upsample_bilinear2d_backward(
-        g, size, list(input_size), align_corners, *(scales or (None, None))
-    )
-
-
-def interpolate(
-    input: Any,
-    size: Ints = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None,
-) -> Tensor:
-    """The input resampled to another height and width.
-
-    Parameters
-    ----------
-    input : [N, C, H, W]
-    size : output (OH, OW), int or pair; or
-    scale_factor : number or pair
-    mode : "nearest" or "bilinear"
-    align_corners : bilinear only: the corner pixels' centres of input and output coincide
-    recompute_scale_factor : take the scale from the sizes instead of ``scale_factor`` itself
-    """
-    _ndim(input, "interpolate", "input", (4,), "[N, C, H, W]")
-    if mode not in ("nearest", "bilinear"):
-        raise ArgumentError(f'interpolate: mode must be "nearest" or "bilinear"; got {mode!r}')
-    if mode == "nearest" and align_corners is not None:
-        raise ArgumentError('interpolate: align_corners goes with mode="bilinear"')
-    out, scales = output_size(input, size, scale_factor, "interpolate")
-    if recompute_scale_factor:
-        scales = None
-    if mode == "nearest":
-        return upsample_nearest2d_op(input, out, scales)
-    return bilinear(input, out, bool(align_corners), scales)

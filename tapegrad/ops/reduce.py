@@ -16,6 +16,7 @@ import torch
 from ..core import _C, ArgumentError, Array, IndexShapeError, ShapeError, Tensor, either, known_dtype, op, raw
 from .elementwise import maximum, minimum
 from .indexing import gather
+from .nuclear import nuclear_norm
 from .shape import as_dims, expand_as_reduced, squeeze, to_dtype
 
 __all__ = [
@@ -339,14 +340,20 @@ def norm(
     keepdim: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The vector norm ``(sum_i |x_i|**p)**(1 / p)`` over ``dim``; "fro" is p = 2. The gradient at 0 is 0."""
+    """The vector norm ``(sum_i |x_i|**p)**(1 / p)`` over ``dim``; "fro" is p = 2. The gradient at 0 is 0.
+
+    With p = "nuc" the nuclear norm of a matrix, or of the matrices in two dimensions ``dim``: the sum of its singular
+    values.
+    """
     if p is None or p == "fro":
         p = 2.0
-    if isinstance(p, str):
-        raise ArgumentError(f'norm: p must be a number or "fro"; got {p!r}')
+    if isinstance(p, str) and p != "nuc":
+        raise ArgumentError(f'norm: p must be a number, "fro" or "nuc"; got {p!r}')
     x = raw(input, "norm", "input")
     if dtype is not None and isinstance(x, torch.Tensor) and x.is_floating_point() and dtype is not x.dtype:
         input = to_dtype(input, dtype)
+    if p == "nuc":
+        return nuclear_norm(input, dim, keepdim)
     return norm_op(input, float(p), dim, keepdim)
 
 

@@ -100,6 +100,16 @@ _BILINEAR = [
     S(R(2, 3, 4, 5), scale_factor=2.0, mode="bilinear", align_corners=False), S(R(1, 1, 1, 1), 3, mode="bilinear"),
     S(R(2, 3, 4, 5), scale_factor=1.7, mode="bilinear", recompute_scale_factor=True),
 ]
+_RESAMPLED = [
+    *(S(R(2, 3, 5), size, mode=mode) for mode in ("nearest", "nearest-exact", "area", "linear") for size in (7, (3,))),
+    *(S(R(2, 1, 6), scale_factor=f, mode="linear", align_corners=True) for f in (1.6, 0.5)),
+    *(S(R(2, 2, 3, 4), scale_factor=f, mode=m) for m in ("nearest-exact", "area", "bicubic") for f in (1.7, (0.6, 2))),
+    S(R(1, 2, 3, 4), 5, mode="bicubic", align_corners=True), S(R(0, 2, 3, 4), 5, mode="bicubic"),
+    *(S(R(1, 2, 7, 6), (3, 8), mode=mode, antialias=True) for mode in ("bilinear", "bicubic", "lanczos")),
+    S(R(1, 2, 7, 6), scale_factor=0.4, mode="bilinear", antialias=True, recompute_scale_factor=True),
+    *(S(R(1, 2, 2, 3, 4), (3, 4, 2), mode=mode) for mode in ("nearest", "nearest-exact", "area", "trilinear")),
+    S(R(1, 2, 2, 3, 4), scale_factor=1.4, mode="trilinear", align_corners=True),
+]
 _NEAREST: list[Any] = [
     ((2, 3, 4, 5), None, 2), ((2, 3, 4, 5), (7, 3), None), ((2, 3, 4, 5), 6, None), ((2, 3, 4, 5), None, (1.5, 0.7)),
     ((1, 1, 1, 1), None, 3), ((0, 2, 3, 3), None, 2), ((2, 3, 4, 5), None, 1),
@@ -168,6 +178,8 @@ _ATTENTION = [
     _attended((1, 1), (1, 1), (1, 1)),
     _attended(*_qkv), _attended(*_qkv, is_causal=True), _attended(*_qkv, attn_mask=_mask), _attended(*_qkv, (3, 5)),
     _attended(*_qkv, scale=0.3), _attended((3, 4), (5, 4), (5, 2)),
+    _attended((2, 4, 3, 2), (2, 2, 5, 2), (2, 2, 5, 3), enable_gqa=True),
+    _attended((4, 3, 2), (1, 3, 2), (1, 3, 2), is_causal=True, enable_gqa=True),
     _attended((2, 4, 4), (2, 4, 4), (2, 4, 4), is_causal=True),
     _attended((0, 3, 4), (0, 5, 4), (0, 5, 4)), _attended((2, 3, 4), (2, 5, 4), (2, 5, 4), attn_mask=R(2, 1, 5)),
     K(R(1, 2, 3), R(1, 2, 3), R(1, 2, 3), bools([[False, False], [True, False]])),
@@ -180,8 +192,8 @@ rows = [
     Row("unfold", _UNFOLD, reference=F.unfold, method=False),
     Row("fold", _FOLD, exact=False),
     Row(
-        "interpolate", [*_BILINEAR, *(S(R(*shape), size, factor) for shape, size, factor in _NEAREST)], exact=False,
-        ops=("interpolate_bilinear", "interpolate_bilinear_backward"),
+        "interpolate", [*_BILINEAR, *_RESAMPLED, *(S(R(*shape), size, factor) for shape, size, factor in _NEAREST)],
+        exact=False, ops=("resample", "resample_backward"),
     ),
     Row(
         "upsample_nearest2d", [S(R(*shape), size, factor) for shape, size, factor in _NEAREST], reference=_nearest,

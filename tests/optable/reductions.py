@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+import tapegrad as tg
+
 from .spec import K1, K, R, Row, S, Sample, Spec, V, bools
 
 NAN, INF = float("nan"), float("inf")
@@ -83,6 +85,10 @@ _NORM = [
     K(V([2.0, -2.0, 1.0]), INF),
     K1(V([0.0, 0.0]), 3), K1(V([0.0, 1.0]), 0.5), K1(V([0.0, 1.0]), 1.5), K(V([0.0, 1.0]), 3),
 ]
+_NUCLEAR = [
+    S(R(3, 2)), S(R(2, 4)), S(R(3, 3), keepdim=True), S(R(1, 1)), S(R(2, 3, 2), (0, 2)), S(R(2, 3, 4), (-1, 1), True),
+    S(R(0, 2, 3), (1, 2)), S(R(2, 3), dtype=torch.float64),
+]
 
 _COUNTS = {
     "argmax": [*over(several=False, empty=False), S(R(2, 3), None, True), K(V([1.0, 3.0, 3.0]), 0), K(V([NAN, 3.0]))],
@@ -101,5 +107,10 @@ rows = [
     Row("var", _SPREAD, exact=False, family="reduction", integers=True),
     Row("std", _SPREAD, exact=False, family="reduction", integers=True),
     Row("norm", _NORM, exact=False, integers=True),
+    Row(
+        "nuclear_norm", _NUCLEAR, reference=lambda x, *a, **k: torch.norm(x, "nuc", *a, **k),
+        call=lambda x, *a, **k: tg.norm(x, "nuc", *a, **k), exact=False, ops=("nuclear_norm", "polar"),
+        third=("lyapunov",), method=False,
+    ),
     *(Row(name, samples, differentiable=False, integers=True) for name, samples in _COUNTS.items()),
 ]
