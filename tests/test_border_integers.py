@@ -1,13 +1,15 @@
 """A 0-dim integer tensor, ours or torch's, and a NumPy integer wherever torch takes an int: values and gradients."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from optable import rows
+from optable.check import Call, Side
 
 import tapegrad as tg
-from tapegrad import ops
 from tapegrad.core import is_integers
 from tapegrad.nn import functional as F
 
@@ -149,12 +151,46 @@ def test_an_integer_tensor_stands_for_an_int(name, kind):
     assert g is slope is None or torch.equal(g, slope)
 
 
-def test_every_argument_that_is_an_int_is_tried_above():
-    def takes_ints(function):
-        return any(is_integers(p) for p in inspect.signature(function).parameters.values())
+# what torch takes ints for, whatever our annotation says
+INTS = {
+    "dim", "dims", "dim0", "dim1", "dim2", "source", "destination", "start_dim", "end_dim", "size", "sizes",
+    "shape", "kernel_size", "stride", "padding", "dilation", "output_padding", "output_size", "groups",
+    "num_groups", "start", "length", "index", "k", "chunks", "shifts", "repeats", "split_size_or_sections",
+    "num_classes", "diagonal", "offset", "normalized_shape", "upscale_factor", "downscale_factor", "pad",
+    "padding_idx", "ignore_index",
+}  # fmt: skip
 
-    public = {name for name in ops.__all__ if callable(getattr(ops, name)) and not isinstance(getattr(ops, name), type)}
-    assert {name for name in public if takes_ints(getattr(ops, name))} <= CALLS.keys()
+
+def tensors_for_ints(value, make):
+    if type(value) in (tuple, list):
+        return type(value)([tensors_for_ints(v, make) for v in value])
+    return make(value) if type(value) is int else value
+
+
+@pytest.mark.parametrize("name", sorted(name for name, row in rows.items() if row.call is None))
+def test_every_sample_of_the_table_with_tensors_for_ints(name):
+    row = rows[name]
+    signature = inspect.signature(row.function)
+    for sample, make in zip(row.samples, itertools.cycle((tg.tensor, torch.tensor))):
+        call = Call(row, sample, F64)
+
+        def function(*args, make=make, **kwargs):
+            bound = signature.bind(*args, **kwargs)
+            for key, value in bound.arguments.items():
+                if key in INTS or is_integers(signature.parameters[key]):
+                    bound.arguments[key] = tensors_for_ints(value, make)
+            return row.function(*bound.args, **bound.kwargs)
+
+        before = tg.default_generator.get_state()
+        expected = call.tapegrad()
+        tg.default_generator.set_state(before)
+        leaves = [tg.Tensor(v.clone(), requires_grad=n) for v, n in zip(call.values, call.needs, strict=True)]
+        side = Side(call, leaves, call.run(function, leaves), tg.grad)
+        pairs = [*zip(side.outputs, expected.outputs, strict=True)]
+        if row.differentiable:
+            pairs += [*zip(side.first, expected.first, strict=True)]
+        for a, b in pairs:
+            assert torch.equal(a.data.nan_to_num(7.0), b.data.nan_to_num(7.0)), f"{name}{sample}"
 
 
 @pytest.mark.parametrize("wrong", [tg.tensor([1]), torch.tensor([0, 1]), tg.tensor(1.0), torch.tensor(True)], ids=repr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import ArgumentError, ShapeError, Tensor, tensor_argument
+from ..core import ArgumentError, Ints, ShapeError, Tensor, tensor_argument
 from .elementwise import clamp
 from .linalg import matmul
 from .reduce import norm, sum
@@ -13,7 +13,7 @@ from .shape import reshape
 __all__ = ["bilinear", "cdist", "cosine_similarity", "normalize", "pairwise_distance"]
 
 
-def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
+def normalize(input: Any, p: float = 2.0, dim: Ints = 1, eps: float = 1e-12) -> Tensor:
     """``x / max(||x||_p, eps)``, the norm taken along ``dim``."""
     x = tensor_argument(input, "normalize", "input")
     return x / clamp(norm(x, p, dim, True), min=eps)

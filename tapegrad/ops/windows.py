@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..core import ArgumentError, ShapeError, Tensor, tensor_argument
+from ..core import ArgumentError, Ints, ShapeError, Tensor, tensor_argument
 from .activation import relu
 from .conv import conv2d, conv_transpose2d
 from .elementwise import abs, pow, sign
@@ -49,10 +49,10 @@ def _lines(input: Any, name: str) -> Tensor:
 
 def max_pool1d(
     input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: Ints,
+    stride: Ints = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -68,9 +68,9 @@ def max_pool1d(
 
 def avg_pool1d(
     input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
+    kernel_size: Ints,
+    stride: Ints = None,
+    padding: Ints = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
@@ -112,7 +112,7 @@ def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = Fal
     return tuple(squeeze(o, -2) for o in out) if return_indices else squeeze(out, -2)
 
 
-def lp_pool2d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool2d(input: Any, norm_type: float, kernel_size: Ints, stride: Ints = None, ceil_mode: bool = False) -> Tensor:
     """``(sum x**p)**(1 / p)`` over each window, p = ``norm_type``; the slope where the sum is 0 is 0."""
     x = tensor_argument(input, "lp_pool2d", "input")
     kh, kw = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
@@ -120,7 +120,7 @@ def lp_pool2d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None
     return pow(sign(means) * relu(abs(means)) * (kh * kw), 1.0 / norm_type)
 
 
-def lp_pool1d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool1d(input: Any, norm_type: float, kernel_size: Ints, stride: Ints = None, ceil_mode: bool = False) -> Tensor:
     """`lp_pool2d` along one dimension: [N, C, L] gives [N, C, OL]."""
     k = _row(kernel_size, "lp_pool1d", "kernel_size")
     s = k if stride is None else _row(stride, "lp_pool1d", "stride")
@@ -135,11 +135,11 @@ def conv_transpose1d(
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    output_padding: Ints = 0,
     groups: int = 1,
-    dilation: Any = 1,
+    dilation: Ints = 1,
 ) -> Tensor:
     """The transposed convolution along one dimension: input [N, C, L], weight [C, OC / groups, K] give [N, OC, OL]."""
     name = "conv_transpose1d"
@@ -160,9 +160,9 @@ def conv3d(
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
     groups: int = 1,
 ) -> Tensor:
     """Cross-correlation in three dimensions: input [N, C, D, H, W], weight [OC, C / groups, KD, KH, KW].
