@@ -8,6 +8,7 @@
 
 #include "bindings/elementwise.h"
 #include "bindings/kernel.h"
+#include "bindings/recording.h"
 #include "bindings/replay.h"
 #include "bindings/tape.h"
 #include "dispatch.h"
@@ -171,6 +172,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
     if (!ok.all().item<bool>()) throw std::runtime_error("a check of the step's values failed");
   };
   kernel(m, "check", check, "ok");
+  bind_recording(m);
   bind_replay(m);
   bind_tape(m);
   m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());

@@ -6,7 +6,6 @@
 
 #include "bindings/direct.h"
 #include "bindings/kernel.h"
-#include "bindings/profile.h"
 #include "replay/arena.h"
 #include "replay/executor.h"
 #include "replay/torch_call.h"
@@ -222,8 +221,6 @@ void bind_replay(py::module_& m) {
       py::arg("object"), py::arg("place"));
   m.def("buffer_extent", &buffer_extent, py::arg("object"));
   m.attr("watched_bytes") = kHashed;
-  m.def("set_profile", &set_profile, py::arg("callback"));
-  m.def("set_recorder", &set_recorder, py::arg("recorder"));
   py::class_<Executor>(m, "Executor")
       .def(py::init<int64_t>(), py::arg("arena_bytes"))
       .def("add_arena", &Executor::add_arena, py::arg("offset"), py::arg("nbytes"))

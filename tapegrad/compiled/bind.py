@@ -93,7 +93,7 @@ def _equal_bytes(a: Slot, b: Slot) -> bool:
 # --- lowered programs, shared by all models of one structure ------------------------------------------------------
 
 _programs: OrderedDict[Any, Program] = OrderedDict()
-_programs_lock = threading.Lock()
+_programs_lock = threading.RLock()
 _KEPT = 256  # programs
 
 
@@ -103,17 +103,21 @@ def lowered(trace: Trace, exact: bool) -> Program:
     ends = tuple(trace.ends), tuple([isinstance(made, Made) and made.ref for _, made in trace.gradients])
     calls = tuple([(c.function, c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls])
     key = (exact, slots, ends, calls)
-    with _programs_lock:
-        program = _programs.get(key)
-        if program is None:
-            program = lower(trace, exact)
-            for slot in program.slots:
-                slot.tensor = None if slot.kind == "made" else slot.tensor
-            _programs[key] = program
-            if len(_programs) > _KEPT:
-                _programs.popitem(last=False)
-        else:
-            _programs.move_to_end(key)
+    program: Program = _C.locked(_programs_lock, _kept, key, trace, exact)
+    return program
+
+
+def _kept(key: Any, trace: Trace, exact: bool) -> Program:
+    program = _programs.get(key)
+    if program is None:
+        program = lower(trace, exact)
+        for slot in program.slots:
+            slot.tensor = None if slot.kind == "made" else slot.tensor
+        _programs[key] = program
+        if len(_programs) > _KEPT:
+            _programs.popitem(last=False)
+    else:
+        _programs.move_to_end(key)
     return program
 
 
@@ -268,12 +272,7 @@ class Bound:
 
     def draws(self, steps: int) -> list[tuple[int, int, int]]:
         """(seed, offset, blocks a step) of every generator, which is moved on by ``steps`` steps."""
-        taken = []
-        for generator, blocks in self.trace.generators:
-            with generator._lock:
-                taken.append((generator.seed, generator.offset, blocks))
-                generator.offset = (generator.offset + blocks * steps) % 2**64
-        return taken
+        return [(*generator.advance(blocks * steps), blocks) for generator, blocks in self.trace.generators]
 
     def back(self, draws: list[tuple[int, int, int]]) -> None:
         """Put the generators back to where they were."""

@@ -10,7 +10,7 @@ Reading a value into Python is refused: what Python then does with it, a replay 
 from __future__ import annotations
 
 import bisect
-import gc
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..core import _C, CompileError, Leaf, ShapeError, Tensor, describe, gather, mode, next_slot
+from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, gather, mode, next_slot
 from ..optim.optimizer import number
 from .results import Reader, grad_of, set_grad
 from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, extent, outlived, refs_of, results_of
-from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, restore, side_effect, where
+from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, side_effect, where
 
 _HERE = os.path.dirname(__file__)
 
@@ -89,30 +89,63 @@ def _is_mask(index: torch.Tensor) -> bool:
     return index.dtype in (torch.bool, torch.uint8)
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records what this thread runs between ``start`` and ``stop``; ``undo`` restores everything it wrote."""
+def _ours(method: Callable[..., Any]) -> Callable[..., Any]:
+    """What the recorder does itself. Where it fails, the step cannot be compiled; see `Recorder.end`."""
 
-    def __init__(self, arguments: Sequence[torch.Tensor], holders: Sequence[Any]) -> None:
+    @functools.wraps(method)
+    def call(self: Recorder, *args: Any) -> Any:
+        if self.over:
+            return None
+        try:
+            return method(self, *args)
+        except CompileError as error:
+            refusal = error
+        except TapegradError:
+            raise
+        except Exception as error:
+            refusal = self._failed(error)
+        return self.end(refusal)
+
+    return call
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records one call of a step.
+
+    Attributes
+    ----------
+    trace : the recording
+    before : what the call changed, as it was
+    strict : a step that cannot be compiled raises CompileError; else it goes on unrecorded, and ``refusal`` says why
+    over : it goes on unrecorded
+    """
+
+    def __init__(self, arguments: Sequence[torch.Tensor], holders: Sequence[Any], strict: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
+        self.before = _C.Before()
+        self.strict = strict
+        self.over = False
+        self.refusal: CompileError | None = None
         self.group: dict[str, Any] | None = None  # the optimizer's group being applied
         self._slot_of: dict[int, int] = {}  # by storage
         self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
-        self._old: list[tuple[torch.Tensor, torch.Tensor]] = []  # (bytes of a written storage, copy of them)
         self._added: dict[int, int] = {}  # by slot
         self._outside: list[tuple[int, int, int]] = []  # (first address, end, slot) of memory from outside, in order
         self._shifts: dict[int, int] = {}  # by storage that lies inside a slot: bytes from where that begins
         self._overlapping: set[int] = set()  # slots that lie partly in another
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
-        self._states: list[tuple[Any, tuple[int, int]]] = []  # generators as they stood
-        self._grads: dict[Leaf | Tensor, Tensor | None] = {}  # leaves and tensors written: .grad before
+        self._grads: dict[Leaf | Tensor, None] = {}  # leaves and tensors whose .grad was written
         self.fresh: list[Any] = []  # generators made in the step, which draw the same numbers in every call
         self._copies: list[tuple[int, int, int]] = []  # see `outlived`
         self._start = next_slot()
         self._holders = list(holders)
         self._nodes = [(h._node, h._grad) for h in holders if isinstance(h, Tensor)]
         self._given = {id(h) for h in holders} | {id(node) for node, _ in self._nodes if node is not None}
-        self._refusal: CompileError | None = None
+        for holder in holders:
+            if isinstance(holder, Tensor):
+                self.before.attribute(holder, "_node", holder._node)
+                self.before.attribute(holder, "_grad", holder._grad)
         self._frame: FrameType | None = None  # of the step, the first of the user's functions to run
         self._at = ""  # the line that returned, once the step is over
         self._parts: dict[int, list[tuple[int, int, int]]] = {}  # storage: (first byte, last, slot) of each argument
@@ -124,73 +157,70 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- the call ---------------------------------------------------------------------------------------------
 
     def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call ``fn`` and record it. Whatever it raises, everything it wrote is put back first."""
-        before = sys.getprofile()
+        """Call ``fn`` and record it."""
         setting = mode.record, torch.get_default_dtype()
-        collecting = gc.isenabled()
-        gc.disable()  # what runs when garbage is collected is not the step's doing
-        mode.tracer = self
-        _C.set_recorder(self._kernel)
         try:
-            with self:
-                _C.set_profile(self._profile)
-                try:
-                    result = fn(*args, **kwargs)
-                finally:
-                    restore(before)
-            if self._refusal is not None:  # raised inside, and swallowed by the user's code
-                raise self._refusal
-            if (mode.record, torch.get_default_dtype()) != setting:
-                raise self.refuse("grad mode or the default dtype differs after the step; set it outside")
-            self._finish(result)
-        except BaseException as error:
-            self._stop()
-            self.undo()
-            refusal, self._refusal, self._frame = self._refusal, None, None  # no cycle through the traceback
-            if refusal is not None and error is not refusal:
-                raise refusal from error
+            result = _C.record_call(mode, self, fn, args, kwargs)
+        except Exception as error:
+            if self.strict and self.refusal is not None and error is not self.refusal:
+                raise self.refusal from error
             raise
         finally:
-            if collecting:
-                gc.enable()
-        self._stop()
-        self._frame = None
+            frame, self._frame = self._frame, None
+        if self.strict and self.refusal is not None:  # raised inside, and swallowed by the user's code
+            raise self.refusal
+        self._at = "" if frame is None else place(frame)
+        self._finish(result, setting)
         return result
 
-    @staticmethod
-    def _stop() -> None:
-        mode.tracer = None
-        _C.set_recorder(None)
+    def refusal_for(self, reason: str) -> CompileError:
+        """An error that names the line of the user's code."""
+        return CompileError(f"compile: {self._at or where()}: {reason}")
 
-    def undo(self) -> None:
-        """Put back every value that the call wrote, gradients and random generators included."""
-        for now, old in self._old:
-            now.copy_(old)
-        for owner, grad in self._grads.items():
-            set_grad(owner, grad)
-        for generator, state in self._states:
-            generator.set_state(state)
-        tensors = [holder for holder in self._holders if isinstance(holder, Tensor)]
-        for holder, (node, grad) in zip(tensors, self._nodes, strict=True):
-            holder._node, holder._grad = node, grad
+    def end(self, refusal: CompileError) -> None:
+        """Nothing is recorded any more: an error where ``strict``, else the step goes on to its end as it is."""
+        self.refusal = self.refusal or refusal
+        if self.strict or self._copies:  # copies stand for views, which the step might come to write to
+            raise self.refusal
+        self.over = True
+        self.before.forget()
+        if mode.tracer is self:
+            mode.tracer = None
 
-    def refuse(self, reason: str) -> CompileError:
-        """The error for what cannot be compiled, with the line of the user's code. Of several, the first."""
-        if self._refusal is None:
-            self._refusal = CompileError(f"compile: {self._at or where()}: {reason}")
-        return self._refusal
+    @_ours
+    def refuse(self, reason: str) -> None:
+        """The package says that what it is about to do cannot be compiled."""
+        raise self.refusal_for(reason)
+
+    def _failed(self, error: Exception) -> CompileError:
+        refusal = self.refusal_for(f"the step cannot be compiled: {type(error).__name__}: {error}")
+        refusal.__cause__ = error
+        return refusal
+
+    @_ours
+    def own(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(*args)``, as a part of what the recorder does itself."""
+        try:
+            return function(*args)
+        except CompileError:
+            raise
+        except TapegradError as error:
+            raise self._failed(error) from error
 
     # --- what the package tells -------------------------------------------------------------------------------
 
+    @_ours
     def read_grad(self, owner: Leaf | Tensor) -> None:
         """The ``.grad`` of a leaf, or of a tensor that is none, is looked at."""
         if owner not in self._grads and self._is_older(owner):
             self.trace.grads_read.setdefault(id(owner), (owner, grad_of(owner)))
 
+    @_ours
     def write_grad(self, owner: Leaf | Tensor) -> None:
         """A ``.grad`` is about to change."""
         if owner not in self._grads and (isinstance(owner, Leaf) or id(owner) in self._given or self._is_older(owner)):
-            self._grads[owner] = grad_of(owner)
+            self.before.attribute(owner, "grad" if isinstance(owner, Leaf) else "_grad", grad_of(owner))
+            self._grads[owner] = None
 
     def _is_older(self, owner: Leaf | Tensor) -> bool:
         """Whether it was there before the step; arguments, whose gradients are arguments, do not count."""
@@ -205,11 +235,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """References to a storage that the recording itself added when it was made."""
         return self._added.get(self._slot_of.get(self._key(t), -1), 0)
 
+    @_ours
     def copied(self, copy: torch.Tensor, source: torch.Tensor) -> None:
         """``copy`` stands for what is a view of ``source`` in an uncompiled step."""
         with torch._C._DisableTorchDispatch():
             self._copies.append((len(self.trace.calls), self._ref(copy).slot, self._ref(source).slot))
 
+    @_ours
     def take(self, generator: Any, state: tuple[int, int], blocks: int) -> None:
         """A random op reserved ``blocks`` blocks at ``state`` = (seed, offset) of a generator."""
         if generator in self.fresh:
@@ -218,7 +250,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if generator not in known:
             known.append(generator)
             self.trace.generators.append((generator, 0))
-            self._states.append((generator, state))
+            self.before.attribute(generator, "seed", state[0])
+            self.before.attribute(generator, "offset", state[1])
         which = known.index(generator)
         taken = self.trace.generators[which][1]
         self._takes[state] = (which, taken)
@@ -283,7 +316,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for first, last, slot in self._parts[self._key(t)]:
             if (first <= begin and end <= last) or begin == end:
                 return slot, (begin - first) // t.itemsize
-        raise self.refuse("memory beside an argument is used: a view that reaches beyond it")
+        raise self.refusal_for("memory beside an argument is used: a view that reaches beyond it")
 
     def _made(self, value: Any) -> Ref | None:
         """The Ref of a new result."""
@@ -303,8 +336,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif isinstance(value, torch.Tensor):
             slot = self.trace.slots[self._ref(value).slot]
             if slot.kind != "made" and not slot.written:
-                now = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage())
-                self._old.append((now, now.clone()))
+                self.before.memory(torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage()))
             slot.written = True
 
     # --- instructions -----------------------------------------------------------------------------------------
@@ -312,6 +344,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _append(self, function: Any, arguments: Any, outs: Sequence[Ref | None], writes: tuple[int, ...]) -> None:
         self.trace.calls.append(Call(function, arguments, tuple(outs), writes, where()))
 
+    @_ours
     def _kernel(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
         """A kernel of ours ran (one that writes its arguments: is about to)."""
         with torch._C._DisableTorchDispatch():
@@ -348,29 +381,45 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """An operator of torch is about to run."""
-        if self._refusal is not None:
-            raise self._refusal
+        if self.refusal is not None and self.strict:
+            raise self.refusal
+        kwargs = kwargs or {}
+        announced = self._announced(function, args, kwargs)
+        result = function(*args, **kwargs)
+        if announced is not None:
+            self._ran(function, *announced, result)
+        return result
+
+    @_ours
+    def _announced(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """(the arguments of an operator as Refs, the positions of those that it writes)."""
         schema = _schemas[function]
         given = list(args)
         for name, default in zip(schema.names[len(args) :], schema.defaults[len(args) :], strict=True):
-            given.append((kwargs or {}).get(name, default))
+            given.append(kwargs.get(name, default))
         if schema.refusal is not None:
             inside = reader()
             if inside is not None and schema.refusal.startswith("reads"):
-                raise self.refuse(f"{inside} reads a value into Python; {_NUMBERS_INSTEAD}")
-            raise self.refuse(f"{inside or function} {schema.refusal}")
+                raise self.refusal_for(f"{inside} reads a value into Python; {_NUMBERS_INSTEAD}")
+            raise self.refusal_for(f"{inside or function} {schema.refusal}")
         if function is torch.ops.aten.index.Tensor and any(_is_mask(i) for i in given[1] if i is not None):
-            raise self.refuse("indexing with a boolean mask has an output whose shape depends on values; use tg.where")
+            raise self.refusal_for(
+                "indexing with a boolean mask has an output whose shape depends on values; use tg.where"
+            )
         refs = self._ref(given)
         writes = schema.writes
         if function is torch.ops.aten.native_batch_norm.default and given[5]:  # its schema does not say so
             writes = tuple([i for i in (3, 4) if given[i] is not None])
         for i in writes:
             self._before_write(given[i])
-        result = function(*args, **(kwargs or {}))
+        return refs, writes
+
+    @_ours
+    def _ran(self, function: Any, refs: Any, writes: tuple[int, ...], result: Any) -> None:
+        """What an operator returned."""
         results = results_of(result)
         if any(not isinstance(r, torch.Tensor | None) for r in results):
-            raise self.refuse(f"{function} returns a Python value")
+            raise self.refusal_for(f"{function} returns a Python value")
         known = {ref.slot for ref in refs_of(refs)}
         new = [r is not None and self._slot_of.get(self._key(r)) not in known for r in results]
         outs = [self._made(r) if made else None for r, made in zip(results, new, strict=True)]
@@ -378,8 +427,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._append(function, refs, outs if any(new) else (), writes)
         elif any(new) and function._schema.name not in _UNFILLED:  # else a view
             self._append(function, refs, outs, ())
-        return result
 
+    @_ours
     def _profile(self, frame: FrameType, event: str, argument: Any) -> bool:
         """Notes which of the user's functions run; refuses what takes a value out of sight.
 
@@ -388,7 +437,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if event == "call":
             if frame.f_code is TEXT:  # before torch has begun to switch things off for it
                 sys.setprofile(None)
-                raise self.refuse("a tensor is made into text, which reads its values into Python")
+                raise self.refusal_for("a tensor is made into text, which reads its values into Python")
             if not is_users(frame):
                 return True
             if not importing(frame):
@@ -401,31 +450,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 sys.setprofile(None)
                 inside = reader()
                 if inside is not None:
-                    raise self.refuse(f"{inside} reads a value into Python; {_NUMBERS_INSTEAD}")
-                raise self.refuse(f"{ESCAPES[name]} takes a value out of the program, which a replay cannot follow")
+                    raise self.refusal_for(f"{inside} reads a value into Python; {_NUMBERS_INSTEAD}")
+                raise self.refusal_for(
+                    f"{ESCAPES[name]} takes a value out of the program, which a replay cannot follow"
+                )
             reason = side_effect(argument)
             if reason is not None and for_user(frame):
                 sys.setprofile(None)
-                raise self.refuse(reason)
+                raise self.refusal_for(reason)
             return reason is None and name not in ESCAPES
         return False
 
     # --- the end of the call ----------------------------------------------------------------------------------
 
-    def _finish(self, result: Any) -> None:
+    @_ours
+    def _finish(self, result: Any, setting: Any) -> None:
         trace = self.trace
-        if self._frame is not None:
-            self._at = place(self._frame)
+        if (mode.record, torch.get_default_dtype()) != setting:
+            raise self.refusal_for("grad mode or the default dtype differs after the step; set it outside")
         late = outlived(trace, self._copies) if self._copies else None
         if late is not None:
             self._at = late.source
-            raise self.refuse(
+            raise self.refusal_for(
                 "x[i] with an index tensor i, which a compiled step copies, or x is used after the other was "
                 "changed in place; use x[i].clone()"
             )
         if any(trace.slots[i].written for i in self._overlapping):
-            raise self.refuse("memory that several arrays share in part is written; pass them as arguments")
-        reader = Reader(trace.slots, self._holders, self._ref, self.refuse, self._start)
+            raise self.refusal_for("memory that several arrays share in part is written; pass them as arguments")
+        reader = Reader(trace.slots, self._holders, self._ref, self.refusal_for, self._start)
         trace.result = reader.tree(result)
         known = {id(h): i for i, h in enumerate(self._holders)}
         known |= {id(h._node): i for i, h in enumerate(self._holders) if isinstance(h, Tensor) and h._node is not None}
@@ -433,12 +485,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for i, holder in enumerate(self._holders):
             if isinstance(holder, Tensor) and holder._node is not (node := next(nodes)[0]):
                 if node is not None or not isinstance(holder._node, Leaf):
-                    raise self.refuse(f"argument {i} was changed: whether it requires gradients")
+                    raise self.refusal_for(f"argument {i} was changed: whether it requires gradients")
                 trace.needs.append(i)
         for owner in self._grads:
             grad = grad_of(owner)
             if id(owner) not in known and isinstance(owner, Leaf) and owner.seq >= self._start:
                 continue  # made inside the step
             if grad is not None and _on_tape(grad):
-                raise self.refuse("a gradient left in .grad was recorded with create_graph=True; detach it")
+                raise self.refusal_for("a gradient left in .grad was recorded with create_graph=True; detach it")
             trace.gradients.append((known.get(id(owner), owner), None if grad is None else reader.tensor(grad)))

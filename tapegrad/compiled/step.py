@@ -6,7 +6,6 @@ import copy
 import functools
 import os
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..core import CompileError, Leaf, ShapeError, Tensor, describe, from_array, mode, plain
+from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, from_array, mode, plain
 from ..optim.optimizer import number
 from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
@@ -22,8 +21,11 @@ from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
 from .record import Recorder
 from .results import grad_of, settled
 from .run import run_epochs
-from .trace import Call, Made, Number, Trace, extent
+from .trace import Call, Number, Trace, extent
+from .uncompiled import NEW, Uncompiled
+from .watch import where
 
+_UNKNOWN = "arguments that cannot be taken"
 AUDIT = 1000  # every so many replays a call is an eager one, recorded, and compared
 
 
@@ -114,6 +116,12 @@ def without_arrays(value: Any) -> Any:
     return value
 
 
+def is_loss(value: Any) -> bool:
+    """A 0-dim tensor."""
+    raw = value._data if isinstance(value, Tensor) else value
+    return isinstance(raw, torch.Tensor) and raw.ndim == 0
+
+
 def is_constant(value: Any) -> bool:
     """A plain Tensor that needs no gradient."""
     return type(value) is Tensor and value._node is None and value._grad is None
@@ -132,7 +140,7 @@ class Compiled:
         self._bound: OrderedDict[int, tuple[Any, Bound]] = OrderedDict()  # least recently used first
         self._of: dict[Any, list[Bound]] = {}  # by signature
         self._pending: OrderedDict[Any, _Pending] = OrderedDict()
-        self._misses: dict[str, int] = {}
+        self._uncompiled = Uncompiled(4 * cache_size)
         self._by_elements: dict[int, Any] = {}  # buffers that the step wraps, and reads in Python besides
         self._last: tuple[Bound, Any] | None = None  # the program of the last call, if its arguments are Tensors alone
         self._lock = threading.RLock()
@@ -165,21 +173,24 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if mode.tracer is not None or mode.watched:  # inside another recording, an open Tape, detect_anomaly
             return self.fn(*args, **kwargs)
-        with self._lock:
-            if not kwargs and self._last is not None:
-                known, setting = self._last
-                if setting == (mode.record, torch.get_default_dtype()) and (known.calls + 1) % AUDIT:
-                    raws = [a._data for a in args if type(a) is Tensor and a._node is None and a._grad is None]
-                    if len(raws) == len(args) and known.serves(raws):
-                        return self._replay(known, raws, args, args, {})
-        given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
-        with self._lock:
-            bound = self.ready(given)
-            if bound is not None and (bound.calls + 1) % AUDIT:
-                simple = not kwargs and len(given.tensors) == len(args) and all(map(is_constant, args))
-                self._last = (bound, given.key[:2]) if simple else None
-                return self._replay(bound, given.tensors, given.holders, given.args, given.kwargs)
+        return _C.locked(self._lock, self._call, args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call, replayed where a program serves it."""
+        if self._last is not None and not kwargs:
+            known, setting = self._last
+            if setting == (mode.record, torch.get_default_dtype()) and (known.calls + 1) % AUDIT:
+                raws = [a._data for a in args if type(a) is Tensor and a._node is None and a._grad is None]
+                if len(raws) == len(args) and known.serves(raws):
+                    return self._replay(known, raws, args, args, {})
+        given, bound = self._prepared(args, kwargs)
+        if given is None:
+            return self._inner()(*args, **kwargs)
+        if bound is None or not (bound.calls + 1) % AUDIT:
             return self._record(given, bound)
+        simple = not kwargs and len(given.tensors) == len(args) and all(map(is_constant, args))
+        self._last = (bound, given.key[:2]) if simple else None
+        return self._replay(bound, given.tensors, given.holders, given.args, given.kwargs)
 
     def _replay(self, bound: Bound, tensors: list[torch.Tensor], holders: Any, args: Any, kwargs: Any) -> Any:
         try:
@@ -189,9 +200,37 @@ class Compiled:
 
     def ready_for(self, args: list[Any]) -> Bound | None:
         """The program that serves ``step(*args)``, if there is one."""
-        return self.ready(Arguments(tuple(args), {}))
+        return self._prepared(tuple(args), {})[1]
 
-    def ready(self, given: Arguments) -> Bound | None:
+    def loss(self, args: list[Any]) -> Any:
+        """``step(*args)``, which must return a loss; if it does not, it changes nothing."""
+        given, bound = self._prepared(tuple(args), {})
+        if given is None:
+            return self._inner()(*args)
+        if bound is not None:
+            return self._replay(bound, given.tensors, given.holders, given.args, {})
+        return self._record(given, None, scalar=True)
+
+    def _prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Arguments | None, Bound | None]:
+        """The arguments and the program that serves them, if there is one; (None, None) where they cannot be taken."""
+        try:
+            given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
+            return given, self._ready(given)
+        except CompileError as error:
+            refusal = error
+        except TapegradError:
+            raise
+        except Exception as error:
+            refusal = CompileError(
+                f"compile: {where()}: the arguments cannot be taken: {type(error).__name__}: {error}"
+            )
+            refusal.__cause__ = error
+        if self._is_new():
+            raise refusal
+        self._give_up(_UNKNOWN, refusal)
+        return None, None
+
+    def _ready(self, given: Arguments) -> Bound | None:
         """The program that serves a call, if there is one and its guards hold."""
         reason = None
         for bound in self._of.get(given.key, ()):
@@ -202,68 +241,94 @@ class Compiled:
                 self._bound.move_to_end(id(bound))
                 return bound
         if reason is not None:
-            self._missed(reason)
+            self._uncompiled.moved(reason)
         return None
 
-    def loss(self, args: list[Any]) -> Any:
-        """``step(*args)``, which must return a loss; if it does not, it changes nothing."""
-        given = Arguments(tuple(args), {})
-        bound = self.ready(given)
-        if bound is not None:
-            return self._replay(bound, given.tensors, given.holders, given.args, {})
-        return self._record(given, None, scalar=True)
+    # --- recording --------------------------------------------------------------------------------------------
 
-    def _missed(self, path: str) -> None:
-        self._misses[path] = count = self._misses.get(path, 0) + 1
-        if count == 4 * self.cache_size:
-            warnings.warn(
-                f"compile: the step is recorded again and again because {path} keeps changing; "
-                "pass it as an argument, a 0-dim tensor",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+    def _is_new(self) -> bool:
+        """Whether what cannot be compiled is refused; see `Uncompiled`."""
+        return not self._bound and self._uncompiled.done < NEW
+
+    def _give_up(self, key: Any, reason: CompileError) -> None:
+        """Calls of a signature run as they are, for a while."""
+        self._pending.pop(key, None)
+        self._uncompiled.give_up(key, self._warning(reason))
+
+    def _warning(self, reason: CompileError) -> str:
+        return f"compile: the step runs uncompiled: {str(reason).removeprefix('compile: ')}"
 
     def _record(self, given: Arguments, known: Bound | None, scalar: bool = False) -> Any:
         """An eager call, recorded; the second that agrees with the first becomes a program."""
-        pending = self._pending.get(given.key)
+        if known is None and self._uncompiled.rests(given.key):
+            return self._inner()(*given.args, **given.kwargs)
+        recorder = Recorder(given.tensors, given.holders, self._is_new())
+        try:
+            return _C.all_or_nothing(recorder.before, self._recorded, recorder, given, known, scalar)
+        except CompileError as error:
+            if recorder.strict or error is not recorder.refusal:
+                raise
+            self._give_up(given.key, error)
+        return self._inner()(*given.args, **given.kwargs)
+
+    def _recorded(self, recorder: Recorder, given: Arguments, known: Bound | None, scalar: bool) -> Any:
+        pending, audit = self._pending.get(given.key), known is not None
         if known is None and pending is None:
             known = next((bound for bound in self._of.get(given.key, ()) if bound.in_doubt()), None)
         earlier = pending.trace if pending else known.trace if known else None
-        before = self._world(earlier)
-        numbers = [number(group[key]) for group, key in earlier.numbers] if earlier else []
-        recorder = Recorder(given.tensors, given.holders)
-        result = recorder.run(self._inner(), given.args, given.kwargs)
-        trace = recorder.trace
-        try:
-            if scalar and not (isinstance(trace.result, Made) and trace.result.ref.sizes == ()):
-                raise CompileError(f"run: {self._where()} must return its loss, a 0-dim tensor")
-            for (group, key), value in zip(earlier.numbers if earlier else (), numbers, strict=True):
-                if not same(number(group[key]), value):
-                    raise CompileError(
-                        f"compile: {self._where()} changes the optimizer's {key}; change it between steps"
-                    )
-            self._plain_numbers(trace, earlier, numbers)
-            if Arguments(given.args, given.kwargs).form != given.form and not trace.needs:
-                raise CompileError(f"compile: {self._where()} changes a list or dict among its arguments")
-            self._settle(given, known, pending, before, trace)
-        except CompileError:
-            recorder.undo()
-            raise
+        before = recorder.own(self._before, earlier)
+        if recorder.over:
+            result = self._inner()(*given.args, **given.kwargs)
+        else:
+            result = recorder.run(self._inner(), given.args, given.kwargs)
+        if scalar and not is_loss(result):
+            raise CompileError(f"run: {self._where()} must return its loss, a 0-dim tensor")
+        recorder.strict |= audit  # a program that turns out to be wrong is never passed over
+        recorder.own(self._settle, given, known, pending, before, recorder.trace)
+        if recorder.refusal is not None:
+            self._give_up(given.key, recorder.refusal)
+            if known is not None:
+                known.calls += 1  # so that the next call is no audit again
+        elif not audit:
+            reason = self._uncompiled.why_not(sum(bound.calls for _, bound in self._bound.values()))
+            if reason is not None:
+                self._give_up(None, CompileError(f"compile: {self._where()}: {reason}"))
+        self._uncompiled.done += 1
         return result
 
+    def _before(self, earlier: Trace | None) -> tuple[list[Fact], list[float]]:
+        """What the step is known to depend on, and its hyper-parameters, as they are before a recorded call."""
+        return self._world(earlier), [number(group[key]) for group, key in earlier.numbers] if earlier else []
+
     def _settle(
-        self, given: Arguments, known: Bound | None, pending: _Pending | None, before: list[Fact], trace: Trace
+        self,
+        given: Arguments,
+        known: Bound | None,
+        pending: _Pending | None,
+        before: tuple[list[Fact], list[float]],
+        trace: Trace,
     ) -> None:
         """Make what can be made of a finished recording."""
+        facts, numbers = before
+        earlier = pending.trace if pending else known.trace if known else None
+        for (group, key), value in zip(earlier.numbers if earlier else (), numbers, strict=True):
+            if not same(number(group[key]), value):
+                raise CompileError(f"compile: {self._where()} changes the optimizer's {key}; change it between steps")
+        self._plain_numbers(trace, earlier, numbers)
+        if Arguments(given.args, given.kwargs).form != given.form and not trace.needs:
+            raise CompileError(f"compile: {self._where()} changes a list or dict among its arguments")
         world = self._world(trace)
         tries = pending.tries if pending else 0
         differs = difference(pending.trace, trace) if pending else None
-        if known is None and (pending is None or (tries < self.cache_size and _moved(pending, before, trace, differs))):
+        moved = _moved(pending, facts, trace, differs) if pending else None
+        if moved is not None:
+            self._uncompiled.moved(moved)
+        if known is None and (pending is None or (moved is not None and tries < self.cache_size)):
             while len(self._pending) >= self.cache_size and given.key not in self._pending:
                 self._pending.popitem(last=False)
             self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries + 1)
             return
-        effect = changed(before)
+        effect = changed(facts)
         if effect is not None:
             raise CompileError(
                 f"compile: {self._where()} changes {effect.path}, which a replay would not; "
@@ -333,14 +398,21 @@ class Compiled:
         return Bound(lowered(second, self.exact), second, world, unproven, stable, arguments)
 
     def _keep(self, key: Any, bound: Bound) -> None:
-        self._bound[id(bound)] = (key, bound)
+        self._bound[id(bound)] = (key, bound)  # in this order: what is in _of is in _bound, wherever Ctrl-C comes
         self._of.setdefault(key, []).insert(0, bound)
         if len(self._bound) > self.cache_size:
-            _, (old, gone) = self._bound.popitem(last=False)
-            self._of[old] = [b for b in self._of[old] if b is not gone]
-            if not self._of[old]:
-                del self._of[old]
-            self._last = None
+            self._drop(next(iter(self._bound.values()))[1])
+
+    def _drop(self, bound: Bound) -> None:
+        """Forget a program."""
+        self._last = None
+        key, _ = self._bound[id(bound)]
+        kept = [b for b in self._of.get(key, ()) if b is not bound]
+        if kept:
+            self._of[key] = kept
+        else:
+            self._of.pop(key, None)
+        del self._bound[id(bound)]
 
     def _audit(self, known: Bound, trace: Trace) -> bool:
         """Compare a recorded call with the program; whether that stays. CompileError where the program is wrong."""
@@ -350,9 +422,7 @@ class Compiled:
         if differs is None:
             known.trust(doubted)
             return True
-        self._last = None
-        key, _ = self._bound.pop(id(known))
-        self._of[key].remove(known)
+        self._drop(known)
         if not doubted:
             raise CompileError(f"compile: a recorded call after {known.calls} replays differs: {differs}")
         self._by_elements |= {id(fact.container): fact.container for fact in doubted}
@@ -397,24 +467,24 @@ class Compiled:
 
         Ctrl-C stops between two batches; the parameters are those of the last completed step.
         """
-        with self._lock:
-            options = (batch_size, epochs, shuffle, drop_last, seed)
-            return run_epochs(self, arrays, *options, on_epoch=on_epoch, progress=progress)
+        options = (batch_size, epochs, shuffle, drop_last, seed)
+        run = functools.partial(run_epochs, self, arrays, *options, on_epoch=on_epoch, progress=progress)
+        return _C.locked(self._lock, run)  # type: ignore[no-any-return]
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """The plan for these arguments, as text: instructions, what was fused, arena bytes, guards. Changes nothing."""
         given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
-        with self._lock:
-            bound = self.ready(given) or self._planned(given)
-        return explain(bound, self.exact)
+        return explain(_C.locked(self._lock, self._planned, given), self.exact)
 
     def _planned(self, given: Arguments) -> Bound:
-        """A program made of two recordings that are taken back."""
+        """The program that serves a call, or one made of two recordings that are taken back."""
+        bound = self._ready(given)
+        if bound is not None:
+            return bound
         traces = []
         for _ in range(2):
             recorder = Recorder(given.tensors, given.holders)
-            recorder.run(self._inner(), given.args, given.kwargs)
-            recorder.undo()
+            _C.taken_back(recorder.before, recorder.run, self._inner(), given.args, given.kwargs)
             traces.append(recorder.trace)
         differs = difference(*traces)
         if differs is not None:
@@ -428,16 +498,16 @@ def _with_number(call: Call, which: int, value: float) -> Call:
     return call._replace(arguments=arguments)
 
 
-def _moved(pending: _Pending, before: list[Fact], trace: Trace, differs: str | None) -> bool:
-    """Whether the world changed between the first recording and the second, so that it is a first one again.
+def _moved(pending: _Pending, before: list[Fact], trace: Trace, differs: str | None) -> str | None:
+    """What of the world changed between the first recording and the second, so that it is a first one again.
 
     Not if it was the content of arrays alone, which the step turned out to read anew: the recordings do not differ.
     """
-    if trace.codes != pending.trace.codes:
-        return True
     for fact in before:
         known = pending.world.get(fact.place)
         if (known is None or not same(known.value, fact.value)) and (differs is not None or not fact.is_content):
-            return True
+            return fact.path
     first, second = pending.trace.grads_read, trace.grads_read
-    return first.keys() != second.keys() or any(first[leaf][1] is not second[leaf][1] for leaf in first)
+    if first.keys() != second.keys() or any(first[leaf][1] is not second[leaf][1] for leaf in first):
+        return "a gradient that the step adds to"
+    return "which functions run" if trace.codes != pending.trace.codes else None

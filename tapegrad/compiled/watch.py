@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import sysconfig
+import warnings
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
@@ -60,13 +61,22 @@ def reader() -> str | None:
     found, frame = None, sys._getframe(1)
     while frame.f_back is not None and not is_users(frame):
         name, file = frame.f_code.co_name, frame.f_code.co_filename
-        owner = frame.f_locals.get("self") if name in _PLUMBING else None
-        if owner is not None:
-            found = type(owner).__name__
-        elif file.startswith(PACKAGE) and not file.startswith(_READS) and name not in _PLUMBING and name[0] not in "_<":
-            found = name
+        if file.startswith(PACKAGE) and not file.startswith(_READS):
+            owner = frame.f_locals.get("self") if name in _PLUMBING else None
+            if owner is not None:
+                found = type(owner).__name__
+            elif name not in _PLUMBING and name[0] not in "_<":
+                found = name
         frame = frame.f_back
     return found
+
+
+def warn(text: str) -> None:
+    """A RuntimeWarning at the line of the user's code that is running."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and not is_users(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, RuntimeWarning, stacklevel=level)
 
 
 def side_effect(function: Any) -> str | None:
@@ -101,12 +111,3 @@ def importing(frame: FrameType | None) -> bool:
 
 def _is_package(frame: FrameType) -> bool:
     return "site-packages" in frame.f_code.co_filename
-
-
-def restore(profiler: Any) -> None:
-    """Put a profiler back; cProfile's is not a function but an object that enables itself."""
-    sys.setprofile(None)
-    if hasattr(profiler, "enable"):
-        profiler.enable()
-    else:
-        sys.setprofile(profiler)

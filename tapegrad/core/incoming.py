@@ -60,7 +60,7 @@ def from_array(array: Any, what: str) -> torch.Tensor:
     except (TypeError, ValueError) as error:
         raise DTypeError(f"{what} has NumPy dtype {array.dtype}, which torch cannot take") from error
     if copied and mode.tracer is not None:
-        raise mode.tracer.refuse(f"{what} is an array that is read-only or runs backward; pass it as an argument")
+        mode.tracer.refuse(f"{what} is an array that is read-only or runs backward; pass it as an argument")
     return plain(value, what)
 
 

@@ -62,7 +62,7 @@ class Protocols(Methods[T]):
         if self._node is not None:
             raise TapeError("__dlpack__: the tensor needs a gradient; export .detach()")
         if mode.tracer is not None:
-            raise mode.tracer.refuse("__dlpack__() takes a value out of the program, which a replay cannot follow")
+            mode.tracer.refuse("__dlpack__() takes a value out of the program, which a replay cannot follow")
         return self._data.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:

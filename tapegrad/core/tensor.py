@@ -437,27 +437,30 @@ def seed(root: Tensor, gradient: Any, create_graph: bool, what: str) -> Any:
     return g if create_graph else g.data
 
 
-_collecting = threading.Lock()  # threads may share a leaf
+_collecting = threading.RLock()  # threads may share a leaf
 
 
 def collect(gradients: Slots) -> None:
     """Add the leaves' gradients to their ``.grad``, which never shares storage with another tensor."""
-    with _collecting:
-        for leaf, g in gradients.items():
-            if mode.tracer is not None:
-                mode.tracer.read_grad(leaf)
-                mode.tracer.write_grad(leaf)
-            before = leaf.grad
-            if isinstance(g, Tensor):
-                leaf.grad = g.clone() if before is None else before + g
-                _C.open_entries()  # it depends on the leaf: a cycle
-            elif before is None:
-                own = leaf in gradients.owned and g.is_contiguous()
-                leaf.grad = Tensor._made(g if own else g.clone(memory_format=torch.contiguous_format), None)
-            elif before._node is None:
-                before._data.add_(g)
-            else:
-                leaf.grad = Tensor._made(before._data + g, None)
+    _C.locked(_collecting, _collect, gradients)
+
+
+def _collect(gradients: Slots) -> None:
+    for leaf, g in gradients.items():
+        if mode.tracer is not None:
+            mode.tracer.read_grad(leaf)
+            mode.tracer.write_grad(leaf)
+        before = leaf.grad
+        if isinstance(g, Tensor):
+            leaf.grad = g.clone() if before is None else before + g
+            _C.open_entries()  # it depends on the leaf: a cycle
+        elif before is None:
+            own = leaf in gradients.owned and g.is_contiguous()
+            leaf.grad = Tensor._made(g if own else g.clone(memory_format=torch.contiguous_format), None)
+        elif before._node is None:
+            before._data.add_(g)
+        else:
+            leaf.grad = Tensor._made(before._data + g, None)
 
 
 def to_torch(data: Any, dtype: torch.dtype | None, what: str) -> torch.Tensor:

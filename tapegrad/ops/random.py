@@ -73,7 +73,7 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if mode.tracer is not None:
             mode.tracer.fresh.append(self)
         self.manual_seed(seed)
@@ -90,31 +90,37 @@ class Generator:
 
     def get_state(self) -> tuple[int, int]:
         """(seed, offset)."""
-        with self._lock:
-            return self.seed, self.offset
+        state: tuple[int, int] = _C.locked(self._lock, lambda: (self.seed, self.offset))
+        return state
 
     def set_state(self, state: tuple[int, int]) -> None:
         """Continue from a state that `get_state` gave."""
         self._no_jump("set_state()")
-        with self._lock:
-            self.seed, self.offset = state
+        _C.locked(self._lock, self._set, state)
+
+    def _set(self, state: tuple[int, int]) -> None:
+        self.seed, self.offset = state
+
+    def advance(self, blocks: int) -> tuple[int, int]:
+        """Go ``blocks`` blocks on. Returns the state before."""
+        before: tuple[int, int] = _C.locked(self._lock, self._advance, blocks)
+        return before
+
+    def _advance(self, blocks: int) -> tuple[int, int]:
+        at = self.seed, self.offset
+        if mode.tracer is not None:
+            mode.tracer.take(self, at, blocks)  # first, so that it can put the state back
+        self.offset = (at[1] + blocks) % 2**64
+        return at
 
     def _no_jump(self, what: str) -> None:
         """A replay goes on in the stream from where it stands; only a generator made in the step starts anew."""
         if mode.tracer is not None and self not in mode.tracer.fresh:
-            raise mode.tracer.refuse(f"{what} inside the step; seed before it")
+            mode.tracer.refuse(f"{what} inside the step; seed before it")
 
     def take(self, numel: int, dtype: torch.dtype) -> tuple[int, int]:
         """Reserve the blocks for ``numel`` numbers of ``dtype``: (seed, offset of the first)."""
-        if draws.again is not None:
-            at = next(draws.again)
-        else:
-            blocks = _C.random_blocks(numel, dtype)
-            with self._lock:
-                at = self.seed, self.offset
-                self.offset = (self.offset + blocks) % 2**64
-            if mode.tracer is not None:
-                mode.tracer.take(self, at, blocks)
+        at = next(draws.again) if draws.again is not None else self.advance(_C.random_blocks(numel, dtype))
         if draws.log is not None:
             draws.log.append(at)
         return at
@@ -124,7 +130,7 @@ class Generator:
 
     def __setstate__(self, state: tuple[int, int]) -> None:
         self._no_jump("copying a generator")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.seed, self.offset = state
 
     def __repr__(self) -> str:

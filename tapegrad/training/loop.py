@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -239,27 +238,22 @@ class _Step(Compiled):
         self._ctrl_c = ctrl_c
         self._bar = bar
 
+    def _is_new(self) -> bool:
+        return False  # nothing is refused
+
+    def _warning(self, reason: CompileError) -> str:
+        return f"fit: training goes on uncompiled: {reason}"
+
     def loss(self, args: list[Any]) -> Any:
         """The step on a batch for which there is no program (yet)."""
         with self._ctrl_c:
-            value = self._attempt(super().loss, args) if self._compiles else None
-            value = self.fn(*args) if value is None else value
+            value = super().loss(args) if self._compiles else self.fn(*args)
         self._bar.step(value)
         return value
 
     def ready_for(self, args: list[Any]) -> Any:
         """The program for a batch of `Compiled.run`; None means that the step is called."""
-        return self._attempt(super().ready_for, args) if self._compiles else None
-
-    def _attempt(self, method: Callable[[list[Any]], Any], args: list[Any]) -> Any:
-        """The method's result; None where it raised CompileError, which leaves everything as it was."""
-        try:
-            return method(args)
-        except CompileError as error:
-            self._compiles = False
-            # the line that called Sequential.fit; between it and here: fit, run, run_epochs, Epoch.run, and one of ours
-            warnings.warn(f"fit: training goes on uncompiled: {error}", RuntimeWarning, stacklevel=8)
-            return None
+        return super().ready_for(args) if self._compiles else None
 
 
 class _CtrlC:
