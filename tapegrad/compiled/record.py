@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, gather, mode, next_slot
 from ..optim.optimizer import number
-from .results import Reader, grad_of, set_grad
+from .results import Reader, grad_of
 from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, extent, outlived, refs_of, results_of
 from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, side_effect, where
 
