@@ -166,10 +166,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise self.refusal from error
             raise
         finally:
-            frame, self._frame = self._frame, None
+            at = "" if self._frame is None else place(self._frame)
+            self._frame = None  # it leads back to this one: no cycle
         if self.strict and self.refusal is not None:  # raised inside, and swallowed by the user's code
             raise self.refusal
-        self._at = "" if frame is None else place(frame)
+        self._at = at
         self._finish(result, setting)
         return result
 
