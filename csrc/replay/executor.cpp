@@ -87,7 +87,7 @@ class Chain final : public Call {
 at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                  at::IntArrayRef strides) {
   at::Tensor t = view_of(c10::Storage(memory.storage()), dtype, offset, sizes, strides);
-  if (offset < 0 || begin_of(t) + span(t) > bytes_of(memory))
+  if (offset < 0 || (t.numel() > 0 && begin_of(t) + span(t) > bytes_of(memory)))
     throw std::invalid_argument("alias: a view that reaches beyond its memory");
   t.unsafeGetTensorImpl()->set_version_counter(memory.unsafeGetTensorImpl()->version_counter());
   return t;
