@@ -31,13 +31,15 @@ class Interrupt(BaseException):
     """What the handler raises; nothing catches it."""
 
 
-class Injector:
-    """Raises before the n-th bytecode that the package runs; counts them where n is None."""
+Place = tuple[Any, int]  # (code, bytecode)
 
-    def __init__(self, n: int | None = None) -> None:
-        self.n = n
-        self.count = 0
-        self.places: dict[tuple[Any, int], int] = {}  # (code, bytecode): where it came first
+
+class Injector:
+    """Raises before a bytecode of the package is run for the first time; notes all of them where there is none."""
+
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place
+        self.places: dict[Place, None] = {}
 
     def __enter__(self) -> Injector:
         sys.settrace(self._call)
@@ -47,7 +49,8 @@ class Injector:
         sys.settrace(None)
 
     def _call(self, frame: Any, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(PACKAGE):
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE) or (self.place is not None and code is not self.place[0]):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
@@ -55,10 +58,10 @@ class Injector:
 
     def _opcode(self, frame: Any, event: str, argument: Any) -> Any:
         if event == "opcode":
-            self.count += 1
-            if self.n is None:
-                self.places.setdefault((frame.f_code, frame.f_lasti), self.count)
-            elif self.count == self.n:
+            place = frame.f_code, frame.f_lasti
+            if self.place is None:
+                self.places[place] = None
+            elif place == self.place:
                 raise Interrupt(f"{frame.f_code.co_filename}:{frame.f_lineno}")
         return self._opcode
 
@@ -140,8 +143,8 @@ def interrupted(before: int, around: Callable[[Callable[[], Any]], Any], expecte
     return where is not None
 
 
-def bytecodes(before: int) -> list[int]:
-    """The first time that each bytecode of the package is run by a call after so many others."""
+def bytecodes(before: int) -> list[Place]:
+    """Every bytecode of the package that is run by a call after so many others."""
     warm, world = World(), World()
     step = tg.compile(warm.step)
     for _ in range(4):
@@ -151,12 +154,12 @@ def bytecodes(before: int) -> list[int]:
         step(world.x, world.y)
     with Injector() as injector:
         step(world.x, world.y)
-    return sorted(injector.places.values())
+    return list(injector.places)
 
 
-def at(n: int) -> Callable[[Callable[[], Any]], Any]:
+def at(place: Place) -> Callable[[Callable[[], Any]], Any]:
     def around(call: Callable[[], Any]) -> Any:
-        with Injector(n):
+        with Injector(place):
             return call()
 
     return around
@@ -166,8 +169,8 @@ def at(n: int) -> Callable[[Callable[[], Any]], Any]:
 def test_an_interrupt_at_any_bytecode_leaves_nothing_behind(before: int) -> None:
     places = bytecodes(before)
     expected = plain(before + 5)
-    for n in places[:: len(places) // 60]:
-        assert interrupted(before, at(n), expected)
+    for place in places[:: len(places) // 60]:
+        assert interrupted(before, at(place), expected)
 
 
 def signals(before: int, tries: int) -> None:
@@ -191,9 +194,9 @@ def signals(before: int, tries: int) -> None:
 
 if __name__ == "__main__" and "--long" in sys.argv:
     for before in (0, 1):
-        places = bytecodes(before)
+        places, expected = bytecodes(before), plain(before + 5)
         began = time.time()
-        hit = sum(interrupted(before, at(n), plain(before + 5)) for n in places)
+        hit = sum(interrupted(before, at(place), expected) for place in places)
         print(f"call {before + 1}: interrupted at {hit} of {len(places)} bytecodes, {time.time() - began:.0f} s")
         signals(before, 1000)
         print(f"call {before + 1}: 1000 signals")
