@@ -181,6 +181,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def(
       "storage_use_count", [](const at::Tensor& t) { return static_cast<int64_t>(t.storage().use_count()); },
       py::arg("t"));
+  m.def(
+      "same_storage", [](const at::Tensor& a, const at::Tensor& b) { return a.is_alias_of(b); }, py::arg("a"),
+      py::arg("b"));
   m.def("bump_version", [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); }, py::arg("t"));
 }
 

@@ -347,3 +347,71 @@ def test_the_part_of_a_source_beyond_the_index_has_gradient_zero():
     assert torch.equal(y.data, x.data.scatter_add(1, torch.tensor([[1, 1], [0, 3]]), src.data[:2, :2]))
     assert src.grad.tolist() == [[1, 1, 0, 0], [4, 7, 0, 0], [0, 0, 0, 0]]
     assert torch.equal(x.grad.data, g)
+
+
+# y[...] = a view of y itself; torch runs the same lines in place
+OWN = {
+    "a row": lambda y: y.__setitem__(0, y[1]),
+    "a column": lambda y: y.__setitem__((slice(None), 0), y[:, 2]),
+    "a view of a view": lambda y: y.__setitem__(2, y[:2][1] if isinstance(y, tg.Tensor) else y[:2][1].clone()),
+    "turned": lambda y: y.__setitem__(slice(None), y.T if isinstance(y, tg.Tensor) else y.T.clone()),
+    "by an index": lambda y: y.__setitem__(torch.tensor([0, 2]), y[1] if isinstance(y, tg.Tensor) else y[1].clone()),
+    "masked": lambda y: y.__setitem__(
+        torch.tensor([True, False, True]), y[1:2] if isinstance(y, tg.Tensor) else y[1:2].clone()
+    ),
+    "detached": lambda y: y.__setitem__(0, y[1].detach()),
+    "twice": lambda y: (y.__setitem__(0, y[1]), y.__setitem__(1, y[2])),
+    "shifted": lambda y: y.__setitem__(slice(1, None), y[:-1] if isinstance(y, tg.Tensor) else y[:-1].clone()),
+    "itself": lambda y: y.__setitem__(slice(None), y),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_value_is_assigned_a_view_of_itself(name):
+    start = torch.arange(9, dtype=torch.float64).reshape(3, 3).cos()
+    x, theirs = leaf(start), start.clone().requires_grad_()
+    y, expected = x * x, theirs * theirs
+    OWN[name](y)
+    OWN[name](expected)
+    assert torch.equal(y.data, expected.detach())
+    g = torch.arange(9, dtype=torch.float64).reshape(3, 3).sin()
+    (dx,) = tg.grad(y, x, g, create_graph=True)
+    (expected_dx,) = torch.autograd.grad(expected, theirs, g, create_graph=True)
+    assert torch.allclose(dx.data, expected_dx, rtol=1e-12)
+    if name != "itself":
+        (d2,) = tg.grad((dx * dx).sum(), x)
+        (expected_d2,) = torch.autograd.grad((expected_dx * expected_dx).sum(), theirs)
+        assert torch.allclose(d2.data, expected_d2, rtol=1e-12)
+
+
+def test_a_view_that_was_assigned_follows_its_base():
+    start = torch.arange(6, dtype=torch.float64).reshape(3, 2).cos()
+    x, theirs = leaf(start), start.clone().requires_grad_()
+    y, expected = x * 2, theirs * 2
+    rows, expected_rows = y[:2], expected[:2]
+    y[1:] = rows  # reaches the view itself
+    expected[1:] = expected_rows.clone()
+    assert torch.equal(rows.data, expected_rows.detach())
+    assert rows.data.data_ptr() == y.data.data_ptr()
+    (dx,) = tg.grad([(rows * rows).sum(), (y * y).sum()], x)
+    (expected_dx,) = torch.autograd.grad([(expected_rows * expected_rows).sum(), (expected * expected).sum()], theirs)
+    assert torch.allclose(dx.data, expected_dx, rtol=1e-12)
+    with pytest.raises(tg.TapeError, match="shares memory"):
+        y[2] = 0.0
+    del rows
+    y[2] = 0.0
+
+
+def test_a_compiled_step_assigns_a_view_of_the_value():
+    def step(x):
+        y = x * x
+        y[0] = y[1]
+        y[:, 0] = y[:, 1]
+        (dx,) = tg.grad((y * y).sum(), x)
+        return y.detach(), dx
+
+    fast = tg.compile(step)
+    for i in range(4):
+        x = leaf(torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(i)))
+        for a, b in zip(fast(x), step(x), strict=True):
+            assert torch.equal(a.data, b.data)

@@ -55,7 +55,7 @@ from .dropouts import *
 from .elementwise import *
 from .gates import *
 from .indexing import *
-from .indexing import as_index, setitem_op, write
+from .indexing import as_index, follow, is_own_view, setitem_op, write
 from .linalg import *
 from .local_norms import *
 from .loss import *
@@ -235,7 +235,8 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
             "setitem: a leaf that requires a gradient cannot be written to; write to a clone, or under no_grad"
         )
     recorded = 0 if mode.tracer is None else mode.tracer.holds(self.data)
-    if self.data._is_view() or _C.storage_use_count(self.data) > 1 + recorded:
+    own = is_own_view(value, self)  # y[0] = y[1]
+    if self.data._is_view() or _C.storage_use_count(self.data) > 1 + recorded + own:
         raise TapeError(
             "setitem: the tensor shares memory with another one, whose recorded value would change with it; "
             "write to x.clone()"
@@ -243,6 +244,8 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
     if not self._data.is_floating_point():
         raise DTypeError(f"setitem: a {self._data.dtype} tensor cannot hold a value that needs a gradient")
     written = setitem_op(self, index, value)
+    if own:
+        follow(value, self, written)
     self._data, self._node = written._data, written._node
 
 
