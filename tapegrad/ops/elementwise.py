@@ -289,11 +289,17 @@ def _pow_input(g: Any, input: Any, exponent: Any) -> Any:
     """g * n * x**(n - 1), and 0 for n = 0 also where x**-1 is no number."""
     if isinstance(exponent, int | float):
         return torch.zeros_like(g) if exponent == 0 else g * (exponent * input ** (exponent - 1))
+    exponent = _as_float(exponent, g)
     if isinstance(input, int | float):
         return g * (exponent * input ** (exponent - 1))
     least = torch.finfo(g.dtype).tiny  # numbers whose inverse is finite, and no NaN
     constant = torch.logical_and(exponent == 0, torch.logical_not(torch.abs(input) >= least))
     return g * torch.where(constant, 0, exponent * torch.where(constant, 1, input) ** (exponent - 1))
+
+
+def _as_float(x: Any, g: Any) -> Any:
+    """An integer array in the gradient's dtype: 0 - 1 and 200 * 200 are no bytes."""
+    return x if x.is_floating_point() else x.to(g.dtype)
 
 
 def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
@@ -338,18 +344,19 @@ remainder = binary(
 )
 
 
-def _over_radius2(y: Any, x: Any) -> Any:
-    """1 / (x**2 + y**2), and 0 at the origin, where the gradients of atan2 are 0 (and their own are not defined)."""
+def _atan2_slope(g: Any, y: Any, x: Any, side: Any) -> Any:
+    """g * side / (x**2 + y**2), and 0 at the origin, where the gradients are 0 (and their own are not defined)."""
+    y, x = _as_float(y, g), _as_float(x, g)
     r2 = y * y + x * x
-    return torch.where(r2 == 0, 0, 1 / r2)
+    return g * (side * torch.where(r2 == 0, 0, 1 / r2))
 
 
 floor_divide = binary("floor_divide", "floor(input / other)", zero, zero, operator.floordiv)
 atan2 = binary(
     "atan2",
     "the angle of the point (other, input)",
-    lambda g, input, other: g * (other * _over_radius2(input, other)),
-    lambda g, input, other: -g * (input * _over_radius2(input, other)),
+    lambda g, input, other: _atan2_slope(g, input, other, other),
+    lambda g, input, other: _atan2_slope(-g, input, other, input),
 )
 
 eq = binary("eq", "input == other")
