@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ..core import ArgumentError, Ints, ShapeError, Tensor, tensor_argument
 from .elementwise import clamp
 from .linalg import matmul
 from .reduce import norm, sum
-from .shape import reshape
+from .shape import expand, reshape
 
 __all__ = ["bilinear", "cdist", "cosine_similarity", "normalize", "pairwise_distance"]
 
@@ -22,6 +24,12 @@ def normalize(input: Any, p: float = 2.0, dim: Ints = 1, eps: float = 1e-12) -> 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 . x2 / (max(|x1|, eps) max(|x2|, eps))`` along ``dim``, with broadcasting."""
     a, b = tensor_argument(x1, "cosine_similarity", "x1"), tensor_argument(x2, "cosine_similarity", "x2")
+    try:
+        shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        shapes = f"x1 of shape {list(a.shape)} and x2 of shape {list(b.shape)}"
+        raise ShapeError(f"cosine_similarity: {shapes} do not broadcast") from error
+    a, b = expand(a, shape), expand(b, shape)  # norms are of the vectors that meet
     a, b = a / clamp(norm(a, 2.0, dim, True), min=eps), b / clamp(norm(b, 2.0, dim, True), min=eps)
     return sum(a * b, dim)
 

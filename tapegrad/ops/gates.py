@@ -41,7 +41,13 @@ def hardsigmoid(input: Any) -> Tensor:
     return relu6(tensor_argument(input, "hardsigmoid", "input") + 3) / 6
 
 
-@op(input=lambda g, input: torch.where(input <= -3, 0, torch.where(input < 3, g * (input / 3 + 0.5), g)))
+def _hardswish_rule(g: Any, input: Any) -> Any:
+    """0 below -3, the parabola's slope up to 3, 1 beyond and at NaN; the slope is chosen, so that no 0 * inf arises."""
+    inside = torch.logical_and(input > -3, input < 3)
+    return torch.where(inside, g * (torch.where(inside, input, 0) / 3 + 0.5), torch.where(input <= -3, 0, g))
+
+
+@op(input=_hardswish_rule)
 def hardswish(input: Array) -> Any:
     """``x * min(max(x + 3, 0), 6) / 6``. Source: Howard et al., Searching for MobileNetV3 (2019)."""
     return torch.nn.functional.hardswish(input)
@@ -58,7 +64,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must not be negative; got {lambd}")
     x = tensor_argument(input, "softshrink", "input")
-    return where(x > lambd, x - lambd, where(x < -lambd, x + lambd, x * 0))
+    return where((x >= -lambd) & (x <= lambd), x * 0, where(x > lambd, x - lambd, x + lambd))
 
 
 def tanhshrink(input: Any) -> Tensor:
@@ -87,8 +93,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
     channels = x.shape[1] if x.ndim > 1 else 1
     if w.ndim > 1 or w.numel() not in (1, channels):
         raise ShapeError(f"prelu: weight must have 1 or {channels} elements; got shape {list(w.shape)}")
-    if w.numel() > 1:
-        w = w.reshape((1, -1) + (1,) * (x.ndim - 2))
+    w = w.reshape((1, -1) + (1,) * (x.ndim - 2) if w.numel() > 1 else ())
     return where(x > 0, x, w * x)
 
 

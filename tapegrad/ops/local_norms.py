@@ -76,6 +76,8 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
     x = tensor_argument(input, "local_response_norm", "input")
     if x.ndim < 3 or size < 1:
         raise ShapeError(f"local_response_norm: input must be [N, C, ...], size >= 1; got {list(x.shape)}, {size}")
+    if not x.numel():
+        return x
     flat = flatten(unsqueeze(square(x), 1), 3)  # [N, 1, C, L]
     means = avg_pool2d(pad(flat, (0, 0, size // 2, (size - 1) // 2)), (size, 1), 1)
     return x / pow(reshape(squeeze(means, 1), tuple(x.shape)) * alpha + k, beta)

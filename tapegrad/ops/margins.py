@@ -93,6 +93,10 @@ def multi_margin_loss(
     """``sum_{i != y} w_y max(0, margin - x_y + x_i)**p / C`` for scores x [N, C] (or [C]) of class y [N]."""
     name = "multi_margin_loss"
     x, y = tensor_argument(input, name, "input"), tensor_argument(target, name, "target")
+    if x.ndim == 0:
+        x = x.reshape((1,))
+    if x.ndim == 1 and y.shape == (1,):
+        x = x.unsqueeze(0)
     if p not in (1, 2) or x.ndim not in (1, 2) or y.shape != x.shape[:-1]:
         raise ShapeError(f"{name}: scores [N, C] with classes [N], p 1 or 2; got {list(x.shape)}, {list(y.shape)}, {p}")
     chosen = y.unsqueeze(-1)
@@ -108,6 +112,8 @@ def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> 
     """``sum_ij max(0, 1 - x_{y_j} + x_i) / C``, y_j the classes of a row before its first -1, i none of them."""
     name = "multilabel_margin_loss"
     x, y = tensor_argument(input, name, "input"), tensor_argument(target, name, "target")
+    if x.ndim == y.ndim == 0:
+        x, y = x.reshape((1,)), y.reshape((1,))
     if x.ndim not in (1, 2) or x.shape != y.shape:
         raise ShapeError(f"{name}: input and target must be [N, C] or [C]; got {list(x.shape)} and {list(y.shape)}")
     classes, ids = x.shape[-1], y.data
@@ -139,14 +145,15 @@ def gaussian_nll_loss(
     input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
     """``(ln v + (x - y)**2 / v) / 2`` with ``v = max(var, eps)`` (the clamping is not differentiated); ``full`` adds
-    ``ln(2 pi) / 2``. ``var`` has the input's shape, lacks its last dimension, or has extent 1 there.
+    ``ln(2 pi) / 2``. ``var`` has the input's shape, lacks its last dimension, or has extent 1 in one.
     """
     name = "gaussian_nll_loss"
     x, y = tensor_argument(input, name, "input"), tensor_argument(target, name, "target")
     v = tensor_argument(var if not isinstance(var, int | float) else x.data.new_full(tuple(x.shape), var), name, "var")
     if v.shape != x.shape:
         v = v.unsqueeze(-1) if v.shape == x.shape[:-1] else v
-        if v.shape[:-1] != x.shape[:-1] or v.shape[-1] != 1:
+        differing = [n for m, n in zip(x.shape, v.shape, strict=False) if m != n]
+        if v.ndim != x.ndim or differing != [1]:
             raise ShapeError(f"{name}: var of shape {list(v.shape)} does not fit input of shape {list(x.shape)}")
     verify(v.data >= 0, lambda: ArgumentError(f"{name}: var must not be negative"))
     v = v + Tensor((eps - v.data).clamp_min(0))
