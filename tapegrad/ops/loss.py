@@ -130,11 +130,11 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     if not classes:  # then every target is ignored, and reads a class that is not there
         input = constant_pad_nd(input, [0, 0] * (input.ndim - 1 - dim) + [0, 1])
     index = torch.where(counted, labels, 0)
-    dtype = input.dtype
-    scale = counted.to(dtype)
-    if weight is not None:
+    scale = counted.to(input.dtype)
+    if weight is not None and classes:
         _check_weight(weight, input.data, dim, name)
-        scale = scale * raw(weight, name, "weight").index_select(0, index.reshape(-1)).reshape(index.shape)
+        chosen = raw(weight, name, "weight").index_select(0, index.reshape(-1)).reshape(index.shape)
+        scale = torch.where(counted, chosen, 0)
     own = where(counted, gather(input, dim, index.unsqueeze(dim)).squeeze(dim), 0)  # an ignored -inf counts nothing
     loss = mul(own, -scale)
     return div(sum(loss), scale.sum()) if reduction == "mean" else reduced(loss, reduction, name)
