@@ -29,7 +29,7 @@ GOALS: dict[str, list[tuple[str, str, float]]] = {
         ("autoencoder", STEP, 1.1),
     ],
 }
-EVERYWHERE = [("2-25-25-25-2, SGD", STEP, 2.5)]
+EVERYWHERE = [("2-25-25-25-2, SGD", STEP, 2.5), ("8,000 tiny ops", BOTH, 1.0)]
 
 # For every other op, with any number of threads.
 LARGE, LARGE_RATIO = 30_000, 0.9  # elements; PyTorch's time over tapegrad's, for ops with a kernel

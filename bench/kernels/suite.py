@@ -16,7 +16,7 @@ from ..common import peaks
 from ..common.tables import environment, table, write_json
 from ..common.timing import Timing, ratio, take_turns
 from ..pages import ops as ops_page
-from . import memory, steps
+from . import memory, steps, tapes
 from . import plots as kernel_plots
 from .cases import FLOPS, Case, all_cases
 from .direct import kernel_calls
@@ -45,7 +45,8 @@ def run(options: Options) -> None:
         print(f"\npeak with {peak}\n", flush=True)
         rows += [row for case in progress(list(all_cases(options.quick))) for row in measure(case, peak, options.quick)]
         if threads == 1 or not options.quick:
-            rows += [row for step in progress(steps.all_steps()) for row in step.measure(threads, options.quick)]
+            whole = [*tapes.all_tapes(), *steps.all_steps()]
+            rows += [row for step in progress(whole) for row in step.measure(threads, options.quick)]
         for row in rows:
             row.setdefault("goal", judge(row, machine["isa"]))
         print(report([row for row in rows if row["threads"] == threads], f"{threads} thread(s)"))

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
 
+#include "bindings/entry.h"  // is_tensor
 #include "bindings/kernel.h"
 #include "ops/elementwise.h"
 #include "ops/loss.h"
@@ -18,15 +19,11 @@ void bind_activation(py::module_& m, const char* op, const char* backward, const
   const auto run = [op](In x, double a, double b) { return activation(F, op, x, a, b); };
   const auto back = [backward](In g, In y, double a, double b) { return activation_backward(F, backward, g, y, a, b); };
   if constexpr (PARAMETERS == 0) {
-    kernel(
-        m, op, [=](In x) { return run(x, 0, 0); }, "input");
-    kernel(
-        m, backward, [=](In g, In y) { return back(g, y, 0, 0); }, "g", saved);
+    kernel(m, op, [=](In x) { return run(x, 0, 0); }, "input");
+    kernel(m, backward, [=](In g, In y) { return back(g, y, 0, 0); }, "g", saved);
   } else if constexpr (PARAMETERS == 1) {
-    kernel(
-        m, op, [=](In x, double a) { return run(x, a, 0); }, "input", "negative_slope");
-    kernel(
-        m, backward, [=](In g, In y, double a) { return back(g, y, a, 0); }, "g", saved, "negative_slope");
+    kernel(m, op, [=](In x, double a) { return run(x, a, 0); }, "input", "negative_slope");
+    kernel(m, backward, [=](In g, In y, double a) { return back(g, y, a, 0); }, "g", saved, "negative_slope");
   } else {
     kernel(m, op, run, "input", "beta", "threshold");
     kernel(m, backward, back, "g", saved, "beta", "threshold");
@@ -76,12 +73,15 @@ void bind_losses(py::module_& m) {
 
 // A number that float64 holds exactly, or a tensor; false for anything else
 bool read(PyObject* value, at::Tensor& tensor, double& number) {
-  if (THPVariable_Check(value)) {
+  if (PyFloat_CheckExact(value)) {
+    number = PyFloat_AS_DOUBLE(value);
+    return true;
+  }
+  if (is_tensor(value)) {
     tensor = THPVariable_Unpack(value);
     return true;
   }
-  if (PyFloat_CheckExact(value)) number = PyFloat_AS_DOUBLE(value);
-  if (!PyLong_CheckExact(value)) return PyFloat_CheckExact(value);
+  if (!PyLong_CheckExact(value)) return false;
   int overflow = 0;
   const long long integer = PyLong_AsLongLongAndOverflow(value, &overflow);
   number = static_cast<double>(integer);

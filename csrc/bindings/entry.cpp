@@ -1,7 +1,6 @@
 #include "bindings/entry.h"
 
-#include <structmember.h>                     // PyMemberDef
-#include <torch/csrc/utils/python_symnode.h>  // THPVariable_Check
+#include <structmember.h>  // PyMemberDef
 
 #include <utility>
 
@@ -62,7 +61,7 @@ template <class F>
 void each_saved(const EntryObject* entry, const F& f) {
   if (!entry->env || !PyList_CheckExact(entry->env)) return;
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entry->env); ++i)
-    if (PyObject* const value = PyList_GET_ITEM(entry->env, i); value && THPVariable_Check(value)) f(value);
+    if (PyObject* const value = PyList_GET_ITEM(entry->env, i); value && is_tensor(value)) f(value);
 }
 
 void show_whole(EntryObject* entry, bool visible) {
@@ -153,7 +152,7 @@ PyTypeObject* entry_base() {
 }
 
 bool is_closed(PyObject* value) {
-  if (THPVariable_Check(value) || is_plain(value)) return true;
+  if (is_plain(value) || is_tensor(value)) return true;
   if (PyList_CheckExact(value)) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(value); ++i)
       if (!is_closed(PyList_GET_ITEM(value, i))) return false;

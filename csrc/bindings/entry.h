@@ -12,6 +12,7 @@
 // collection sees every entry.
 #pragma once
 #include <torch/csrc/utils/pybind.h>
+#include <torch/csrc/utils/python_symnode.h>  // THPVariableClass
 
 namespace tapegrad {
 
@@ -19,6 +20,11 @@ struct EntryObject {
   PyObject_HEAD PyObject *op, *parents, *env, *versions, *shape, *dtype, *seq, *where, *hooks, *args;  // as in tape.py
   EntryObject *before, *after;  // in the list of those that are hidden; null in open ones
 };
+
+// THPVariable_Check without the detour through __instancecheck__, which takes long to say no.
+inline bool is_tensor(py::handle value) {
+  return PyObject_TypeCheck(value.ptr(), reinterpret_cast<PyTypeObject*>(THPVariableClass));
+}
 
 PyTypeObject* entry_base();
 

@@ -28,7 +28,6 @@ inline py::handle at(const py::list& values, Py_ssize_t i) {
   return item(values, static_cast<size_t>(i));
 }
 inline Py_ssize_t index(py::handle value) { return PyLong_AsSsize_t(value.ptr()); }
-inline bool is_tensor(py::handle value) { return THPVariable_Check(value.ptr()); }
 
 // A class with these __slots__, whose objects are made without __init__.
 template <size_t N>

@@ -288,8 +288,8 @@ void bind_tape(py::module_& m) {
                       py::object integers) {
     if (reinterpret_cast<PyTypeObject*>(entry.ptr())->tp_base != entry_base())
       throw py::type_error("tape_classes: entry must derive from EntryBase");
-    // torch would read a Tensor that is an index as a tuple of its slices, with a warning: it asks PySequence_Size, which
-    // fails without this slot. len() finds the mapping's.
+    // torch would read a Tensor that is an index as a tuple of its slices, with a warning: it asks PySequence_Size,
+    // which fails without this slot. len() finds the mapping's.
     reinterpret_cast<PyTypeObject*>(tensor.ptr())->tp_as_sequence->sq_length = nullptr;
     classes = new Classes{reinterpret_cast<PyTypeObject*>(entry.release().ptr()),
                           {std::move(leaf), {"hooks", "shape", "dtype"}},
