@@ -134,8 +134,13 @@ def test_every_goal_names_a_row():
     from bench.kernels.cases import all_cases
     from bench.kernels.goals import EVERYWHERE, GOALS
     from bench.kernels.steps import all_steps
+    from bench.kernels.tapes import all_tapes
 
-    names = [c.name for c in all_cases(True)] + [s.task.name for s in all_steps() if hasattr(s, "task")]
+    names = (
+        [t.name for t in all_tapes()]
+        + [c.name for c in all_cases(True)]
+        + [s.task.name for s in all_steps() if hasattr(s, "task")]
+    )
     for name, _, _ in [goal for table in GOALS.values() for goal in table] + EVERYWHERE:
         assert sum(n.startswith(name) for n in names) == 1, name
 

@@ -29,7 +29,11 @@ GOALS: dict[str, list[tuple[str, str, float]]] = {
         ("autoencoder", STEP, 1.1),
     ],
 }
-EVERYWHERE = [("2-25-25-25-2, SGD", STEP, 2.5), ("8,000 tiny ops", BOTH, 1.0)]
+EVERYWHERE = [
+    ("2-25-25-25-2, SGD", STEP, 2.5),
+    ("8,000 tiny ops, y * 1.0001", BOTH, 1.5),
+    ("8,000 tiny ops, tanh", BOTH, 1.1),
+]
 
 # For every other op, with any number of threads.
 LARGE, LARGE_RATIO = 30_000, 0.9  # elements; PyTorch's time over tapegrad's, for ops with a kernel
