@@ -198,7 +198,7 @@ def test_a_run_writes_json_a_picture_and_the_page(monkeypatch, tmp_path, capsys)
     assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "kernels.json").read_text())
     assert [row["name"] for row in result["rows"]][-1] == "2-25-25-25-2, SGD, batch 25"
-    assert len(result["rows"]) == 8
+    assert len(result["rows"]) == 10
     assert all(row["tapegrad"]["median"] > 0 for row in result["rows"])
     assert (tmp_path / "kernels.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert (tmp_path / "ops.md").exists()
