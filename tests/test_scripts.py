@@ -172,6 +172,7 @@ CASES = {
     "combinations": [(V, 2)],
     "count_nonzero": [(V,), (V.reshape(5, 1), 0)],
     "equal": [(V, V.clone()), (V, V[:3])],
+    "heaviside": [(V, torch.tensor(0.5))],
     "histc": [(V, 4, -1, 3)],
     "histogram": [(V, 4)],
     "isclose": [(V, V + 1e-9)],

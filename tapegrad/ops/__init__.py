@@ -41,6 +41,7 @@ from . import (
     reduce,
     resample,
     shape,
+    special,
     spellings,
     types,
     windows,
@@ -66,6 +67,7 @@ from .random import *
 from .reduce import *
 from .resample import *
 from .shape import *
+from .special import *
 from .types import *
 from .windows import *
 from .without_gradient import *
@@ -92,6 +94,7 @@ __all__ = [
     *local_norms.__all__,
     *margins.__all__,
     *windows.__all__,
+    *special.__all__,
     *without_gradient.__all__,
 ]
 
@@ -309,6 +312,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
     "expand_as": lambda self, other: expand(self, tuple(other.shape)),
     "type_as": lambda self, other: _to(self, other.dtype),
+    "polygamma": lambda self, n: polygamma(n, self),
     **types.METHODS,
 }
 for _name, _method in METHODS.items():

@@ -22,6 +22,7 @@ _TABLE = {
     "combinations": "Every combination of r elements of a vector, a row each.",
     "count_nonzero": "The number of elements that are not 0.",
     "equal": "Whether two tensors have one shape and the same elements, a bool.",
+    "heaviside": "0 below 0, ``values`` at 0, 1 above.",
     "histc": "Counts of the elements in ``bins`` intervals of one width.",
     "histogram": "Counts of the elements in intervals, and the intervals' edges.",
     "isclose": "Where ``|input - other| <= atol + rtol |other|``.",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from . import elementwise, linalg, losses, networks, reductions, shapes
+from . import elementwise, linalg, losses, networks, reductions, shapes, special
 from .spec import Row
 
-rows: dict[str, Row] = {
-    row.name: row for family in (elementwise, reductions, shapes, linalg, networks, losses) for row in family.rows
-}
+_FAMILIES = (elementwise, special, reductions, shapes, linalg, networks, losses)
+rows: dict[str, Row] = {row.name: row for family in _FAMILIES for row in family.rows}
