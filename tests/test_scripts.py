@@ -220,6 +220,16 @@ def test_their_arguments_may_need_a_gradient():
         tg.bincount(tg.ones(2, 2, dtype=tg.int64))
 
 
+def test_cross_is_torchs():
+    for shape, other, dim in [((2, 3), (1, 3), 1), ((3, 4), (3, 4), None), ((0, 3), (0, 3), -1)]:
+        a, b = torch.randn(shape, dtype=torch.float64), torch.randn(other, dtype=torch.float64)
+        assert torch.equal(tg.cross(a, b, dim).data, torch.linalg.cross(a, b, dim=0 if dim is None else dim))
+    x, y = (tg.randn(2, 3, dtype=tg.float64, requires_grad=True) for _ in range(2))
+    assert tg.gradcheck(lambda p, q: tg.cross(p, q, 1), [x, y])
+    with pytest.raises(tg.ShapeError, match="cross: dim must have extent 3"):
+        tg.cross(tg.ones(2), tg.ones(2))
+
+
 # --- samples -----------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from ..core import (
 )
 from . import (
     activation,
+    aliases,
     attention,
     conv,
     create,
@@ -38,6 +39,7 @@ from . import (
     normalization,
     pool,
     random,
+    rearrange,
     reduce,
     resample,
     shape,
@@ -48,6 +50,7 @@ from . import (
     without_gradient,
 )
 from .activation import *
+from .aliases import *
 from .attention import *
 from .conv import *
 from .create import *
@@ -64,6 +67,7 @@ from .margins import *
 from .normalization import *
 from .pool import *
 from .random import *
+from .rearrange import *
 from .reduce import *
 from .resample import *
 from .shape import *
@@ -95,6 +99,8 @@ __all__ = [
     *margins.__all__,
     *windows.__all__,
     *special.__all__,
+    *aliases.__all__,
+    *rearrange.__all__,
     *without_gradient.__all__,
 ]
 
@@ -118,10 +124,12 @@ _NOT_METHODS = {
     *(name for name in random.__all__ if name not in ("bernoulli", "multinomial")),
     *distances.__all__,
     *dropouts.__all__,
-    *gates.__all__,
+    *(name for name in gates.__all__ if not hasattr(torch.Tensor, name)),
     *local_norms.__all__,
     *margins.__all__,
     *windows.__all__,
+    *(name for name in rearrange.__all__ if not hasattr(torch.Tensor, name)),
+    *(name for name in aliases.__all__ if not hasattr(torch.Tensor, name)),
     *types.__all__,
     *(name for name in without_gradient.__all__ if name not in without_gradient.METHODS_TOO),
     *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad_nd", "where"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..core import ArgumentError, Array, ShapeError, Tensor, op, tensor_argument
+from ..core import ArgumentError, Array, DTypeError, ShapeError, Tensor, op, tensor_argument
 from .activation import leaky_relu, relu6, softmax
 from .elementwise import clamp, log, sigmoid, tanh, where
 from .random import Generator, raw_uniform
@@ -25,6 +25,13 @@ __all__ = [
     "tanhshrink",
     "threshold",
 ]
+
+
+def _floats(input: Any, name: str) -> Tensor:
+    x = tensor_argument(input, name, "input")
+    if not x.is_floating_point():
+        raise DTypeError(f"{name}: input must be float32 or float64; got {x.dtype}")
+    return x
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
@@ -55,7 +62,7 @@ def hardswish(input: Array) -> Any:
 
 def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """x where ``|x| > lambd``, else 0."""
-    x = tensor_argument(input, "hardshrink", "input")
+    x = _floats(input, "hardshrink")
     return where((x >= -lambd) & (x <= lambd), 0.0, x)
 
 
@@ -63,7 +70,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """``x - lambd`` above lambd, ``x + lambd`` below -lambd, else 0."""
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must not be negative; got {lambd}")
-    x = tensor_argument(input, "softshrink", "input")
+    x = _floats(input, "softshrink")
     return where((x >= -lambd) & (x <= lambd), x * 0, where(x > lambd, x - lambd, x + lambd))
 
 
