@@ -224,7 +224,8 @@ def test_cross_is_torchs():
     for shape, other, dim in [((2, 3), (1, 3), 1), ((3, 4), (3, 4), None), ((0, 3), (0, 3), -1)]:
         a, b = torch.randn(shape, dtype=torch.float64), torch.randn(other, dtype=torch.float64)
         expected = torch.linalg.cross(a, b, dim=0 if dim is None else dim)
-        torch.testing.assert_close(tg.cross(a, b, dim).data, expected, rtol=1e-12, atol=1e-14)  # differences of products
+        # differences of products
+        torch.testing.assert_close(tg.cross(a, b, dim).data, expected, rtol=1e-12, atol=1e-14)
     x, y = (tg.randn(2, 3, dtype=tg.float64, requires_grad=True) for _ in range(2))
     assert tg.gradcheck(lambda p, q: tg.cross(p, q, 1), [x, y])
     with pytest.raises(tg.ShapeError, match="cross: dim must have extent 3"):
