@@ -50,7 +50,7 @@ class LRScheduler:
                 )
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
-        optimizer.calls.watch(_parameters(optimizer))
+        optimizer._calls.watch(_parameters(optimizer))
         self._step_count = 0
         self._is_initial = True
         self.step()
@@ -66,7 +66,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """Go on by one step and set the learning rates. A group added since starts from its present rate."""
-        if self._step_count == 1 and self.optimizer.calls.none_since(_parameters(self.optimizer)):
+        if self._step_count == 1 and self.optimizer._calls.none_since(_parameters(self.optimizer)):
             warnings.warn(
                 f"{type(self).__name__}: detected call of `lr_scheduler.step()` before `optimizer.step()`, which skips "
                 "the first learning rate of the schedule; call them in the opposite order",

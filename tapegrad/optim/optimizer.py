@@ -39,20 +39,23 @@ def number(value: Any) -> float:
 class Calls:
     """How often an optimizer stepped; in an object of its own, which is no state that a compiled step could rely on."""
 
-    __slots__ = ("taken", "watched")
+    __slots__ = ("_taken", "_watched")
 
     def __init__(self) -> None:
-        self.taken = 0
-        self.watched: tuple[int, list[int]] | None = None
+        self._taken = 0
+        self._watched: tuple[int, list[int]] | None = None
+
+    def count(self) -> None:
+        self._taken += 1
 
     def watch(self, params: Iterable[Tensor]) -> None:
         """Note where the optimizer stands, once. A replay of a compiled step shows in the parameters' versions."""
-        if self.watched is None:
-            self.watched = self.taken, [p.data._version for p in params]
+        if self._watched is None:
+            self._watched = self._taken, [p._data._version for p in params]
 
     def none_since(self, params: Iterable[Tensor]) -> bool:
         """Whether nothing has moved since `watch`."""
-        return self.watched == (self.taken, [p.data._version for p in params])
+        return self._watched == (self._taken, [p._data._version for p in params])
 
 
 class Optimizer:
@@ -77,7 +80,7 @@ class Optimizer:
         if not groups:
             raise ArgumentError(f"{name}: params must not be empty")
         self.defaults = defaults
-        self.calls = Calls()
+        self._calls = Calls()
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         self.param_groups: list[dict[str, Any]] = []
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
@@ -179,7 +182,7 @@ class Optimizer:
             if mode.tracer is not None:
                 mode.tracer.group = update[3]
             self._update(*update)
-        self.calls.taken += 1
+        self._calls.count()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
