@@ -25,6 +25,7 @@ from . import (
     activation,
     aliases,
     attention,
+    combinatorics,
     conv,
     create,
     distances,
@@ -52,6 +53,7 @@ from . import (
 from .activation import *
 from .aliases import *
 from .attention import *
+from .combinatorics import *
 from .conv import *
 from .create import *
 from .distances import *
@@ -92,6 +94,7 @@ __all__ = [
     *resample.__all__,
     *shape.__all__,
     *types.__all__,
+    *combinatorics.__all__,
     *distances.__all__,
     *dropouts.__all__,
     *gates.__all__,
@@ -122,6 +125,7 @@ _NOT_METHODS = {
     *normalization.__all__,
     *pool.__all__,
     *(name for name in random.__all__ if name not in ("bernoulli", "multinomial")),
+    *combinatorics.__all__,
     *distances.__all__,
     *dropouts.__all__,
     *(name for name in gates.__all__ if not hasattr(torch.Tensor, name)),

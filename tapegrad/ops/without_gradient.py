@@ -18,8 +18,6 @@ _TABLE = {
     "bincount": "How often each of 0, 1, ... occurs in a vector of integers (with ``weights``, their sums).",
     "bucketize": "The index of the interval between ``boundaries`` that each element falls into.",
     "can_cast": "Whether a dtype can be cast to another without changing its kind.",
-    "cartesian_prod": "Every combination of one element from each vector, a row each.",
-    "combinations": "Every combination of r elements of a vector, a row each.",
     "count_nonzero": "The number of elements that are not 0.",
     "equal": "Whether two tensors have one shape and the same elements, a bool.",
     "heaviside": "0 below 0, ``values`` at 0, 1 above.",
@@ -40,7 +38,6 @@ _TABLE = {
     "triu_indices": "The indices of the upper triangle of a matrix.",
     "unique": "The distinct elements, sorted; their places and counts if asked for.",
     "unique_consecutive": "The elements without those equal to the one before.",
-    "vander": "The Vandermonde matrix of a vector.",
     "hamming_window": "The Hamming window.",
     "hann_window": "The Hann window.",
 }

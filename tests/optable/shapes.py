@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .spec import K, R, Row, S, V, bools, data, ints
+from .spec import K1, K, R, Row, S, V, bools, data, ints
 
 x = R(2, 3, 4)
 NAN = float("nan")
@@ -51,6 +51,12 @@ _WRITES: list[tuple[tuple[int, ...], Any, tuple[int, ...]]] = [
 _PADS: list[tuple[Any, ...]] = [
     ((2, 3), [1, 2]), ((2, 3, 4), [1, 0, 0, 2]), ((4,), [-1, 2]), ((0, 3), [1, 1]), ((2, 3), [0, 0]), ((1,), [2, 1]),
 ]
+
+def _vandermonde(x: torch.Tensor, N: int | None = None, increasing: bool = False) -> torch.Tensor:
+    """torch's own has no gradient: it multiplies in place."""
+    powers = torch.arange(len(x) if N is None else N)
+    return x.unsqueeze(1) ** (powers if increasing else powers.flip(0))
+
 
 rows = [
     Row(
@@ -254,5 +260,14 @@ rows = [
             S(R(0, 3), 2), S(R(3), 0),
         ],
     ),
+    Row("cartesian_prod", [
+        S(R(2), R(3)), S(R(1), R(2), R(2)), S(R(3)), S(R(0), R(2)), S(x1 := R(2), x1),
+    ], ops=(), method=False),
+    Row("combinations", [
+        S(R(4)), S(R(3), 3), S(R(3), r=2, with_replacement=True), S(R(1), 1), S(R(0)), S(R(2), 3),
+    ], ops=(), method=False),
+    Row("vander", [
+        S(R(3)), S(R(3), 5), S(R(2), 4, True), S(R(1)), S(R(0)), S(R(3), N=1), S(R(2), 0), K1(V([0.0, 1.0, -1.0])),
+    ], ops=(), method=False, exact=False, reference=_vandermonde),
     Row("argsort", [S(x), S(x, 0), S(x, -1, True), S(R()), S(R(0, 3))], differentiable=False),
 ]
