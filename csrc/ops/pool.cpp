@@ -25,6 +25,13 @@ int64_t windows(const char* name, int64_t size, int64_t kernel, int64_t stride, 
   if (count < 1)
     throw ShapeError(who + "a window of extent " + std::to_string(extent) + " does not fit into " +
                      std::to_string(size) + " elements padded by " + std::to_string(padding));
+  for (int64_t i = 0; i < count && i * stride < padding; ++i) {  // windows that begin in the padding
+    const int64_t begin = i * stride - padding, first = (-begin + dilation - 1) / dilation;
+    if (first >= kernel || begin + first * dilation >= size)
+      throw ShapeError(who + "window " + std::to_string(i) + " reads padding only: no tap of kernel_size " +
+                       std::to_string(kernel) + " with dilation " + std::to_string(dilation) + " lies in the " +
+                       std::to_string(size) + " elements padded by " + std::to_string(padding));
+  }
   return count;
 }
 

@@ -10,12 +10,19 @@ from .checks import extent, ntuple, require
 from .module import Module
 
 
+def _both(value: Any, name: str, argument: str, least: int = 0) -> tuple[int, ...]:
+    """For rows and columns: n, (n, n) and, as torch takes it, (n,)."""
+    if isinstance(value, tuple | list) and len(value) == 1:
+        value = value[0]
+    return ntuple(value, 2, name, argument, least)
+
+
 def _check_window(layer: MaxPool2d | AvgPool2d) -> None:
     """A window of at least one element, moved by at least one, with at most half of it outside the input."""
     name = type(layer).__name__
-    kernel = ntuple(layer.kernel_size, 2, name, "kernel_size", 1)
-    ntuple(layer.stride, 2, name, "stride", 1)
-    padding = ntuple(layer.padding, 2, name, "padding")
+    kernel = _both(layer.kernel_size, name, "kernel_size", 1)
+    _both(layer.stride, name, "stride", 1)
+    padding = _both(layer.padding, name, "padding")
     half = all(2 * p <= k for p, k in zip(padding, kernel, strict=True))
     require(half, name, "padding", f"be at most half of kernel_size = {layer.kernel_size}", layer.padding)
 
@@ -43,7 +50,7 @@ class MaxPool2d(Module):
     def __post_init__(self) -> None:
         self.stride = self.kernel_size if self.stride is None else self.stride
         _check_window(self)
-        ntuple(self.dilation, 2, "MaxPool2d", "dilation", 1)
+        _both(self.dilation, "MaxPool2d", "dilation", 1)
 
     def forward(self, input: Any) -> Any:
         """input [N, C, H, W] -> [N, C, OH, OW]."""

@@ -91,7 +91,10 @@ def embedding(
     if padding_idx is not None and isinstance(rows, torch.Tensor) and not -len(rows) <= padding_idx < len(rows):
         raise IndexShapeError(f"embedding: padding_idx must name one of the {len(rows)} rows; got {padding_idx}")
     if max_norm is not None:
-        torch.embedding_renorm_(rows, raw(input, "embedding", "input").reshape(-1), max_norm, norm_type)
+        try:
+            torch.embedding_renorm_(rows, raw(input, "embedding", "input").reshape(-1), max_norm, norm_type)
+        except IndexError as error:
+            raise IndexShapeError(f"embedding: indices must lie in [0, {len(rows)}): {error}") from error
     return embedding_op(input, weight, padding_idx, scale_grad_by_freq)
 
 

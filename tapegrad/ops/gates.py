@@ -37,7 +37,7 @@ def _floats(input: Any, name: str) -> Tensor:
 def glu(input: Any, dim: int = -1) -> Tensor:
     """``a * sigmoid(b)`` for the halves a, b of the input along ``dim``. Source: Dauphin et al. (2017)."""
     x = tensor_argument(input, "glu", "input")
-    if x.ndim == 0 or x.shape[dim] % 2:
+    if x.ndim == 0 or not -x.ndim <= dim < x.ndim or x.shape[dim] % 2:
         raise ShapeError(f"glu: the input's extent along dim = {dim} must be even; got shape {list(x.shape)}")
     a, b = chunk(x, 2, dim)
     return a * sigmoid(b)

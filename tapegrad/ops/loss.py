@@ -266,6 +266,10 @@ def cross_entropy(
             f"{name}: a float target holds class probabilities and must have input's shape {list(logits.shape)}; "
             f"got {list(labels.shape)}"
         )
+    if ignore_index >= 0:
+        raise ArgumentError(
+            f"{name}: ignore_index goes with class indices; got {ignore_index} with a target of class probabilities"
+        )
     classes = logits.shape[dim]
     p = target if not label_smoothing else target * (1 - label_smoothing) + label_smoothing / max(classes, 1)
     terms = mul(log_softmax(input, dim), p)
@@ -390,7 +394,7 @@ def binary_cross_entropy_with_logits(
     _same_shape("binary_cross_entropy_with_logits", input, target)
     softplus = neg(logsigmoid(input))
     if pos_weight is not None:
-        softplus = mul(softplus, 1 + (pos_weight - 1) * target)
+        softplus = mul(softplus, add(mul(sub(pos_weight, 1), target), 1))
     terms = add(mul(1 - target, input), softplus)
     return reduced(terms if weight is None else mul(terms, weight), reduction, "binary_cross_entropy_with_logits")
 
@@ -414,6 +418,8 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     reduction : "mean" (over all elements), "batchmean" (over the first dimension, if there is one), "sum" or "none"
     """
     _same_shape("kl_div", input, target)
+    if not raw(target, "kl_div", "target").is_floating_point():
+        raise DTypeError(f"kl_div: target must hold float probabilities; got {raw(target, 'kl_div', 'target').dtype}")
     terms = mul(exp(target), sub(target, input)) if log_target else sub(entropy_term(target), mul(target, input))
     if reduction == "batchmean":
         return div(sum(terms), input.shape[0]) if input.ndim else terms

@@ -51,7 +51,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
     """x where y = 1, ``max(0, margin - x)`` where y = -1."""
     name = "hinge_embedding_loss"
     x, y = tensor_argument(input, name, "input"), tensor_argument(target, name, "target")
-    loss = where(y == 1, x, 0.0) + where(y == -1, _positive(margin - x), 0.0)
+    loss = where(y != -1, x, 0.0) + where(y != 1, _positive(margin - x), 0.0)  # both where y is neither, as in torch
     return reduced(loss, reduction, name)
 
 
@@ -61,7 +61,7 @@ def cosine_embedding_loss(
     """``1 - cos`` where y = 1, ``max(0, cos - margin)`` where y = -1, cos that of rows [N, D] (or of vectors [D])."""
     name = "cosine_embedding_loss"
     a, b, y = (tensor_argument(v, name, n) for v, n in ((input1, "input1"), (input2, "input2"), (target, "target")))
-    if a.ndim not in (1, 2) or y.ndim != a.ndim - 1:
+    if a.ndim not in (1, 2) or b.ndim != a.ndim or y.ndim != a.ndim - 1:
         raise ShapeError(f"{name}: inputs [N, D] with target [N], or [D] with []; got {list(a.shape)}, {list(y.shape)}")
     tiny = 1e-12  # torch's: added to the squared norms
     dot, na, nb = sum(a * b, -1), sum(a * a, -1) + tiny, sum(b * b, -1) + tiny
@@ -175,11 +175,17 @@ def triplet_margin_with_distance_loss(
 
     Source: Balntas et al. (2016).
     """
+    name = "triplet_margin_with_distance_loss"
+    if not margin > 0:
+        raise ArgumentError(f"{name}: margin must be greater than 0; got {margin}")
+    dims = [tensor_argument(x, name, "input").ndim for x in (anchor, positive, negative)]
+    if len(set(dims)) > 1:
+        raise ShapeError(f"{name}: anchor, positive and negative must have as many dimensions each; got {dims}")
     distance = distance_function or pairwise_distance
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = minimum(far, distance(positive, negative))
-    return reduced(_positive(near - far + margin), reduction, "triplet_margin_with_distance_loss")
+    return reduced(_positive(near - far + margin), reduction, name)
 
 
 def triplet_margin_loss(

@@ -99,6 +99,9 @@ def batch_norm(
 
     Source: Ioffe and Szegedy, Batch Normalization (ICML 2015).
     """
+    if eps < 0 or (training and not eps > 0):
+        expected = "positive in training" if training else "at least 0"
+        raise ArgumentError(f"batch_norm: eps must be {expected}; got {eps}")
     x = raw(input, "batch_norm", "input")
     if not isinstance(x, torch.Tensor) or x.ndim < 2:
         raise ShapeError(f"batch_norm: input must have at least 2 dimensions [N, C, ...]; got {getattr(x, 'shape', x)}")

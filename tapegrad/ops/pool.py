@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..core import _C, FLOATS, Array, Ints, ShapeError, Tensor, either, op, raw, tensor_argument
+from .conv import pair
 from .reduce import mean
 
 __all__ = [
@@ -23,8 +24,11 @@ __all__ = [
 aten = torch.ops.aten
 
 
-def _pair(value: Any) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
+def _windows(name: str, kernel_size: Any, stride: Any, padding: Any) -> tuple[list[int], list[int], list[int]]:
+    """Kernel, stride (the kernel unless given) and padding, each for rows and columns."""
+    kernel = list(pair(kernel_size, name, "kernel_size"))
+    step = kernel if stride is None or stride == [] else list(pair(stride, name, "stride"))
+    return kernel, step, list(pair(padding, name, "padding"))
 
 
 @op(g=lambda u, indices: u.flatten(-2).gather(-1, indices.flatten(-2)).reshape(indices.shape))
@@ -69,8 +73,8 @@ def max_pool2d(
     ceil_mode : let a last window start inside and end outside
     return_indices : also return where in its plane each maximum lies (int64)
     """
-    kernel, pads, spread = _pair(kernel_size), _pair(padding), _pair(dilation)
-    step = kernel if stride is None or stride == [] else _pair(stride)
+    kernel, step, pads = _windows("max_pool2d", kernel_size, stride, padding)
+    spread = list(pair(dilation, "max_pool2d", "dilation"))
     out = max_pool2d_op(input, kernel, step, pads, spread, ceil_mode)
     if not return_indices:
         return out
@@ -146,8 +150,7 @@ def avg_pool2d(
     count_include_pad : count padding zeros in the mean
     divisor_override : divide by this instead of the window's size
     """
-    kernel, pads = _pair(kernel_size), _pair(padding)
-    step = kernel if stride is None or stride == [] else _pair(stride)
+    kernel, step, pads = _windows("avg_pool2d", kernel_size, stride, padding)
     return avg_pool2d_op(input, kernel, step, pads, ceil_mode, count_include_pad, divisor_override)
 
 
@@ -175,6 +178,8 @@ def adaptive_avg_pool2d(input: Any, output_size: Ints) -> Tensor:
     input = tensor_argument(input, "adaptive_avg_pool2d", "input")
     if input.ndim not in (3, 4):
         raise ShapeError(f"adaptive_avg_pool2d: input must have 3 or 4 dimensions; got shape {list(input.shape)}")
+    if len(given) != 2 or any(isinstance(n, bool) or not isinstance(n, int | None) for n in given):
+        raise TypeError(f"adaptive_avg_pool2d: output_size must be an int or a pair (None keeps); got {output_size!r}")
     size = [n if want is None else want for n, want in zip(input.shape[-2:], given, strict=True)]
     if size == [1, 1] and 0 in input.shape[-2:]:
         return mean(input, (-2, -1), True)  # of nothing: NaN
