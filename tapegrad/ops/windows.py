@@ -80,13 +80,13 @@ def avg_pool1d(
     return squeeze(avg_pool2d(_lines(input, "avg_pool1d"), (1, k), (1, s), (0, p), ceil_mode, count_include_pad), -2)
 
 
-def adaptive_avg_pool1d(input: Any, output_size: Any) -> Tensor:
+def adaptive_avg_pool1d(input: Any, output_size: Ints) -> Tensor:
     """The mean over ``output_size`` windows: [N, C, L] gives [N, C, output_size]."""
     size = _row(output_size, "adaptive_avg_pool1d", "output_size")
     return squeeze(adaptive_avg_pool2d(_lines(input, "adaptive_avg_pool1d"), (1, size)), -2)
 
 
-def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(input: Any, output_size: Ints, return_indices: bool = False) -> Any:
     """The largest value of each of ``output_size`` windows: [N, C, H, W] or [C, H, W] gives [..., OH, OW].
 
     ``output_size`` is an int or pair, None keeps an extent. With ``return_indices`` the places of the maxima, as
@@ -105,7 +105,7 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
     return (out, Tensor(places)) if return_indices else out
 
 
-def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool1d(input: Any, output_size: Ints, return_indices: bool = False) -> Any:
     """The largest value of each of ``output_size`` windows: [N, C, L] gives [N, C, output_size]."""
     size = _row(output_size, "adaptive_max_pool1d", "output_size")
     out = adaptive_max_pool2d(_lines(input, "adaptive_max_pool1d"), (1, size), return_indices)
