@@ -17,6 +17,7 @@ from . import (
     cuda,
     data,
     func,
+    linalg,
     multiprocessing,
     nn,
     ops,
@@ -61,7 +62,7 @@ int = int32
 __version__ = "0.1.0"
 
 __all__ = [
-    *("accelerator", "amp", "autograd", "backends", "cuda", "multiprocessing", "utils"),
+    *("accelerator", "amp", "autograd", "backends", "cuda", "linalg", "multiprocessing", "utils"),
     *("data", "func", "nn", "optim", "plot"),
     *("Entry", "Tape", "Tensor", "checkpoint", "compile", "detect_anomaly", "enable_grad", "from_torch", "grad"),
     *("gradcheck", "gradgradcheck", "is_grad_enabled", "load", "no_grad", "op", "save", "set_grad_enabled", "to_torch"),

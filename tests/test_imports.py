@@ -23,7 +23,17 @@ ROWS = [
     ("data", "files"),
     ("compiled",),
     ("training",),
-    ("accelerator", "amp", "autograd", "backends", "cuda", "multiprocessing", "settings", "utils"),  # torch's names
+    (
+        "accelerator",
+        "amp",
+        "autograd",
+        "backends",
+        "cuda",
+        "linalg",
+        "multiprocessing",
+        "settings",
+        "utils",
+    ),  # torch's names
     ("func", "plot"),  # the public names of files in derivatives and training
     ("__init__",),
 ]

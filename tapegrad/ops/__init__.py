@@ -31,6 +31,7 @@ from . import (
     distances,
     dropouts,
     elementwise,
+    factor,
     gates,
     indexing,
     linalg,
@@ -59,6 +60,7 @@ from .create import *
 from .distances import *
 from .dropouts import *
 from .elementwise import *
+from .factor import *
 from .gates import *
 from .indexing import *
 from .indexing import as_index, follow, is_own_view, setitem_op, write
@@ -104,6 +106,7 @@ __all__ = [
     *special.__all__,
     *aliases.__all__,
     *rearrange.__all__,
+    *factor.__all__,
     *without_gradient.__all__,
 ]
 
@@ -134,6 +137,7 @@ _NOT_METHODS = {
     *windows.__all__,
     *(name for name in rearrange.__all__ if not hasattr(torch.Tensor, name)),
     *(name for name in aliases.__all__ if not hasattr(torch.Tensor, name)),
+    *(name for name in factor.__all__ if not hasattr(torch.Tensor, name)),
     *types.__all__,
     *(name for name in without_gradient.__all__ if name not in without_gradient.METHODS_TOO),
     *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad_nd", "where"),
