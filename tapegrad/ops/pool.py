@@ -27,7 +27,7 @@ aten = torch.ops.aten
 def _windows(name: str, kernel_size: Any, stride: Any, padding: Any) -> tuple[list[int], list[int], list[int]]:
     """Kernel, stride (the kernel unless given) and padding, each for rows and columns."""
     kernel = list(pair(kernel_size, name, "kernel_size"))
-    step = kernel if stride is None or stride == [] else list(pair(stride, name, "stride"))
+    step = kernel if stride is None or stride in ([], ()) else list(pair(stride, name, "stride"))
     return kernel, step, list(pair(padding, name, "padding"))
 
 

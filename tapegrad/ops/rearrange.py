@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..core import ArgumentError, ShapeError, Tensor, tensor_argument
+from ..core import ArgumentError, ShapeError, Tensor, integers, tensor_argument
 from .create import arange
 from .elementwise import where
 from .indexing import index_select, pad
@@ -120,7 +120,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     if x.ndim == 0:
         raise ShapeError("tensor_split: input must have at least 1 dimension; got a 0-dim tensor")
     n = x.shape[dim]
-    cuts = indices_or_sections
+    cuts = _cuts(indices_or_sections, "tensor_split")
     if isinstance(cuts, int):
         if cuts < 1:
             raise ArgumentError(f"tensor_split: sections must be at least 1; got {cuts}")
@@ -130,7 +130,15 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     return tuple(narrow(x, dim, a, max(b - a, 0)) for a, b in itertools.pairwise(ends))
 
 
+def _cuts(value: Any, name: str) -> Any:
+    """A number of parts or a list of indices, either of which may be a tensor."""
+    if isinstance(value, Tensor | torch.Tensor) and value.ndim == 1:
+        value = value.tolist()
+    return integers(value, name, "indices_or_sections")
+
+
 def _even(x: Tensor, parts: Any, dim: int, name: str) -> tuple[Tensor, ...]:
+    parts = _cuts(parts, name)
     if isinstance(parts, int) and (parts < 1 or x.shape[dim] % parts):
         raise ShapeError(f"{name}: {parts} parts must divide the extent {x.shape[dim]} of dimension {dim}")
     return tensor_split(x, parts, dim)
@@ -176,6 +184,8 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
     """Each element (or slice along ``dim``) repeated in its place: so often all, or each as ``repeats`` [n] says."""
     x = tensor_argument(input, "repeat_interleave", "input")
     x, along = (reshape(x, (-1,)), 0) if dim is None else (x, dim)
+    if not isinstance(repeats, Tensor | torch.Tensor):
+        repeats = integers(repeats, "repeat_interleave", "repeats")  # NumPy's too
     if isinstance(repeats, int):
         if repeats < 0:
             raise ArgumentError(f"repeat_interleave: repeats must not be negative; got {repeats}")
@@ -301,6 +311,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     x, y = tensor_argument(a, "tensordot", "a"), tensor_argument(b, "tensordot", "b")
     if isinstance(dims, Tensor | torch.Tensor):
         dims = dims.tolist()
+    dims = integers(dims, "tensordot", "dims")
     if isinstance(dims, int):
         dims = (list(range(x.ndim - dims, x.ndim)), list(range(dims)))
     left = [d % max(x.ndim, 1) for d in ([dims[0]] if isinstance(dims[0], int) else dims[0])]

@@ -37,8 +37,12 @@ _SAME = {
     "swapdims": "transpose",
     "split_with_sizes": "split",
     "ger": "outer",
+    "_threshold": "threshold",
     "linalg_matmul": "matmul",
 }
+
+
+_POOLS = ("max_pool1d", "max_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d")
 
 
 def _linalg_norm(input: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
@@ -77,8 +81,13 @@ def _linalg_diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1)
     return functions["diagonal"](A, offset, dim1, dim2)
 
 
-def _max_pool2d_with_indices(*args: Any, **kwargs: Any) -> Any:
-    return functions["max_pool2d"](*args, **{**kwargs, "return_indices": True})
+def _with_indices(name: str) -> Any:
+    """A pooling function of torch's that always returns the indices too."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return functions[name](*args, **{**kwargs, "return_indices": True})
+
+    return function
 
 
 def _clamp_min(input: Any, min: Any) -> Any:
@@ -158,7 +167,7 @@ def register() -> None:
             "linalg_vecdot": _vecdot,
             "linalg_multi_dot": _multi_dot,
             "linalg_diagonal": _linalg_diagonal,
-            "max_pool2d_with_indices": _max_pool2d_with_indices,
+            **{f"{name}_with_indices": _with_indices(name) for name in _POOLS},
             "clamp_min": _clamp_min,
             "clamp_max": _clamp_max,
             "torch.batch_norm": _batch_norm,
