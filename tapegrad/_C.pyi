@@ -245,7 +245,11 @@ class Executor:
     def in_place(self) -> bool: ...
     def overlaps(self, arguments: Sequence[Tensor]) -> bool: ...
     def step(
-        self, arguments: Sequence[Tensor], numbers: Sequence[float], draws: Sequence[tuple[int, int, int]]
+        self,
+        arguments: Sequence[Tensor],
+        numbers: Sequence[float],
+        generators: list[tuple[Any, int]],
+        left: list[tuple[Any, str, Any]],
     ) -> list[Tensor]: ...
     def run(
         self,

@@ -61,6 +61,46 @@ int64_t run(Executor& e, const Tensors& arrays, const std::optional<at::Tensor>&
   return e.run(arrays, order, rows, first, count, losses, numbers, draws_of(draws), ask);
 }
 
+// Where generators stand; they are moved on by their blocks at once, and back if the step fails.
+class Streams {
+ public:
+  explicit Streams(const py::list& generators) {  // of (generator, blocks)
+    for (const py::handle& item : generators) {
+      const auto [generator, blocks] = item.cast<std::pair<py::object, uint64_t>>();
+      const Draws now{generator.attr("seed").cast<uint64_t>(), generator.attr("offset").cast<uint64_t>(), blocks};
+      generator.attr("offset") = now.offset + blocks;
+      generators_.push_back(generator);
+      draws.push_back(now);
+    }
+  }
+  void back() {
+    for (size_t i = 0; i < draws.size(); ++i) generators_[i].attr("offset") = draws[i].offset;
+  }
+  std::vector<Draws> draws;
+
+ private:
+  std::vector<py::object> generators_;
+};
+
+// One step with all that it leaves, between two bytecodes: the streams, and `left`, attributes (owner, name, value).
+Tensors step(Executor& e, const Tensors& arguments, const std::vector<double>& numbers, const py::list& generators,
+             const py::list& left) {
+  Streams streams(generators);
+  Tensors results;
+  try {
+    const py::gil_scoped_release unlocked;
+    results = e.step(arguments, numbers, streams.draws);
+  } catch (...) {
+    streams.back();
+    throw;
+  }
+  for (const py::handle& item : left) {
+    PyObject* const* parts = PySequence_Fast_ITEMS(item.ptr());
+    if (PyObject_SetAttr(parts[0], parts[1], parts[2]) != 0) throw py::error_already_set();
+  }
+  return results;
+}
+
 // place() for Python, which gives (bytes, first step, last step) of each piece.
 std::vector<int64_t> place_pieces(const std::vector<std::tuple<int64_t, int64_t, int64_t>>& given) {
   std::vector<Piece> pieces;
@@ -267,13 +307,7 @@ void bind_replay(py::module_& m) {
       .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)
       .def("overlaps", &Executor::overlaps, py::arg("arguments"))
-      .def(
-          "step",
-          [](Executor& e, const Tensors& arguments, const std::vector<double>& numbers, const DrawsGiven& draws) {
-            const py::gil_scoped_release unlocked;
-            return e.step(arguments, numbers, draws_of(draws));
-          },
-          py::arg("arguments"), py::arg("numbers"), py::arg("draws"))
+      .def("step", &step, py::arg("arguments"), py::arg("numbers"), py::arg("generators"), py::arg("left"))
       .def("run", &run, py::arg("arrays"), py::arg("order"), py::arg("rows"), py::arg("first"), py::arg("count"),
            py::arg("losses"), py::arg("numbers"), py::arg("draws"), py::arg("tick"))
       .def_property_readonly("steps", &Executor::steps)

@@ -274,11 +274,6 @@ class Bound:
         """(seed, offset, blocks a step) of every generator, which is moved on by ``steps`` steps."""
         return [(*generator.advance(blocks * steps), blocks) for generator, blocks in self.trace.generators]
 
-    def back(self, draws: list[tuple[int, int, int]]) -> None:
-        """Put the generators back to where they were."""
-        for (generator, _), (seed, offset, _) in zip(self.trace.generators, draws, strict=True):
-            generator.set_state((seed, offset))
-
     def run(
         self,
         arrays: Sequence[torch.Tensor],
@@ -311,11 +306,9 @@ class Bound:
     def replay(self, arguments: list[torch.Tensor], holders: Sequence[Any]) -> Any:
         """One step; `Failed` if a check did not pass before anything was written, so that it can be run eagerly."""
         self.calls += 1
-        draws = self.draws(1) if self.trace.generators else []
         try:
-            out = self.executor.step(arguments, self.numbers(), draws)
+            out = self.executor.step(arguments, self.numbers(), self.trace.generators, self._results.left)
         except Exception as error:
-            self.back(draws)
             if self.executor.failed < self._first_write:
                 raise Failed from error
             raise

@@ -118,6 +118,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     before : what the call changed, as it was
     strict : a step that cannot be compiled raises CompileError; else it goes on unrecorded, and ``refusal`` says why
     over : it goes on unrecorded
+    raised : the exception of the step itself, which is passed on as it is
     """
 
     def __init__(self, arguments: Sequence[torch.Tensor], holders: Sequence[Any], strict: bool = True) -> None:
@@ -127,6 +128,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.strict = strict
         self.over = False
         self.refusal: CompileError | None = None
+        self.raised: Exception | None = None  # by the step itself
         self.group: dict[str, Any] | None = None  # the optimizer's group being applied
         self._slot_of: dict[int, int] = {}  # by storage
         self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
@@ -162,6 +164,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             result = _C.record_call(mode, self, fn, args, kwargs)
         except Exception as error:
+            self.raised = error
             if self.strict and self.refusal is not None and error is not self.refusal:
                 raise self.refusal from error
             raise

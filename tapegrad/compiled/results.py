@@ -139,8 +139,7 @@ class Results:
         self._times = {which: n for which, n in uses.items() if n > 1}
         self._copied_slots = {made.ref.slot for made in returned}
         self.build = self.maker(trace.result)
-        self.gradients: list[tuple[Leaf, Tensor | None]] = []  # the same in every call
-        self.frozen: list[tuple[Tensor, Tensor | None]] = []  # of tensors that need no gradient
+        self.left: list[tuple[Any, str, Tensor | None]] = []  # (owner, attribute, gradient), the same in every call
         self.fresh: list[tuple[Any, Maker, Ref]] = []  # copied out, because the step returns them, too
         self.of_arguments: list[tuple[int, Maker | None]] = []
         for target, made in trace.gradients:
@@ -155,22 +154,15 @@ class Results:
             value = None if made is None else grad_of(target)
             if isinstance(made, Made) and self.slots[made.ref.slot].kind == "made":
                 value = Tensor._made(alias(self.memory[made.ref.slot], made.ref), None)
-            if isinstance(target, Leaf):
-                self.gradients.append((target, value))
-            else:
-                self.frozen.append((target, value))
+            self.left.append((target, "grad" if isinstance(target, Leaf) else "_grad", value))
 
     def _comes_out(self, made: Made) -> bool:
         return made.which in self._times or made.ref.slot in self._copied_slots
 
     def hand_out(self, copied: list[torch.Tensor], holders: Sequence[Any]) -> Any:
-        """What the step returns, given what was copied out; gradients are left where they belong."""
+        """What the step returns, given what was copied out; what it returns as gradients is left where it belongs."""
         out = [*copied, *[make(copied, holders) for make in self.several]] if self.several else copied
-        for leaf, grad in self.gradients:
-            leaf.grad = grad
-        if self.frozen or self.fresh or self.of_arguments:
-            for tensor, grad in self.frozen:
-                tensor._grad = grad
+        if self.fresh or self.of_arguments:
             for owner, make, _ in self.fresh:
                 set_grad(owner, make(out, holders))
             for i, gradient in self.of_arguments:
@@ -181,10 +173,8 @@ class Results:
 
     def leave_gradients(self) -> None:
         """The gradients after steps that handed out nothing."""
-        for leaf, grad in self.gradients:
-            leaf.grad = grad
-        for tensor, grad in self.frozen:
-            tensor._grad = grad
+        for owner, name, grad in self.left:
+            setattr(owner, name, grad)
         for owner, _, ref in self.fresh:
             set_grad(owner, Tensor._made(alias(self.memory[ref.slot], ref).clone(), None))
 

@@ -116,6 +116,13 @@ def without_arrays(value: Any) -> Any:
     return value
 
 
+def as_refusal(error: Exception, what: str) -> CompileError:
+    """What went wrong in the package, with the line of the user's code."""
+    refusal = CompileError(f"compile: {where()}: {what}: {type(error).__name__}: {error}")
+    refusal.__cause__ = error
+    return refusal
+
+
 def is_loss(value: Any) -> bool:
     """A 0-dim tensor."""
     raw = value._data if isinstance(value, Tensor) else value
@@ -221,10 +228,7 @@ class Compiled:
         except TapegradError:
             raise
         except Exception as error:
-            refusal = CompileError(
-                f"compile: {where()}: the arguments cannot be taken: {type(error).__name__}: {error}"
-            )
-            refusal.__cause__ = error
+            refusal = as_refusal(error, "arguments cannot be taken")
         if self._is_new():
             raise refusal
         self._give_up(_UNKNOWN, refusal)
@@ -262,13 +266,24 @@ class Compiled:
         """An eager call, recorded; the second that agrees with the first becomes a program."""
         if known is None and self._uncompiled.rests(given.key):
             return self._inner()(*given.args, **given.kwargs)
-        recorder = Recorder(given.tensors, given.holders, self._is_new())
+        recorder = None
         try:
+            recorder = Recorder(given.tensors, given.holders, self._is_new())
             return _C.all_or_nothing(recorder.before, self._recorded, recorder, given, known, scalar)
-        except CompileError as error:
-            if recorder.strict or error is not recorder.refusal:
+        except TapegradError as error:
+            if recorder is None or recorder.strict or recorder.refusal is not error:
                 raise
-            self._give_up(given.key, error)
+            refusal = recorder.refusal
+        except Exception as error:
+            if recorder is not None and error is recorder.raised:
+                raise
+            refusal = as_refusal(error, "the step cannot be compiled")
+        finally:
+            if recorder is not None:
+                recorder.raised = None  # no cycle through the traceback
+        if self._is_new():
+            raise refusal
+        self._give_up(given.key, refusal)
         return self._inner()(*given.args, **given.kwargs)
 
     def _recorded(self, recorder: Recorder, given: Arguments, known: Bound | None, scalar: bool) -> Any:
