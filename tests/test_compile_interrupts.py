@@ -169,7 +169,7 @@ def at(place: Place) -> Callable[[Callable[[], Any]], Any]:
 def test_an_interrupt_at_any_bytecode_leaves_nothing_behind(before: int) -> None:
     places = bytecodes(before)
     expected = plain(before + 5)
-    for place in places[:: len(places) // 60]:
+    for place in places[:: len(places) // 40]:
         assert interrupted(before, at(place), expected)
 
 

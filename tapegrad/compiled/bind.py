@@ -21,6 +21,9 @@ _GRADIENT = "a gradient that the step reads"
 _KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5, "buffer": 6}
 
 
+_DECIDE = "decide outside the step, or with tg.where"
+
+
 # --- do two recordings agree? ------------------------------------------------------------------------------------
 
 
@@ -28,16 +31,19 @@ def difference(first: Trace, second: Trace) -> str | None:
     """Where two recorded calls of one step differ, with the line and both values; None if they agree."""
     for a, b in zip(first.calls, second.calls, strict=False):
         if a.name != b.name:
-            return f"{b.source}: {a.name} ran in the first recorded call, {b.name} in the second (a branch?)"
+            return f"{b.source}: {a.name} ran in the first recorded call, {b.name} in the second (a branch?); {_DECIDE}"
         for i, (x, y) in enumerate(zip(a.arguments, b.arguments, strict=True)):
             if not _agree(x, y):
-                return f"{b.source}: {a.name}: argument {i} was {x!r} in the first recorded call, {y!r} in the second"
+                return (
+                    f"{b.source}: {a.name}: argument {i} was {x!r} in the first recorded call, {y!r} in the second; "
+                    "pass what changes as an argument, a 0-dim tensor"
+                )
         if a.outs != b.outs:
             return f"{b.source}: {a.name}: results {a.outs} in the first recorded call, {b.outs} in the second"
     if len(first.calls) != len(second.calls):
         longer = max(first.calls, second.calls, key=len)
         extra = longer[min(len(first.calls), len(second.calls))]
-        return f"{extra.source}: {extra.name} ran in only one of two recorded calls (a branch?)"
+        return f"{extra.source}: {extra.name} ran in only one of two recorded calls (a branch?); {_DECIDE}"
     if _layout(first) != _layout(second):
         return "the memory that the step uses differs between two recorded calls"
     if not _agree(first.result, second.result):

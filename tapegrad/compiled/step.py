@@ -359,7 +359,8 @@ class Compiled:
             return
         if differs is not None:
             del self._pending[given.key]
-            raise CompileError(f"compile: {differs}")
+            again = None if moved is None else f"{self._where()}: {self._uncompiled.again(moved)}"
+            raise CompileError(f"compile: {again or differs}")
         del self._pending[given.key]
         self._keep(given.key, self._bind(pending.trace, trace, world, given.tensors))
 

@@ -67,10 +67,15 @@ class Uncompiled:
             return None
         self._recordings = self._patience - NEW  # when it is tried again
         path = self._moved.most_common(1)[0][0] if self._moved else "the shape, dtype or value of an argument"
-        return f"it is recorded again and again because {path} keeps changing; {_instead(path)}"
+        return self.again(path)
 
-
-def _instead(path: str) -> str:
-    if "argument" in path:
-        return "use few shapes, and 0-dim tensors for numbers"
-    return "pass it as an argument, a 0-dim tensor"
+    @staticmethod
+    def again(path: str) -> str:
+        """Why recordings are worth nothing, and what to write instead."""
+        if path.endswith("argument"):
+            instead = "use few shapes, and 0-dim tensors for numbers"
+        elif "gradient" in path:
+            instead = "change it in place (p.grad.mul_), or inside the step"
+        else:
+            instead = "pass it as an argument, a 0-dim tensor"
+        return f"it is recorded again and again because {path} keeps changing; {instead}"
