@@ -49,8 +49,8 @@ def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_s
     A step that cannot be compiled is refused while it is new, that is until it has a program or three calls are done:
     `CompileError` with line, reason and what to write instead, and everything as it was before the call. Later it is
     never refused, as a training must not die of being compiled: what cannot be compiled then, or keeps changing so that
-    recordings are worth nothing, runs as it is, and one RuntimeWarning says why. After 1000 such calls it is tried again.
-    Only an eager 1000th call that a program disagrees with is always an error. `Sequential.fit` refuses nothing.
+    recordings are worth nothing, runs as it is, and one RuntimeWarning says why. After 1000 such calls it is tried
+    again. Only an eager 1000th call that a program disagrees with is always an error. `Sequential.fit` refuses nothing.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_s
     Raises
     ------
     CompileError
-        at the call that is recorded, with line and reason, if a new step reads a value into Python, has side effects, or
-        does not do the same twice, and for whatever fails in compiling it. Everything that the call changed has been
-        put back, as it is after any other exception, Ctrl-C included.
+        at the call that is recorded, with line and reason, if a new step reads a value into Python, has side effects,
+        or does not do the same twice, and for whatever fails in compiling it. Everything that the call changed has
+        been put back, as it is after any other exception, Ctrl-C included.
 
     Source: the recording of a step as a linear program follows CasADi's functions and JAX's jaxprs; DESIGN.md.
     """
