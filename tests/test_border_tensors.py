@@ -181,6 +181,7 @@ def test_what_is_not_lost_is_taken():
     for copy in (tg.tensor(WAITING), nn.Parameter(WAITING), tg.ones_like(WAITING)):
         assert torch.equal(copy.data, WAITING.detach())
         assert not copy.data.requires_grad
+    assert tg.randn_like(WAITING).shape == tg.rand_like(WAITING).shape == WAITING.shape
     x = tg.zeros(2, dtype=F64)
     x.data = WAITING
     assert not x.data.requires_grad

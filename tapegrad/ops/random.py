@@ -246,7 +246,8 @@ def rand_like(
     device: Any = None,
 ) -> Tensor:
     """`rand` with the shape and (unless given) the dtype of the input."""
-    size = tuple(tensor_argument(input, "rand_like", "input").shape)
+    like = input.detach() if isinstance(input, torch.Tensor) else input  # only its shape and dtype are read
+    size = tuple(tensor_argument(like, "rand_like", "input").shape)
     return rand(size, generator=generator, dtype=dtype or input.dtype, requires_grad=requires_grad, device=device)
 
 
@@ -259,7 +260,8 @@ def randn_like(
     device: Any = None,
 ) -> Tensor:
     """`randn` with the shape and (unless given) the dtype of the input."""
-    size = tuple(tensor_argument(input, "randn_like", "input").shape)
+    like = input.detach() if isinstance(input, torch.Tensor) else input  # only its shape and dtype are read
+    size = tuple(tensor_argument(like, "randn_like", "input").shape)
     return randn(size, generator=generator, dtype=dtype or input.dtype, requires_grad=requires_grad, device=device)
 
 
