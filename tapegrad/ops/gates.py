@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from ..core import ArgumentError, Array, DTypeError, ShapeError, Tensor, op, tensor_argument
 from .activation import leaky_relu, relu6, softmax
-from .elementwise import clamp, log, sigmoid, tanh, where
+from .elementwise import sigmoid, tanh, where
 from .random import Generator, raw_uniform
 from .shape import chunk
 
@@ -122,8 +123,15 @@ def rrelu(
     return where(x > 0, x, x * (drawn * (upper - lower) + lower))
 
 
-def logit(input: Any, eps: float | None = None) -> Tensor:
+def _logit_rule(g: Any, input: Any, eps: float | None) -> Any:
+    """g / (x (1 - x)), NaN outside [0, 1]; with ``eps``, 0 where the input was clamped."""
+    low, high = (0.0, 1.0) if eps is None else (eps, 1 - eps)
+    outside = torch.logical_or(input < low, input > high)
+    inside = torch.where(outside, 0.5, input)
+    return g * torch.where(outside, math.nan if eps is None else 0.0, 1 / (inside * (1 - inside)))
+
+
+@op(input=_logit_rule)
+def logit(input: Array, eps: float | None = None) -> Any:
     """``ln(x / (1 - x))``, the inverse of `sigmoid`; with ``eps``, of x clamped to [eps, 1 - eps]."""
-    x = tensor_argument(input, "logit", "input")
-    x = x if eps is None else clamp(x, eps, 1 - eps)
-    return log(x / (1 - x))
+    return torch.logit(input, eps)

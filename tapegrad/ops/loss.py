@@ -13,6 +13,7 @@ from .elementwise import abs, add, div, exp, mul, neg, square, sub, where
 from .indexing import gather
 from .reduce import mean, sum
 from .shape import constant_pad_nd, expand, movedim, reshape
+from .special import xlogy
 
 __all__ = [
     "binary_cross_entropy",
@@ -399,15 +400,6 @@ def binary_cross_entropy_with_logits(
     return reduced(terms if weight is None else mul(terms, weight), reduction, "binary_cross_entropy_with_logits")
 
 
-@op(
-    name="xlogy",
-    input=lambda g, input: g * (torch.log(torch.where(input == 0, 1, input)) + input / input),
-)
-def entropy_term(input: Array) -> Any:
-    """``t ln t``, 0 at 0, where its slope is no number (as torch's: t / t)."""
-    return torch.xlogy(input, input)
-
-
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """The Kullback-Leibler divergence ``t (ln t - input)``, the input holding log-probabilities.
 
@@ -420,7 +412,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     _same_shape("kl_div", input, target)
     if not raw(target, "kl_div", "target").is_floating_point():
         raise DTypeError(f"kl_div: target must hold float probabilities; got {raw(target, 'kl_div', 'target').dtype}")
-    terms = mul(exp(target), sub(target, input)) if log_target else sub(entropy_term(target), mul(target, input))
+    terms = mul(exp(target), sub(target, input)) if log_target else sub(xlogy(target, target), mul(target, input))
     if reduction == "batchmean":
         return div(sum(terms), input.shape[0]) if input.ndim else terms
     return reduced(terms, reduction, "kl_div")

@@ -90,7 +90,7 @@ hypot = binary(
 copysign = binary(
     "copysign",
     "|input| with the sign of other",
-    lambda g, input, other, out: torch.where(input == 0, 0, g * torch.sign(input) * torch.sign(out)),
+    lambda g, input, out: g * torch.where(input == 0, 0, out / torch.where(input == 0, 1, input)),
     zero,
 )
 fmax = binary(
@@ -123,8 +123,10 @@ logaddexp2 = binary(
 
 def _xlogy_input(g: Any, input: Any, other: Any) -> Any:
     """g ln other, and 0 where the input is 0 and other not positive."""
-    other = torch.full_like(g, other) if isinstance(other, int | float) else other.to(g.dtype)
-    return torch.where(torch.logical_and(input == 0, other <= 0), 0, g * torch.log(other))
+    if isinstance(other, int | float):  # the number NaN counts as not positive, as in torch
+        other = torch.full_like(g, -1.0 if math.isnan(other) else other)
+    other = other.to(g.dtype)
+    return g * torch.log(torch.where(torch.logical_and(input == 0, other <= 0), 1, other))
 
 
 @op(input=_xlogy_input, other=lambda g, input, other: g * input / other)
