@@ -20,9 +20,9 @@ from test_nn import IDS, LAYERS, both, first
 import tapegrad as tg
 from tapegrad import nn
 
-# torch's answers that are not the op's definition: a convolution of no channels has no output channels, a bias of one
-# element is repeated, attention broadcasts what does not fit.
-NOT_DEFINED = {"conv1d", "conv2d", "linear", "scaled_dot_product_attention"}
+# torch's answers that are not the op's definition: a convolution of no channels has no output channels, a bias or an
+# extent of one element is repeated, attention broadcasts what does not fit.
+NOT_DEFINED = {"conv1d", "conv2d", "conv3d", "linear", "scaled_dot_product_attention", "tensordot"}
 NOT_WRITTEN = {"MultiLabelMarginLoss", "MultiMarginLoss"}  # torch's mean over no row is whatever the memory held
 
 

@@ -101,7 +101,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
     channels = x.shape[1] if x.ndim > 1 else 1
     if w.ndim > 1 or w.numel() not in (1, channels):
         raise ShapeError(f"prelu: weight must have 1 or {channels} elements; got shape {list(w.shape)}")
-    w = w.reshape((1, -1) + (1,) * (x.ndim - 2) if w.numel() > 1 else ())
+    w = w.reshape(() if w.numel() == 1 else (1, -1) + (1,) * (x.ndim - 2))
     return where(x > 0, x, w * x)
 
 
