@@ -18,7 +18,7 @@ ROWS = [
     ("_C",),
     ("core",),
     ("ops",),
-    ("derivatives",),
+    ("derivatives", "distributions"),
     ("nn", "optim"),
     ("data", "files"),
     ("compiled",),
