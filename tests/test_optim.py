@@ -540,6 +540,9 @@ def test_a_schedule_that_steps_before_its_optimizer_warns_as_torchs(name, kwargs
     for stepped, rounds in ((False, 1), (True, 1), (False, 2)):
         for module, optimizer in zip((optim, torch.optim), optimizers(), strict=True):
             scheduler = getattr(module.lr_scheduler, name)(optimizer, **kwargs)
+            if name == "StepLR":  # a parameter added in between changes nothing about it
+                parameter = nn.Parameter if module is optim else torch.nn.Parameter
+                optimizer.add_param_group({"params": parameter(torch.zeros(1))})
             with warnings.catch_warnings(record=True) as seen:
                 warnings.simplefilter("always")
                 for _ in range(rounds):

@@ -54,8 +54,11 @@ class Calls:
             self._watched = self._taken, [p._data._version for p in params]
 
     def none_since(self, params: Iterable[Tensor]) -> bool:
-        """Whether nothing has moved since `watch`."""
-        return self._watched == (self._taken, [p._data._version for p in params])
+        """Whether nothing has moved since `watch`; parameters added since come last."""
+        if self._watched is None:
+            return False
+        taken, seen = self._watched
+        return taken == self._taken and seen == [p._data._version for p in params][: len(seen)]
 
 
 class Optimizer:
