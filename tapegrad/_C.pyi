@@ -97,6 +97,55 @@ def softmax(input: Tensor, dim: int) -> Tensor: ...
 def softmax_backward(g: Tensor, out: Tensor, dim: int) -> Tensor: ...
 def log_softmax(input: Tensor, dim: int) -> Tensor: ...
 def log_softmax_backward(g: Tensor, out: Tensor, dim: int) -> Tensor: ...
+def var(input: Tensor, dims: list[int], correction: float, keepdim: bool) -> tuple[Tensor, Tensor]: ...
+def var_backward(g: Tensor, input: Tensor, stats: Tensor, dims: list[int], correction: float) -> Tensor: ...
+def std(input: Tensor, dims: list[int], correction: float, keepdim: bool) -> tuple[Tensor, Tensor]: ...
+def std_backward(g: Tensor, input: Tensor, stats: Tensor, dims: list[int], correction: float) -> Tensor: ...
+def batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor]: ...
+def batch_norm_backward(
+    g: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    stats: Tensor,
+    of_batch: bool,
+    need_input: bool,
+    need_weight: bool,
+    need_bias: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
+def move_statistics_(means: list[Tensor], vars: list[Tensor], stats: Tensor, momentum: float) -> None: ...
+def layer_norm(
+    input: Tensor, normalized_shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]: ...
+def layer_norm_backward(
+    g: Tensor,
+    input: Tensor,
+    normalized_shape: list[int],
+    weight: Tensor | None,
+    stats: Tensor,
+    need_input: bool,
+    need_weight: bool,
+    need_bias: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]: ...
+def group_norm_backward(
+    g: Tensor,
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    stats: Tensor,
+    need_input: bool,
+    need_weight: bool,
+    need_bias: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def mse_loss(input: Tensor, target: Tensor, mean: bool) -> Tensor: ...
 def mse_loss_backward(
     g: Tensor, input: Tensor, target: Tensor, mean: bool, need_input: bool, need_target: bool

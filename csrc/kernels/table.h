@@ -9,6 +9,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/args.h"
+#include "kernels/norms.h"
 
 // X(name, arguments): T is float or double. [begin, end) is a range of units of work; a unit's result does not depend
 // on how units are spread over ranges.
@@ -27,8 +28,8 @@
   X(upsample_nearest2d, (const Upsample<T>& a, int64_t begin, int64_t end))                           \
   X(upsample_nearest2d_backward, (const Upsample<T>& a, int64_t begin, int64_t end))                  \
   X(max_pool2d, (const MaxPool<T>& a, int64_t begin, int64_t end))                                    \
-  X(max_pool2d_backward, (const T* g, const int64_t* index, int64_t from, int64_t to, int64_t begin,  \
-                          int64_t end, T* dx))                                                        \
+  X(max_pool2d_backward,                                                                              \
+    (const T* g, const int64_t* index, int64_t from, int64_t to, int64_t begin, int64_t end, T* dx))  \
   X(random_uniform, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end)) \
   X(random_normal, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))  \
   TG_ELEMENTWISE_KERNELS(X)
@@ -37,7 +38,7 @@
   X(activation, (Activation f, const T* x, T* out, int64_t n, T a, T b))                                             \
   X(activation_backward, (Activation f, const T* g, const T* saved, T* dx, int64_t n, T a, T b))                     \
   X(arithmetic, (Arithmetic f, const T* a, bool one_a, const T* b, bool one_b, T* out, int64_t n))                   \
-  X(scaled_product, (const T* a, const T* b, const T* c, T scale, T* out, int64_t n))                                 \
+  X(scaled_product, (const T* a, const T* b, const T* c, T scale, T* out, int64_t n))                                \
   X(dropout, (const T* x, T* out, int64_t n, uint32_t limit, T scale, uint64_t seed, uint64_t offset, int64_t begin, \
               int64_t end))                                                                                          \
   X(sum_segments, (const Sum<T>& a, int64_t begin, int64_t end))                                                     \
@@ -48,6 +49,12 @@
   X(softmax_backward, (const Softmax<T>& a, int64_t begin, int64_t end))                                             \
   X(cross_entropy, (const CrossEntropy<T>& a, int64_t begin, int64_t end))                                           \
   X(cross_entropy_backward, (const CrossEntropy<T>& a, int64_t begin, int64_t end))                                  \
+  X(moments, (const Groups<T>& a, int64_t begin, int64_t end))                                                       \
+  X(slope_sums, (const Groups<T>& a, int64_t begin, int64_t end))                                                    \
+  X(affine, (const Affine<T>& a, int64_t begin, int64_t end))                                                        \
+  X(row_norm, (const RowNorm<T>& a, int64_t begin, int64_t end))                                                     \
+  X(row_norm_backward, (const RowNorm<T>& a, int64_t begin, int64_t end))                                            \
+  X(plane_norm_backward, (const RowNorm<T>& a, int64_t begin, int64_t end))                                          \
   X(sgd, (const Sgd<T>& h, T* p, const T* g, T* b, int64_t n))                                                       \
   X(adam, (const Adam<T>& h, T* p, const T* g, T* m, T* v, T* v_max, int64_t n))
 

@@ -9,34 +9,12 @@
 
 #include "dispatch.h"
 #include "ops/elementwise.h"
+#include "ops/reduction.h"
 
 namespace tapegrad {
 namespace {
 
 constexpr int64_t kGrain = 32768;  // elements worth a thread
-
-int64_t units_of(int64_t elements) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements)); }
-
-// Memory for partial results: the stack's as far as it goes.
-template <class T>
-class Partials {
- public:
-  explicit Partials(int64_t n) : heap_(n > kFew ? new T[n] : nullptr) {}
-  T* data() { return heap_ ? heap_.get() : few_; }
-
- private:
-  static constexpr int64_t kFew = 256;
-  T few_[kFew];
-  std::unique_ptr<T[]> heap_;
-};
-
-int64_t wrapped(int64_t dim, int64_t ndim, const char* op) {
-  const int64_t n = std::max<int64_t>(ndim, 1), d = dim < 0 ? dim + n : dim;
-  if (d < 0 || d >= n)
-    throw ShapeError(std::string(op) + ": dim must be in [" + std::to_string(-n) + ", " + std::to_string(n - 1) +
-                     "], is " + std::to_string(dim));
-  return d;
-}
 
 struct Extents {
   int64_t A = 1, R = 1, B = 1;
@@ -84,13 +62,7 @@ at::Tensor sum(const at::Tensor& input, at::IntArrayRef dims, bool keepdim, bool
   const char* op = mean ? "mean" : "sum";
   at::Tensor x = dense(input, op, "input");
   const int64_t ndim = x.dim();
-  std::vector<bool> reduced(ndim, dims.empty());
-  for (const int64_t dim : dims) {
-    const int64_t d = wrapped(dim, ndim, op);
-    if (ndim == 0) continue;
-    if (reduced[d]) throw ShapeError(std::string(op) + ": dim " + std::to_string(d) + " is given twice");
-    reduced[d] = true;
-  }
+  const std::vector<bool> reduced = reduced_dims(dims, ndim, op);
   // Over everything, the order in memory is as good as any.
   if (std::find(reduced.begin(), reduced.end(), false) != reduced.end()) x = checked(x, op, "input");
   if (ndim == 0) return x.clone();

@@ -31,7 +31,7 @@ _HERE = os.path.dirname(__file__)
 
 # Numbers that a kernel takes from the parameter group being applied, by position.
 _NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
-_READS = {"sgd_": (1,), "adam_": (1,)}  # argument lists that such a kernel only reads
+_READS = {"sgd_": (1,), "adam_": (1,), "move_statistics_": ()}  # argument lists that such a kernel only reads
 
 _NUMBERS_INSTEAD = "give it numbers where it takes numbers (one_hot: num_classes), or call it outside the step"
 
@@ -363,7 +363,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for i in lists:
                     self._before_write(arguments[i])
                 if self.group is not None:
-                    for i, key in _NUMBERS[name].items():
+                    for i, key in _NUMBERS.get(name, {}).items():
                         given[i] = self._number(key, given[i])
             results = results_of(result)
             self._append(name, tuple(given), [self._made(r) for r in results], writes)

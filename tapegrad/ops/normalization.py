@@ -1,4 +1,4 @@
-"""Normalisation: torch's fused kernels forward and for first derivatives, the formula when a rule is recorded."""
+"""Normalisation: kernels forward and for first derivatives, the formula when a rule is recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import ArgumentError, Array, ShapeError, Tensor, op, raw
+from ..core import _C, ArgumentError, Array, ShapeError, Tensor, op, raw
 
 __all__ = [
     "batch_norm",
@@ -16,30 +16,21 @@ __all__ = [
 ]
 
 
-aten = torch.ops.aten
+def _standard(input: Any, dims: Sequence[int], eps: float, mean: Any) -> tuple[Any, Any]:
+    """((x - mean) / sqrt(var + eps), 1 / sqrt(var + eps)) over `dims`, differentiably.
 
-
-def _standard(input: Any, dims: Sequence[int], eps: float) -> tuple[Any, Any]:
-    """((x - mean) / sqrt(var + eps), 1 / sqrt(var + eps)) over `dims`, differentiably."""
-    centred = input - input.mean(dims, True)
+    `mean` is that of the forward call, a constant: it takes away an offset that would cost the rest its accuracy.
+    """
+    near = input - mean.to(input.dtype)
+    centred = near - near.mean(dims, True)
     rstd = torch.rsqrt((centred * centred).mean(dims, True) + eps)
     return centred * rstd, rstd
 
 
-def _input_rule(g: Any, input: Any, dims: Sequence[int], eps: float) -> Any:
+def _input_rule(g: Any, input: Any, dims: Sequence[int], eps: float, mean: Any) -> Any:
     """d standardised input: rstd (g - mean g - xhat mean(g xhat)), means over `dims` (Ioffe and Szegedy, 2015)."""
-    xhat, rstd = _standard(input, dims, eps)
+    xhat, rstd = _standard(input, dims, eps, mean)
     return rstd * (g - g.mean(dims, True) - xhat * (g * xhat).mean(dims, True))
-
-
-def _dense(x: torch.Tensor | None) -> torch.Tensor | None:
-    """torch's kernels read a weight through its pointer, as if it had no gaps."""
-    return None if x is None else x.contiguous()
-
-
-def _given(x: torch.Tensor | None, shape: torch.Size, need: bool, g: torch.Tensor) -> torch.Tensor | None:
-    """`x` without gaps; where its gradient is needed but not its value, memory of its shape, which torch asks for."""
-    return torch.empty(shape, dtype=g.dtype) if x is None and need else _dense(x)
 
 
 # --- batch_norm --------------------------------------------------------------------------------------------------
@@ -56,25 +47,55 @@ def _but_channels(ndim: int) -> list[int]:
 
 @op(
     name="batch_norm",
-    residuals=("mean", "rstd"),
-    input=lambda g, input, weight, eps: _input_rule(
-        g if weight is None else g * _per_channel(weight, g.ndim), input, _but_channels(g.ndim), eps
+    residuals=("stats",),
+    input=lambda g, input, weight, stats, eps: _input_rule(
+        g if weight is None else g * _per_channel(weight, g.ndim),
+        input,
+        _but_channels(g.ndim),
+        eps,
+        _per_channel(stats[0], g.ndim),
     ),
-    weight=lambda g, input, eps: (g * _standard(input, _but_channels(g.ndim), eps)[0]).sum(_but_channels(g.ndim)),
+    weight=lambda g, input, stats, eps: (
+        g * _standard(input, _but_channels(g.ndim), eps, _per_channel(stats[0], g.ndim))[0]
+    ).sum(_but_channels(g.ndim)),
     bias=lambda g: g.sum(_but_channels(g.ndim)),
-    backward=lambda g, input, weight, weight_shape, mean, rstd, eps, needs: (
-        aten.native_batch_norm_backward(
-            g, input, _given(weight, weight_shape, needs[1], g), None, None, mean, rstd, True, eps, needs
-        )
+    backward=lambda g, input, weight, stats, needs: (
+        _C.batch_norm_backward(g, input, weight, stats, True, *needs)
         if input is not None
-        else (None, None, g.sum(_but_channels(g.ndim)))
+        else (None, None, _C.sum(g, _but_channels(g.ndim), False))
     ),
 )
 def batch_norm_op(
     input: Array, weight: Array | None, bias: Array | None, running: Any, momentum: float, eps: float
 ) -> Any:
     """`batch_norm` in training: statistics of this batch, which also move the running ones."""
-    return aten.native_batch_norm(input, _dense(weight), _dense(bias), *running, True, momentum, eps)
+    out, stats = _C.batch_norm(input, weight, bias, None, None, eps)
+    if running is not None:
+        _C.move_statistics_([running[0]], [running[1]], stats, momentum)
+    return out, stats
+
+
+def _running_scale(weight: Any, stats: Any, g: Any) -> Any:
+    """weight / sqrt(running_var + eps), to multiply [N, C, ...]."""
+    rstd = stats[1].to(g.dtype)
+    return _per_channel(rstd if weight is None else weight * rstd, g.ndim)
+
+
+@op(
+    name="batch_norm_eval",
+    residuals=("stats",),
+    input=lambda g, weight, stats: g * _running_scale(weight, stats, g),
+    weight=lambda g, input, stats: (
+        g * (input - _per_channel(stats[0].to(g.dtype), g.ndim)) * _running_scale(None, stats, g)
+    ).sum(_but_channels(g.ndim)),
+    bias=lambda g: g.sum(_but_channels(g.ndim)),
+    backward=lambda g, input, weight, stats, needs: _C.batch_norm_backward(
+        g, g if input is None else input, weight, stats, False, *needs
+    ),
+)
+def batch_norm_eval_op(input: Array, weight: Array | None, bias: Array | None, running: Any, eps: float) -> Any:
+    """`batch_norm` by the running statistics, which are constants."""
+    return _C.batch_norm(input, weight, bias, *running, eps)
 
 
 def batch_norm(
@@ -114,20 +135,23 @@ def batch_norm(
                 f"batch_norm: {name} must have shape [{channels}], that of the channels; got {list(value.shape)}"
             )
     mean, var = given["running_mean"], given["running_var"]
+    if (mean is None) != (var is None):
+        raise ArgumentError("batch_norm: running_mean and running_var must be given together")
     if training:
+<<<<<<< HEAD
         if x.numel() == channels and channels:
+=======
+        if x.shape[0] * x.shape[2:].numel() == 1:
+>>>>>>> e43dc07 (Normalisations and variances by kernels of ours: layer, batch and group norm, var and std, forward and backward, the same bits for any number of threads)
             raise ShapeError(
                 f"batch_norm: training needs more than 1 value per channel; got input shape {list(x.shape)}"
             )
         if x.numel():
-            return batch_norm_op(input, weight, bias, (mean, var), momentum, eps)
+            return batch_norm_op(input, weight, bias, None if mean is None else (mean, var), momentum, eps)
         mean, var = torch.zeros(channels, dtype=x.dtype), torch.ones(channels, dtype=x.dtype)  # nothing has statistics
-    if mean is None or var is None:
+    if mean is None:
         raise ArgumentError("batch_norm: running_mean and running_var must be given unless training")
-    scale = torch.rsqrt(var + eps)
-    y = (input if isinstance(input, Tensor) else Tensor(x)) - _per_channel(mean, x.ndim)
-    y = y * _per_channel(scale if weight is None else weight * scale, x.ndim)
-    return y if bias is None else y + _per_channel(bias, x.ndim)  # type: ignore[no-any-return]
+    return batch_norm_eval_op(input, weight, bias, (mean, var), eps)
 
 
 # --- layer_norm --------------------------------------------------------------------------------------------------
@@ -137,26 +161,25 @@ def _last(count: int, ndim: int) -> list[int]:
     return list(range(ndim - count, ndim))
 
 
+def _lead_sum(g: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """g [..., *shape] summed to `shape`."""
+    lead = g.ndim - len(shape)
+    return _C.sum(g, list(range(lead)), False) if lead else g.clone()
+
+
 @op(
-    residuals=("mean", "rstd"),
-    input=lambda g, input, normalized_shape, weight, eps: _input_rule(
-        g if weight is None else g * weight, input, _last(len(normalized_shape), g.ndim), eps
+    residuals=("stats",),
+    input=lambda g, input, normalized_shape, weight, stats, eps: _input_rule(
+        g if weight is None else g * weight, input, _last(len(normalized_shape), g.ndim), eps, stats[0]
     ),
-    weight=lambda g, input, normalized_shape, eps: g * _standard(input, _last(len(normalized_shape), g.ndim), eps)[0],
+    weight=lambda g, input, normalized_shape, stats, eps: (
+        g * _standard(input, _last(len(normalized_shape), g.ndim), eps, stats[0])[0]
+    ),
     bias=lambda g: g,
-    backward=lambda g, input, normalized_shape, mean, rstd, weight, weight_shape, bias_shape, needs: (
-        aten.native_layer_norm_backward(
-            g.contiguous(),
-            input,
-            normalized_shape,
-            mean,
-            rstd,
-            _given(weight, weight_shape, needs[1], g),
-            _given(None, bias_shape, needs[2], g),
-            needs,
-        )
+    backward=lambda g, input, normalized_shape, weight, stats, needs: (
+        _C.layer_norm_backward(g, input, list(normalized_shape), weight, stats, *needs)
         if input is not None
-        else (None, None, g.sum(list(range(g.ndim - len(normalized_shape)))) if g.ndim > len(bias_shape) else g.clone())
+        else (None, None, _lead_sum(g, normalized_shape))
     ),
 )
 def layer_norm(
@@ -176,7 +199,7 @@ def layer_norm(
 
     Source: Ba, Kiros and Hinton, Layer Normalization (2016).
     """
-    return aten.native_layer_norm(input, list(normalized_shape), _dense(weight), _dense(bias), eps)
+    return _C.layer_norm(input, list(normalized_shape), weight, bias, eps)
 
 
 # --- group_norm --------------------------------------------------------------------------------------------------
@@ -188,23 +211,22 @@ def _grouped(x: Any, groups: int) -> Any:
 
 
 @op(
-    residuals=("mean", "rstd"),
-    input=lambda g, input, num_groups, weight, eps: _input_rule(
+    residuals=("stats",),
+    input=lambda g, input, num_groups, weight, stats, eps: _input_rule(
         _grouped(g if weight is None else g * _per_channel(weight, g.ndim), num_groups),
         _grouped(input, num_groups),
         [2],
         eps,
+        stats[0],
     ).reshape(input.shape),
-    weight=lambda g, input, num_groups, eps: (
-        g * _standard(_grouped(input, num_groups), [2], eps)[0].reshape(g.shape)
+    weight=lambda g, input, num_groups, stats, eps: (
+        g * _standard(_grouped(input, num_groups), [2], eps, stats[0])[0].reshape(g.shape)
     ).sum(_but_channels(g.ndim)),
     bias=lambda g: g.sum(_but_channels(g.ndim)),
-    backward=lambda g, input, num_groups, weight, mean, rstd, needs: (
-        aten.native_group_norm_backward(
-            g.contiguous(), input.contiguous(), mean, rstd, _or_ones(weight, input), *_extents(input), num_groups, needs
-        )
+    backward=lambda g, input, num_groups, weight, stats, needs: (
+        _C.group_norm_backward(g, input, num_groups, weight, stats, *needs)
         if input is not None
-        else (None, None, g.sum(_but_channels(g.ndim)))
+        else (None, None, _C.sum(g, _but_channels(g.ndim), False))
     ),
 )
 def group_norm(
@@ -225,15 +247,4 @@ def group_norm(
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and list(value.shape) != [input.shape[1]]:
             raise ShapeError(f"group_norm: {name} must have shape [{input.shape[1]}]; got {list(value.shape)}")
-    return aten.native_group_norm(input.contiguous(), _dense(weight), _dense(bias), *_extents(input), num_groups, eps)
-
-
-def _or_ones(weight: torch.Tensor | None, input: torch.Tensor) -> torch.Tensor:
-    """torch's kernel wants a weight wherever there is a bias."""
-    return torch.ones(input.shape[1], dtype=input.dtype) if weight is None else weight.contiguous()
-
-
-def _extents(input: torch.Tensor) -> tuple[int, int, int]:
-    """N, C and the number of pixels."""
-    n, c = input.shape[:2]
-    return n, c, input.shape[2:].numel()
+    return _C.group_norm(input, num_groups, weight, bias, eps)

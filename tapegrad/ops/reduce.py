@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import math
 import numbers
+import warnings
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -241,35 +242,65 @@ def any(input: Array, dim: Dim = None, keepdim: bool = False) -> Any:
 # --- moments and norms -------------------------------------------------------------------------------------------
 
 
-def _centred(input: Any, dim: Dim) -> Any:
-    return input - input.mean(as_dims(dim, input.ndim) if dim != () else None, True) if input.ndim else input * 0
+def _centred(input: Any, dim: Dim, stats: Any) -> Any:
+    """input - its mean over `dim`, differentiably; first the forward call's mean, so that an offset costs nothing."""
+    if not input.ndim:
+        return input * 0
+    near = input - stats[0].to(input.dtype)
+    return near - near.mean(as_dims(dim, input.ndim) if dim != () else None, True)
 
 
 def _degrees(shape: Any, dim: Dim, correction: float) -> float:
-    """n - correction; 0 divides to infinity as in torch."""
-    return _count(shape, dim) - correction or math.nan
+    """n - correction, a double by which Python may divide: the least one in place of 0."""
+    return float(_count(shape, dim) - correction) or 5e-324
+
+
+def _moment(kernel: Any, name: str, input: Any, dim: Dim, correction: float, keepdim: bool) -> Any:
+    """(var or std, its statistics); warns as torch does where there is nothing to divide by."""
+    results = kernel(input, _listed(dim, input.ndim, name), correction, keepdim)
+    if _count(input.shape, dim) <= correction:
+        warnings.warn(
+            f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor "
+            "(input numel divided by output numel).",
+            stacklevel=4,
+        )
+    return results
 
 
 @op(
     name="var",
-    input=lambda g, input, dim, correction, keepdim: (
-        _keepdim(g, dim, keepdim, input.ndim) * _centred(input, dim) * (2 / _degrees(input.shape, dim, correction))
+    residuals=("stats",),
+    input=lambda g, input, stats, dim, correction, keepdim: (
+        _keepdim(g, dim, keepdim, input.ndim)
+        * _centred(input, dim, stats)
+        * (2 / _degrees(input.shape, dim, correction))
+    ),
+    backward=lambda g, input, stats, dim, correction: (
+        _C.var_backward(g, input, stats, _listed(dim, input.ndim, "var"), correction),
     ),
 )
 def var_op(input: Array, dim: Dim, correction: float, keepdim: bool) -> Any:
     """`var` with the correction worked out."""
-    return torch.var(input, dim, correction=correction, keepdim=keepdim)
+    return _moment(_C.var, "var", input, dim, correction, keepdim)
 
 
-def _std_rule(g: Any, input: Any, out: Any, dim: Dim, correction: float, keepdim: bool) -> Any:
+def _std_rule(g: Any, input: Any, out: Any, stats: Any, dim: Dim, correction: float, keepdim: bool) -> Any:
     g = torch.where(out == 0, 0, g / torch.where(out == 0, 1, out))
-    return _keepdim(g, dim, keepdim, input.ndim) * _centred(input, dim) / _degrees(input.shape, dim, correction)
+    centred = _centred(input, dim, stats)
+    return _keepdim(g, dim, keepdim, input.ndim) * centred / _degrees(input.shape, dim, correction)
 
 
-@op(name="std", input=_std_rule)
+@op(
+    name="std",
+    residuals=("stats",),
+    input=_std_rule,
+    backward=lambda g, input, stats, dim, correction: (
+        _C.std_backward(g, input, stats, _listed(dim, input.ndim, "std"), correction),
+    ),
+)
 def std_op(input: Array, dim: Dim, correction: float, keepdim: bool) -> Any:
     """`std` with the correction worked out."""
-    return torch.std(input, dim, correction=correction, keepdim=keepdim)
+    return _moment(_C.std, "std", input, dim, correction, keepdim)
 
 
 def _correction(dim: Any, unbiased: bool | None, correction: float | None) -> tuple[Any, float]:

@@ -206,6 +206,7 @@ rows = [
     Row(
         "batch_norm", _BATCH_NORM, reference=_normalised(F.batch_norm),
         call=_normalised(lambda *a, **k: tg.batch_norm(*a, **k)), exact=False, method=False,
+        ops=("batch_norm", "batch_norm_eval"),
     ),
     Row("layer_norm", _LAYER_NORM, reference=F.layer_norm, exact=False),
     Row("group_norm", _GROUP_NORM, reference=_group_norm, exact=False),
