@@ -8,8 +8,8 @@
 
 #include "bindings/elementwise.h"
 #include "bindings/kernel.h"
-#include "bindings/recording.h"
 #include "bindings/norms.h"
+#include "bindings/recording.h"
 #include "bindings/replay.h"
 #include "bindings/tape.h"
 #include "dispatch.h"

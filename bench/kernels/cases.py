@@ -46,6 +46,8 @@ def all_cases(quick: bool) -> Iterator[Case]:
     yield from upsampled_convolutions()
     yield from elementwise((1000, 30_000, 1_000_000) if quick else (100, 1000, 10_000, 30_000, 10**5, 10**6, 10**7))
     yield from losses(quick)
+    yield from norms()
+    yield from variances()
     yield from views()
 
 
@@ -212,6 +214,50 @@ def losses(quick: bool) -> Iterator[Case]:
             work=(2 * F32 * n, 5 * F32 * n),
             unit=BYTES,
             constants=1,
+            elements=n,
+        )
+
+
+def norms() -> Iterator[Case]:
+    """Forward: x read, y written. Backward: g and x read, dx written. Statistics, weight and bias count as nothing."""
+    calls: dict[str, Callable[[Any], Callable[..., Any]]] = {
+        "batch_norm": lambda m: lambda x, w, b: m.batch_norm(x, torch.zeros(len(w)), torch.ones(len(w)), w, b, True),
+        "layer_norm": lambda m: lambda x, w, b: m.layer_norm(x, x.shape[1:], w, b),
+        "group_norm": lambda m: lambda x, w, b: m.group_norm(x, 8, w, b),
+    }
+    for name, shape in (
+        ("batch_norm", (256, 64)),
+        ("batch_norm", (100, 32, 16, 16)),
+        ("layer_norm", (256, 64)),
+        ("layer_norm", (256, 768)),
+        ("group_norm", (32, 64, 8, 8)),
+        ("group_norm", (100, 32, 16, 16)),
+    ):
+        n = math.prod(shape)
+        yield Case(
+            name,
+            str(shape).replace(" ", ""),
+            calls[name](tg),
+            calls[name](F),
+            lambda shape=shape: (randn(*shape), randn(shape[1]), randn(shape[1] + 1)[1:].clone()),
+            work=(2 * F32 * n, 5 * F32 * n),
+            unit=BYTES,
+            elements=n,
+        )
+
+
+def variances() -> Iterator[Case]:
+    """Forward: x read. Backward: x read again, dx written."""
+    for shape, dim in (((256, 64), None), ((256, 64), 0), ((256, 768), 1), ((1000, 1000), 0)):
+        n = math.prod(shape)
+        yield Case(
+            "var",
+            f"({shape[0]},{shape[1]}) over {'all' if dim is None else dim}",
+            lambda x, dim=dim: tg.var(x, dim),
+            lambda x, dim=dim: torch.var(x, dim),
+            lambda shape=shape: (randn(*shape),),
+            work=(F32 * n, 3 * F32 * n),
+            unit=BYTES,
             elements=n,
         )
 

@@ -14,7 +14,7 @@ TG_INLINE void column_moments(const T* x, int64_t R, int64_t C, int count, doubl
   const D n = D::set1(static_cast<double>(R));
   D shift[VECS], first[VECS], second[VECS];
 #pragma GCC unroll 4
-  for (int j = 0; j < VECS; ++j) shift[j] = lanes_of<double>(x + j * kLanes, count, T(0));
+  for (int j = 0; j < VECS; ++j) shift[j] = finite_or(lanes_of<double>(x + j * kLanes, count, T(0)), D::set1(0));
   for (int pass = sizeof(T) == sizeof(double) ? 0 : 1; pass < 2; ++pass) {
 #pragma GCC unroll 4
     for (int j = 0; j < VECS; ++j) first[j] = second[j] = D::set1(0);
@@ -26,7 +26,7 @@ TG_INLINE void column_moments(const T* x, int64_t R, int64_t C, int count, doubl
         second[j] = fma(d, d, second[j]);
       }
     if (pass == 0)
-      for (int j = 0; j < VECS; ++j) shift[j] = shift[j] + first[j] / n;
+      for (int j = 0; j < VECS; ++j) shift[j] = finite_or(shift[j] + first[j] / n, shift[j]);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < VECS; ++j) {

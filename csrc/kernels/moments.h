@@ -59,6 +59,13 @@ TG_INLINE void over_run(int64_t n, const F& f) {
   if (i < n) f(i, static_cast<int>(n - i), 1);
 }
 
+// x, or `otherwise` in place of an infinity or NaN: as a shift it would hide the others
+template <class T>
+TG_INLINE T finite_or(T x, T otherwise) {
+  return x - x == 0 ? x : otherwise;
+}
+TG_INLINE D finite_or(D x, D otherwise) { return select(x - x == D::set1(0), x, otherwise); }
+
 struct Moment {
   double mean, m2;  // m2: the sum of (x - mean)^2
 };
@@ -66,7 +73,7 @@ struct Moment {
 // a, of n elements, and b, of m, as one
 TG_INLINE void merge(Moment& a, double n, const Moment& b, double m) {
   const double delta = b.mean - a.mean, share = m / (n + m);
-  a.mean += delta * share;
+  a.mean = delta - delta == 0 ? a.mean + delta * share : a.mean + b.mean;
   a.m2 += b.m2 + delta * delta * (n * share);
 }
 
@@ -88,10 +95,10 @@ TG_INLINE Sums<Vec<W>> deviations(const T* x, int64_t planes, int64_t step, int6
 // they are taken anew, from the mean that they gave. inverse: 1 over the number of elements
 template <class W, class T>
 TG_INLINE Moment moment(const T* x, int64_t planes, int64_t step, int64_t n, double inverse) {
-  W shift = x[0];
+  W shift = finite_or(static_cast<W>(x[0]), W(0));
   auto sums = deviations<W>(x, planes, step, n, shift);
   if constexpr (sizeof(T) == sizeof(W)) {
-    shift += static_cast<W>(sums.total(sums.first) * inverse);
+    shift = finite_or(shift + static_cast<W>(sums.total(sums.first) * inverse), shift);
     sums = deviations<W>(x, planes, step, n, shift);
   }
   const double first = sums.total(sums.first), m2 = sums.total(sums.second) - first * first * inverse;

@@ -65,7 +65,7 @@ void moments(const T* x, const GroupExtents& e, int64_t begin, int64_t end, doub
       last = k;
     }
     const double delta = k == 0 ? 0 : one - mean[i], share = m / (n + m);
-    mean[i] = k == 0 ? one : mean[i] + delta * share;
+    mean[i] = k == 0 ? one : std::isfinite(delta) ? mean[i] + delta * share : mean[i] + one;
     m2[i] = k == 0 ? two : m2[i] + two + delta * delta * (n * share);
   });
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <tuple>
 
 #include "dispatch.h"
@@ -62,15 +63,17 @@ class Numbers {
     T* const at = memory_.data() + i;
     at[0] = static_cast<T>(mean);
     at[groups_] = static_cast<T>(scale);
-    const double rest = mean - static_cast<double>(at[0]);
-    at[2 * groups_] = static_cast<T>(rest == 0 ? shift : shift - rest * scale);
+    const double rest = mean - static_cast<double>(at[0]);  // NaN of an infinite mean
+    at[2 * groups_] = static_cast<T>(std::abs(rest) > 0 ? shift - rest * scale : shift);
     at[3 * groups_] = static_cast<T>(gain);
   }
   void apply(const GroupExtents& e, int64_t begin, int64_t end, const T* x, const T* g, T* out) {
     const T* at = memory_.data();
     const Affine<T> a = {e.N, e.C, e.P, begin, end, x, at, at + groups_, at + 2 * groups_, at + 3 * groups_, g, out};
-    over(e.A * e.N * (e.P == 1 ? 1 : end - begin), units_of(e.P == 1 ? e.C : e.P),
-         [&](int64_t one, int64_t beyond) { kernels_for<T>().affine(a, one, beyond); });
+    const int64_t units = e.A * e.N * (e.P == 1 ? 1 : end - begin);
+    if (units > 0 && e.P > 0)
+      over(units, units_of(e.P == 1 ? e.C : e.P),
+           [&](int64_t one, int64_t beyond) { kernels_for<T>().affine(a, one, beyond); });
   }
 
  private:

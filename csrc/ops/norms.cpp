@@ -212,8 +212,11 @@ Gradients row_norm_backward(const Rows& r, const at::Tensor& g, const at::Tensor
                             const double* stats, at::IntArrayRef shape, bool need_input, bool need_weight,
                             bool need_bias, const char* op) {
   const at::Tensor dx = need_input ? make(x.sizes(), x.scalar_type(), op) : at::Tensor();
-  if (r.numel() == 0)
-    return {dx, zeros(shape, x.scalar_type(), op, need_weight), zeros(shape, x.scalar_type(), op, need_bias)};
+  if (r.numel() == 0) {
+    at::Tensor dw = zeros(shape, x.scalar_type(), op, need_weight);
+    if (need_weight && r.samples > 0) dw.fill_(std::numeric_limits<double>::quiet_NaN());  // torch: 0 times NaN
+    return {dx, dw, zeros(shape, x.scalar_type(), op, need_bias)};
+  }
   const at::Tensor dw = need_weight ? make(shape, x.scalar_type(), op) : at::Tensor(),
                    db = need_bias ? make(shape, x.scalar_type(), op) : at::Tensor();
   by_dtype(x, [&](auto zero) {

@@ -95,7 +95,8 @@ def _running_scale(weight: Any, stats: Any, g: Any) -> Any:
 )
 def batch_norm_eval_op(input: Array, weight: Array | None, bias: Array | None, running: Any, eps: float) -> Any:
     """`batch_norm` by the running statistics, which are constants."""
-    return _C.batch_norm(input, weight, bias, *running, eps)
+    mean, var = running
+    return _C.batch_norm(input, weight, bias, mean, var, eps)
 
 
 def batch_norm(
@@ -138,11 +139,7 @@ def batch_norm(
     if (mean is None) != (var is None):
         raise ArgumentError("batch_norm: running_mean and running_var must be given together")
     if training:
-<<<<<<< HEAD
-        if x.numel() == channels and channels:
-=======
         if x.shape[0] * x.shape[2:].numel() == 1:
->>>>>>> e43dc07 (Normalisations and variances by kernels of ours: layer, batch and group norm, var and std, forward and backward, the same bits for any number of threads)
             raise ShapeError(
                 f"batch_norm: training needs more than 1 value per channel; got input shape {list(x.shape)}"
             )

@@ -14,7 +14,20 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from ..core import _C, ArgumentError, Array, IndexShapeError, ShapeError, Tensor, either, known_dtype, op, raw
+from ..core import (
+    _C,
+    ArgumentError,
+    Array,
+    DTypeError,
+    IndexShapeError,
+    ShapeError,
+    Tensor,
+    describe,
+    either,
+    known_dtype,
+    op,
+    raw,
+)
 from .elementwise import maximum, minimum
 from .indexing import gather
 from .nuclear import nuclear_norm
@@ -257,6 +270,8 @@ def _degrees(shape: Any, dim: Dim, correction: float) -> float:
 
 def _moment(kernel: Any, name: str, input: Any, dim: Dim, correction: float, keepdim: bool) -> Any:
     """(var or std, its statistics); warns as torch does where there is nothing to divide by."""
+    if not input.is_floating_point():
+        raise DTypeError(f"{name}: input must be of a floating point dtype; got {describe(input)}")
     results = kernel(input, _listed(dim, input.ndim, name), correction, keepdim)
     if _count(input.shape, dim) <= correction:
         warnings.warn(
