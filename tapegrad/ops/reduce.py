@@ -259,7 +259,8 @@ def _centred(input: Any, dim: Dim, stats: Any) -> Any:
     """input - its mean over `dim`, differentiably; first the forward call's mean, so that an offset costs nothing."""
     if not input.ndim:
         return input * 0
-    near = input - stats[0].to(input.dtype)
+    mean = stats[0].to(input.dtype)
+    near = input - torch.where(torch.isfinite(mean), mean, 0)
     return near - near.mean(as_dims(dim, input.ndim) if dim != () else None, True)
 
 
