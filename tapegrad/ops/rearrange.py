@@ -234,6 +234,8 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     x = tensor_argument(input, "diff", "input")
     if x.ndim == 0 or n < 0:
         raise ShapeError(f"diff: input must have at least 1 dimension and n not be negative; got {list(x.shape)}, {n}")
+    if n == 0:  # the input, with nothing joined on
+        return x.clone()
     parts = [*([] if prepend is None else [prepend]), x, *([] if append is None else [append])]
     x = cat(parts, dim) if len(parts) > 1 else x
     for _ in range(min(n, x.shape[dim])):

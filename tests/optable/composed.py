@@ -36,7 +36,7 @@ _ROWS: dict[str, list[Sample]] = {
         S(R(3), 2), S(R(2, 3), 2, 1), S(R(2, 3), ints([1, 2, 0]), 1), S(R(), 3), S(R(0), 2), S(R(2, 2), ints([2]), 0),
     ],
     "broadcast_tensors": [S(R(3, 1), R(2)), S(R(), R(1)), S(R(0, 1), R(2))],
-    "diff": [
+    "diff": [ S(R(3), 0, 0, R(2)),
         S(R(5)), S(R(4, 3), 2), S(R(4, 3), 1, 0), S(R(3), prepend=R(2), append=R(1)), S(R(1)), S(R(0)), S(R(3), 5),
     ],
     # diagonals
