@@ -56,7 +56,8 @@ void unlink(EntryObject* entry) {
   entry->before = entry->after = nullptr;
 }
 
-// f(raw tensor) for those saved directly; tensors in lists are left to the collector.
+// f(raw tensor) for those saved directly; tensors in lists are left to the collector. `is_tensor`
+// runs no Python, and so starts no collection, in the middle of which an entry would be half of one.
 template <class F>
 void each_saved(const EntryObject* entry, const F& f) {
   if (!entry->env || !PyList_CheckExact(entry->env)) return;
@@ -70,8 +71,7 @@ void show_whole(EntryObject* entry, bool visible) {
 }
 
 // What others hold of the saved tensors is no longer ours to hide.
-void give_back(EntryObject* entry) {
-  if (is_open(entry)) return;
+void give_back(const EntryObject* entry) {
   each_saved(entry, [](PyObject* raw) {
     if (Py_REFCNT(raw) > 1) show(raw, true);
   });
@@ -107,8 +107,10 @@ int clear(PyObject* self) {
 void dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   const py::error_scope pending;  // entries go while an exception passes, and Python's own checks want none
-  give_back(cast(self));
-  unlink(cast(self));
+  if (!is_open(cast(self))) {
+    unlink(cast(self));
+    give_back(cast(self));
+  }
   clear(self);
   Py_TYPE(self)->tp_free(self);
 }
@@ -174,7 +176,7 @@ void hide(EntryObject* entry) {
 void release(EntryObject* entry) {
   if (!entry->versions || !entry->env || !PyList_CheckExact(entry->versions)) return;
   if (PyList_GET_SIZE(entry->versions) == 0) return;
-  give_back(entry);
+  if (!is_open(entry)) give_back(entry);
   const auto versions = py::reinterpret_steal<py::list>(std::exchange(entry->versions, Py_NewRef(Py_None)));
   const auto env = py::reinterpret_borrow<py::list>(entry->env);
   for (const py::handle pair : versions) env[PyLong_AsSize_t(PyTuple_GET_ITEM(pair.ptr(), 0))] = py::none();
