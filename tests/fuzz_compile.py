@@ -15,6 +15,7 @@ import argparse
 import builtins
 import collections
 import random
+import re
 import sys
 import time
 import warnings
@@ -36,6 +37,7 @@ HELD = 5  # results of the last calls that are looked at again
 UNARY = [
     "tg.tanh({})", "tg.sin({})", "{}.sigmoid()", "F.relu({})", "{} * cfg.scale", "-{}", "{} * 0.5 + 0.1", "{}.abs()",
     "F.gelu({})", "F.softplus({})", "{} / 3", "({} if cfg.flag else 2 * {})", "{}.clone()", "{} ** 2", "tg.exp(-{})",
+    "{} * k", "k - {}",
 ]  # fmt: skip
 EXPRESSIONS = {
     "M": [
@@ -79,27 +81,44 @@ LAST = [  # statements at the end of a step
     "torch.frombuffer(raw, dtype=torch.float32).add_(0.125)", "P.data.add_(0.01)",
     "nn.utils.clip_grad_value_([P], 0.1)",
 ]  # fmt: skip
-BETWEEN = [  # what happens between two calls
-    "P.grad = None", "P.grad = tg.full(P.shape, 0.7)", "P.grad is None or P.grad.mul_(-0.5)",
-    "P.requires_grad_(False)", "P.requires_grad_(True)", "P.requires_grad_(not P.requires_grad)",
-    "P.data = P.data * 0.9", "P.data.mul_(0.9)", "P.data.copy_(torch.full(P.shape, 0.2))",
-    "P.data = P.data.clone().T.contiguous().T", "q1.data.t_()", "q1.data.transpose_(0, 1)",
-    "OPT.param_groups[0]['lr'] *= 0.5", "OPT.param_groups[0]['weight_decay'] = 0.1", "OPT.zero_grad()",
-    "OPT.zero_grad(set_to_none=False)", "OPT.step()", "OPT.load_state_dict(OPT.state_dict())", "net.eval()",
-    "net.train()", "net.drop.p = 0.1 if net.drop.p > 0.2 else 0.4", "net.bn.momentum = 0.2",
-    "net.lin = nn.Linear(4, 4)", "net.bn = nn.BatchNorm1d(4)",
-    "net.load_state_dict({k: v.clone() * 0.9 for k, v in net.state_dict().items()})",
-    "net.lin.bias = net.seq[0].bias", "net.seq[1] = nn.Sigmoid()", "net.emb.weight = net.lin.weight",
-    "w[:] = np.roll(w, 1) * 0.9", "w[2] += 0.5", "cfg.array[1] *= -1", "w = np.linspace(-1, 1, 4, dtype=np.float32)",
-    "cfg.array = cfg.array * 0.5", "T.fill_(0.3)", "T[1] = -0.5", "T = T * 0.5", "T.set_(torch.linspace(0, 1, 4))",
-    "T.data = torch.linspace(1, 0, 4)", "T.data.as_strided_((4,), (0,))", "cfg.tensor = cfg.tensor + 1",
-    "cfg.scale = cfg.scale * -0.5", "cfg.flag = not cfg.flag", "raw[:4] = np.float32(0.75).tobytes()", "buf.zero_()",
-    "buf = tg.ones(4)", "tg.manual_seed(7)", "tg.rand(3)", "helper = other if helper is not other else first",
-    "net.seq[0].weight.grad = tg.ones(4, 4)", "scribble(held)",
-    "net.lin.weight.requires_grad_(not net.lin.weight.requires_grad)", "net.bn.eval()",
-    "order[0] = (order[0] + 1) % 4", "OPT.add_param_group({'params': [tg.zeros(2, requires_grad=True)]})",
-    "net.double().float()", "net.lin.weight.data.t_()",
-]  # fmt: skip
+BETWEEN = {  # what happens between two calls; those of one kind go together
+    "gradients": [
+        "P.grad = None", "P.grad = tg.full(P.shape, 0.7)", "P.grad is None or P.grad.mul_(-0.5)",
+        "P.requires_grad_(False)", "P.requires_grad_(not P.requires_grad)", "P.grad = P.grad",
+        "net.seq[0].weight.grad = tg.ones(4, 4)", "OPT.zero_grad()", "OPT.zero_grad(set_to_none=False)",
+        "P.requires_grad_(True)", "P.grad is None or P.grad.data.t_()",
+    ],
+    "parameters": [
+        "P.data = P.data * 0.9", "P.data.mul_(0.9)", "P.data.copy_(torch.full(P.shape, 0.2))", "q1.data.t_()",
+        "P.data = P.data.clone().T.contiguous().T", "q1.data.transpose_(0, 1)", "net.lin.weight.data.t_()",
+        "net.load_state_dict({n: v.clone() * 0.9 for n, v in net.state_dict().items()})", "net.double().float()",
+        "net.lin.bias = net.seq[0].bias", "net.emb.weight = net.lin.weight", "P.data.set_(P.data.clone())",
+    ],
+    "optimizers": [
+        "OPT.param_groups[0]['lr'] *= 0.5", "OPT.param_groups[0]['weight_decay'] = 0.1", "OPT.step()",
+        "OPT.zero_grad()", "OPT.load_state_dict(OPT.state_dict())",
+        "OPT.add_param_group({'params': [tg.zeros(2, requires_grad=True)]})", "OPT.param_groups[0]['lr'] = 0.01",
+        "OPT.param_groups[0]['weight_decay'] = 0.0",
+    ],
+    "modules": [
+        "net.eval()", "net.train()", "net.drop.p = 0.1 if net.drop.p > 0.2 else 0.4", "net.bn.momentum = 0.2",
+        "net.bn.eval()", "net.lin = nn.Linear(4, 4)", "net.bn = nn.BatchNorm1d(4)", "net.seq[1] = nn.Sigmoid()",
+        "net.seq.append(nn.Tanh())", "net.bn.running_mean.zero_()", "tg.manual_seed(7)", "tg.rand(3)",
+        "net.train(not net.training)",
+    ],
+    "memory": [
+        "w[:] = np.roll(w, 1) * 0.9", "w[1] += 0.5", "cfg.array[1] *= -1",
+        "w = np.linspace(-1, 1, 4, dtype=np.float32)", "cfg.array = cfg.array * 0.5", "T.fill_(0.3)", "T[1] = -0.5",
+        "T = T * 0.5", "T.set_(torch.linspace(0, 1, 4))", "w[1] = 2", "T.data = torch.linspace(1, 0, 4)",
+        "T.data.as_strided_((4,), (0,))", "cfg.tensor = cfg.tensor + 1", "buf.zero_()",
+        "raw[:4] = np.float32(0.75).tobytes()", "buf = tg.ones(4)", "scribble(held)",
+    ],
+    "names": [
+        "cfg.scale = cfg.scale * -0.5", "cfg.flag = not cfg.flag",
+        "helper = other if helper is not other else first", "order[0] = (order[0] + 1) % 4", "scribble(held)",
+        "cfg.scale = 0.5",
+    ],
+}  # fmt: skip
 BATCHES = [
     "tg.randn(3, 4, generator=g), tg.randn(3, 4, generator=g)",
     "tg.randn(3, 4, generator=g), tg.randn(3, 4, generator=g)",
@@ -112,6 +131,9 @@ BATCHES = [
     "(lambda a: (a[:3], a[3:]))(tg.randn(6, 4, generator=g))",
     "tg.randn(1, 4, generator=g).expand(3, 4), tg.randn(3, 4, generator=g)",
     "tg.randn(3, 4, generator=g), tg.randn(3, 4, generator=g).data",
+    "tg.ones(3, 4), tg.randn(3, 4, generator=g), 0.25",
+    "tg.randn(3, 4, generator=g), tg.ones(3, 4), tg.rand((), generator=g)",
+    "tg.ones(3, 4), tg.zeros(3, 4), order[0]",
 ]  # fmt: skip
 OPTIMIZERS = [
     "SGD({}, lr=0.1)", "SGD({}, lr=0.05, momentum=0.9)",
@@ -150,33 +172,27 @@ class Program:
 
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
+        self.parameters = rng.sample(["p0", "q1", "p2", "net.lin.weight", "net.bn.bias"], rng.choice([1, 1, 2, 5]))
         self.setup = SETUP + self._optimizers()
         self.batches = rng.sample(BATCHES, rng.choice([1, 1, 2, 3]))
+        themes = rng.sample(sorted(BETWEEN), rng.choice([1, 1, 2, 6]))
+        self.memory = "memory" in themes
         self.step = self._step()
         often = rng.choice([0.0, 0.15, 0.3, 0.6])
-        kinds = rng.sample(BETWEEN, rng.choice([1, 2, 4, 8]))
-        self.calls = [
-            (
-                [self._named(rng.choice(kinds)) for _ in range(rng.choice([1, 1, 2]) if rng.random() < often else 0)],
-                batch,
-            )
-            for batch in rng.choices(self.batches, k=CALLS)
-        ]
+        every = [text for theme in themes for text in BETWEEN[theme]]
+        kinds = rng.sample(every, min(rng.choice([1, 2, 4, 8]), len(every)))
+        self.calls = []
+        for batch in rng.choices(self.batches, k=CALLS):
+            count = rng.choice([1, 1, 2]) if rng.random() < often else 0
+            self.calls.append(([self._named(rng.choice(kinds)) for _ in range(count)], batch))
 
     def __str__(self) -> str:
         calls = "\n".join(f"{'; '.join(before)}\ncall({batch})" for before, batch in self.calls)
         return f"{self.setup}\n{self.step}\n{calls}"
 
     def _named(self, text: str) -> str:
-        """A parameter or an optimizer where the text leaves it open."""
-        parameter = self.rng.choice(["p0", "q1", "p2", "net.lin.weight", "net.bn.bias"])
-        for hole, name in (
-            ("P.", f"{parameter}."),
-            ("[P]", f"[{parameter}]"),
-            ("OPT", self.rng.choice(self.optimizers)),
-        ):
-            text = text.replace(hole, name)
-        return text
+        """A parameter and an optimizer where the text leaves them open."""
+        return re.sub(r"\bP\b", self.rng.choice(self.parameters), text).replace("OPT", self.rng.choice(self.optimizers))
 
     def _optimizers(self) -> str:
         every = "[p0, q1, p2, *net.parameters()]"
@@ -191,7 +207,7 @@ class Program:
         zero = rng.choice(["zero_grad()", "zero_grad()", "zero_grad(set_to_none=False)", None])
         lines += [f"{opt}.{zero}" for opt in self.optimizers if zero]
         for i in range(rng.randint(3, 10)):
-            shape = rng.choices("MSVC", [6, 1, 2, 1])[0]
+            shape = rng.choices("MSVC", [4, 1, 5, 1] if self.memory else [6, 1, 2, 1])[0]
             unary = rng.choice(UNARY).replace("{}", f"{{{shape}}}")
             text = rng.choice(EXPRESSIONS[shape]) if rng.random() < 0.7 else unary
             name = f"v{i}"
@@ -211,7 +227,7 @@ class Program:
         if not backward:
             result = result.replace("loss", "loss.detach()")
         lines.append(f"return {result}")
-        return "def step(x, y):\n    " + "\n    ".join(lines) + "\n"
+        return "def step(x, y, k=0.5):\n    " + "\n    ".join(lines) + "\n"
 
     def _filled(self, text: str, values: dict[str, list[str]]) -> str:
         for shape, names in values.items():
@@ -310,9 +326,7 @@ def difference(program: Program) -> tuple[str | None, Any]:
             if refused or type(a.get("error")) is type(b.get("error")):
                 return None, step
             return f"call {i}: plain {a.get('error')!r}, compiled {b.get('error')!r}", step
-        names = [key for key in a if key != "kept .grad" and a[key] != b.get(key)]
-        if any(kept and not also for kept, also in zip(a["kept .grad"], b["kept .grad"], strict=True)):
-            names.append("kept .grad")  # a program may keep one buffer where the plain step makes a tensor anew
+        names = [key for key in a if a[key] != b.get(key)]
         if names:
             return f"call {i}: {', '.join(names)}", step
     return None, step

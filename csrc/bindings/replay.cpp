@@ -6,6 +6,7 @@
 
 #include "bindings/direct.h"
 #include "bindings/kernel.h"
+#include "bindings/tape.h"
 #include "replay/arena.h"
 #include "replay/executor.h"
 #include "replay/torch_call.h"
@@ -82,9 +83,10 @@ class Streams {
   std::vector<py::object> generators_;
 };
 
-// One step with all that it leaves, between two bytecodes: the streams, and `left`, attributes (owner, name, value).
+// One step with all that it leaves, between two bytecodes: the streams, `left`, attributes (owner, name, value), and
+// new gradients on `data` at `leaves`.
 Tensors step(Executor& e, const Tensors& arguments, const std::vector<double>& numbers, const py::list& generators,
-             const py::list& left) {
+             const py::list& left, const py::list& leaves, const py::list& data) {
   Streams streams(generators);
   Tensors results;
   try {
@@ -98,6 +100,7 @@ Tensors step(Executor& e, const Tensors& arguments, const std::vector<double>& n
     PyObject* const* parts = PySequence_Fast_ITEMS(item.ptr());
     if (PyObject_SetAttr(parts[0], parts[1], parts[2]) != 0) throw py::error_already_set();
   }
+  leave_gradients(leaves, data);
   return results;
 }
 
@@ -304,10 +307,12 @@ void bind_replay(py::module_& m) {
       .def("add_result", &Executor::add_result, py::arg("value"), py::arg("slot"))
       .def("set_loss", &Executor::set_loss, py::arg("value"))
       .def("watch", &Executor::watch, py::arg("tensor"))
+      .def("unwatch", &Executor::unwatch, py::arg("tensor"))
       .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)
       .def("overlaps", &Executor::overlaps, py::arg("arguments"))
-      .def("step", &step, py::arg("arguments"), py::arg("numbers"), py::arg("generators"), py::arg("left"))
+      .def("step", &step, py::arg("arguments"), py::arg("numbers"), py::arg("generators"), py::arg("left"),
+           py::arg("leaves"), py::arg("data"))
       .def("run", &run, py::arg("arrays"), py::arg("order"), py::arg("rows"), py::arg("first"), py::arg("count"),
            py::arg("losses"), py::arg("numbers"), py::arg("draws"), py::arg("tick"))
       .def_property_readonly("steps", &Executor::steps)

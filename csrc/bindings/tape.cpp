@@ -231,6 +231,14 @@ PyObject* tensor_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
                 [&] { return tensor(borrow<py::object>(given[0]), borrow<py::object>(given[1])); });
 }
 
+PyObject* leave_gradients_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  const bool fits = count == 2 && PyList_CheckExact(given[0]) && PyList_CheckExact(given[1]);
+  return answer(fits, "leave_gradients: expected leaves (list), data (list)", [&] {
+    leave_gradients(borrow<py::list>(given[0]), borrow<py::list>(given[1]));
+    return py::none();
+  });
+}
+
 PyObject* release_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
   const bool fits = count == 1 && classes && Py_IS_TYPE(given[0], classes->entry);
   return answer(fits, "release: expected an entry", [&] {
@@ -274,9 +282,29 @@ bool is_plain(const py::object& value) {
 
 }  // namespace
 
+void leave_gradients(const py::list& leaves, const py::list& data) {
+  if (leaves.size() != data.size()) throw py::type_error("leave_gradients: expected as many tensors as leaves");
+  static PyTypeObject* type = nullptr;
+  static Py_ssize_t offset = 0;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    PyObject* const leaf = item(leaves, i).ptr();
+    if (!type) {
+      const py::object slot = own(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(leaf)), "grad"));
+      if (!Py_IS_TYPE(slot.ptr(), &PyMemberDescr_Type)) throw py::type_error("leave_gradients: expected leaves");
+      offset = reinterpret_cast<PyMemberDescrObject*>(slot.ptr())->d_member->offset;
+      type = Py_TYPE(leaf);
+    }
+    if (!Py_IS_TYPE(leaf, type) || !is_tensor(item(data, i))) throw py::type_error("leave_gradients: expected leaves");
+    PyObject** const at = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(leaf) + offset);
+    PyObject* const before = std::exchange(*at, tensor(borrow<py::object>(item(data, i)), py::none()).release().ptr());
+    Py_XDECREF(before);
+  }
+}
+
 void bind_tape(py::module_& m) {
   static PyMethodDef methods[] = {method("record", &record_call),
                                   method("tensor", &tensor_call),
+                                  method("leave_gradients", &leave_gradients_call),
                                   method("unchanged", &unchanged_call),
                                   method("release", &release_call),
                                   method("collecting", &collecting),

@@ -3,5 +3,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 namespace tapegrad {
+// leaf.grad = Tensor(data), a new one, for every leaf of a list: what a compiled step leaves.
+void leave_gradients(const pybind11::list& leaves, const pybind11::list& data);
 void bind_tape(py::module_& m);
-}
+}  // namespace tapegrad

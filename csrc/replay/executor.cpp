@@ -174,6 +174,11 @@ void Executor::watch(const at::Tensor& t) {
       {t, t.storage().data(), bytes_of(t), t.storage_offset(), at::DimVector(t.sizes()), at::DimVector(t.strides())});
 }
 
+void Executor::unwatch(const at::Tensor& t) {
+  const auto is_it = [&](const Watched& w) { return w.tensor.is_same(t); };
+  watched_.erase(std::remove_if(watched_.begin(), watched_.end(), is_it), watched_.end());
+}
+
 bool Executor::in_place() const {
   for (const Watched& w : watched_) {
     const c10::TensorImpl& t = *w.tensor.unsafeGetTensorImpl();

@@ -49,6 +49,7 @@ class Executor {
   void set_loss(const at::Tensor& value) { loss_ = value; }  // what `run` notes of every step
   // A tensor that the step may look at: its memory, sizes and strides must stay what they are.
   void watch(const at::Tensor& t);
+  void unwatch(const at::Tensor& t);
 
   // --- running ---
   // The arguments are laid out as those recorded, and nothing of the program lies in their memory.

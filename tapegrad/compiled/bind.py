@@ -149,6 +149,8 @@ class Bound:
     ) -> None:
         self.program = program
         self.trace = trace
+        layouts = [fact for fact in facts if fact.kind == "layout"]  # the executor watches them
+        facts = [fact for fact in facts if fact.kind != "layout"]
         read = trace.grads_read.values()
         names = [(place, "grad" if isinstance(place, Leaf) else "_grad", grad) for place, grad in read]
         facts = [*facts, *[Fact(place, "attribute", name, grad, _GRADIENT) for place, name, grad in names]]
@@ -161,9 +163,8 @@ class Bound:
         self.executor = executor = _C.Executor(program.arena_bytes)
         self._memory: dict[int, torch.Tensor] = {}  # own and outside slots
         handles: dict[int, int] = {}
-        for fact in facts:
-            if isinstance(fact.value, torch.Tensor):
-                executor.watch(fact.value)
+        for fact in layouts:
+            executor.watch(fact.container)
         needed = {ref.slot for call in (*program.once, *program.calls) for ref in refs_of((call.arguments, call.outs))}
         needed |= {ref.slot for ref in trace.ends}
         for i, slot in enumerate(trace.slots):
@@ -252,6 +253,8 @@ class Bound:
 
     def _elsewhere(self) -> str | None:
         """What no longer holds besides the facts."""
+        if not self.executor.in_place():
+            self._results.renew()
         return None if self.executor.in_place() else "the memory of a tensor"
 
     def doubted(self) -> list[Fact]:
@@ -313,7 +316,8 @@ class Bound:
         """One step; `Failed` if a check did not pass before anything was written, so that it can be run eagerly."""
         self.calls += 1
         try:
-            out = self.executor.step(arguments, self.numbers(), self.trace.generators, self._results.left)
+            left = self._results.left, self._results.leaves, self._results.data
+            out = self.executor.step(arguments, self.numbers(), self.trace.generators, *left)
         except Exception as error:
             if self.executor.failed < self._first_write:
                 raise Failed from error

@@ -49,7 +49,8 @@ def is_library(module: str) -> bool:
 class Fact(NamedTuple):
     """``kind`` says how ``key`` is looked up in ``container``; "keys", "copy" and "buffer" are the container's own.
 
-    A "buffer" is the container's memory: its place where ``key`` is True, what it holds where ``key`` is False.
+    A "buffer" is the container's memory: its place where ``key`` is True, what it holds where ``key`` is False. A
+    "layout" is where a torch tensor lies, its shape and its strides.
     """
 
     container: Any
@@ -79,6 +80,8 @@ class Fact(NamedTuple):
                 return tuple(self.container)
             if self.kind == "copy":
                 return _frozen(self.container)
+            if self.kind == "layout":
+                return layout(self.container)
             if self.kind == "buffer":
                 return _C.buffer_state(self.container, self.key)
             return self.container.cell_contents if self.kind == "cell" else len(self.container)
@@ -91,6 +94,12 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, set):
         return frozenset([(type(v), v) for v in value])
     return value.shape, value.strides, str(value.dtype), value.tobytes()  # an array of dates has no buffer
+
+
+def layout(t: torch.Tensor) -> tuple[Any, ...]:
+    """Where a tensor lies and how."""
+    storage = t.untyped_storage()
+    return storage.data_ptr(), storage.nbytes(), t.storage_offset(), tuple(t.shape), t.stride()
 
 
 def has_buffer(value: Any) -> bool:
@@ -129,7 +138,7 @@ class _Walk:
         if len(self.facts) >= LIMIT:
             raise CompileError(f"compile: the step reads more than {LIMIT} values, at {path}; pass data as arguments")
         self.facts.append(Fact(container, kind, key, value, path))
-        if not isinstance(value, _SCALARS) and value is not None and kind not in ("keys", "copy"):
+        if not isinstance(value, _SCALARS) and value is not None and kind not in ("keys", "copy", "layout", "buffer"):
             self.todo.append((value, path))
 
     def run(self, roots: Iterable[tuple[Any, str]]) -> list[Fact]:
@@ -156,7 +165,8 @@ class _Walk:
             if isinstance(value._node, Leaf):
                 self.note(value._node, "attribute", "hooks", value._node.hooks, f"{path}'s hooks")
         elif isinstance(value, torch.Tensor):
-            pass
+            if value.layout is torch.strided:
+                self.note(value, "layout", None, layout(value), f"the memory, shape or strides of {path}")
         elif isinstance(value, dict):
             self.note(value, "keys", None, tuple(value), f"the keys of {path}")
             for key, item in list(value.items()):

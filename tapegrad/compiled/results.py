@@ -139,6 +139,9 @@ class Results:
         self._times = {which: n for which, n in uses.items() if n > 1}
         self._copied_slots = {made.ref.slot for made in returned}
         self.build = self.maker(trace.result)
+        self.leaves: list[Leaf] = []  # and the memory of the program that their gradients lie in
+        self.data: list[torch.Tensor] = []
+        self.refs: dict[Leaf, Ref] = {}
         self.left: list[tuple[Any, str, Tensor | None]] = []  # (owner, attribute, gradient), the same in every call
         self.fresh: list[tuple[Any, Maker, Ref]] = []  # copied out, because the step returns them, too
         self.of_arguments: list[tuple[int, Maker | None]] = []
@@ -148,12 +151,16 @@ class Results:
     def _gradient(self, target: Any, made: Made | Same | None) -> None:
         if isinstance(target, int):
             self.of_arguments.append((target, None if made is None else self.maker(made)))
-        elif isinstance(made, Made) and self.slots[made.ref.slot].kind == "made" and self._comes_out(made):
-            self.fresh.append((target, self.maker(made), made.ref))
+        elif isinstance(made, Made) and self.slots[made.ref.slot].kind == "made":
+            if self._comes_out(made) or not isinstance(target, Leaf):
+                self.fresh.append((target, self.maker(made), made.ref))
+            else:
+                self.leaves.append(target)
+                self.refs[target] = made.ref
+                self.data.append(alias(self.memory[made.ref.slot], made.ref))
+                self.executor.watch(self.data[-1])
         else:
             value = None if made is None else grad_of(target)
-            if isinstance(made, Made) and self.slots[made.ref.slot].kind == "made":
-                value = Tensor._made(alias(self.memory[made.ref.slot], made.ref), None)
             self.left.append((target, "grad" if isinstance(target, Leaf) else "_grad", value))
 
     def _comes_out(self, made: Made) -> bool:
@@ -173,10 +180,21 @@ class Results:
 
     def leave_gradients(self) -> None:
         """The gradients after steps that handed out nothing."""
+        _C.leave_gradients(self.leaves, self.data)
         for owner, name, grad in self.left:
             setattr(owner, name, grad)
         for owner, _, ref in self.fresh:
             set_grad(owner, Tensor._made(alias(self.memory[ref.slot], ref).clone(), None))
+
+    def renew(self) -> None:
+        """New tensors on the memory of gradients, where the user changed memory, shape or strides of one in place."""
+        for i, (leaf, t) in enumerate(zip(self.leaves, self.data, strict=True)):
+            ref = self.refs[leaf]
+            moved = t.untyped_storage().data_ptr() != self.memory[ref.slot].untyped_storage().data_ptr()
+            if moved or (t.storage_offset(), tuple(t.shape), t.stride()) != (ref.offset, ref.sizes, ref.strides):
+                self.executor.unwatch(t)
+                self.data[i] = alias(self.memory[ref.slot], ref)
+                self.executor.watch(self.data[i])
 
     def maker(self, tree: Any) -> Maker:
         """A function of (`outs`, holders) that gives the returned structure."""
