@@ -22,6 +22,13 @@ KINDS = {
     "NumPy's": np.int64,
 }
 
+
+def drawn(layer, *args):
+    """A layer in float64 whose initial values do not depend on what was drawn before."""
+    tg.manual_seed(0)
+    return layer(*args, dtype=F64)
+
+
 # name: f(x [3, 4], i), every int of the call through i
 CALLS = {
     "sum": lambda x, i: x.sum(i(1)) + tg.sum(x, (i(0), i(-1))) + x.sum([i(1)], keepdim=True),
@@ -135,6 +142,11 @@ CALLS = {
     "manual_seed": lambda x, i: tg.manual_seed(i(3)) and tg.rand(2),
     "size": lambda x, i: tg.tensor([x.size(i(1)), x.stride(i(0))]),
     "layers": lambda x, i: tg.nn.Flatten(i(0))(tg.nn.Softmax(i(1))(x)) * tg.nn.Identity()(x).sum(),
+    "convolution": lambda x, i: drawn(tg.nn.Conv2d, i(2), i(4), i(3), i(2), i(1), i(1), i(2))(PLANE) + x.sum(),
+    "transposed convolution": lambda x, i: drawn(tg.nn.ConvTranspose2d, i(2), i(1), i(2))(PLANE) + x.sum(),
+    "shape layers": lambda x, i: tg.nn.Unflatten(i(1), (i(2), i(2)))(tg.nn.LayerNorm(i(4), dtype=F64)(x)),
+    "linear layer": lambda x, i: drawn(tg.nn.Linear, i(4), i(2))(x),
+    "embedding layer": lambda x, i: drawn(tg.nn.Embedding, i(3), i(2))(torch.tensor([0, 1, 2])) + x.sum(),
     "tensor": lambda x, i: tg.tensor([[i(1), 2], [3, i(4)]]),
 }  # fmt: skip
 

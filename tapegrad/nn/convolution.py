@@ -65,7 +65,9 @@ class _Conv(Module):
         self.padding_mode = padding_mode
 
         dtype = parameter_dtype(device, dtype, name)
-        rows, columns = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
+        rows, columns = self.in_channels, self.out_channels
+        if not self.transposed:
+            rows, columns = columns, rows
         self.weight = Parameter(torch.empty(rows, columns // self.groups, *self.kernel_size, dtype=dtype))
         self.bias = Parameter(torch.empty(self.out_channels, dtype=dtype)) if bias else None
         self.reset_parameters()

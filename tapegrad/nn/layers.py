@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import ops
-from ..core import Tensor
+from ..core import Tensor, integers
 from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require
@@ -157,6 +157,8 @@ class Unflatten(Module):
 
     def __post_init__(self) -> None:
         sizes = self.unflattened_size
+        if isinstance(sizes, tuple | list) and not all(type(n) is int for n in sizes):
+            self.unflattened_size = sizes = tuple(integers(sizes, "Unflatten", "unflattened_size"))
         if not isinstance(sizes, tuple | list) or not all(isinstance(n, int) for n in sizes):
             raise TypeError(f"Unflatten: unflattened_size must be a tuple of ints; got {sizes!r}")
 

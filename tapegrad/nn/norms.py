@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..core import ShapeError, Tensor
+from ..core import ShapeError, Tensor, integers
 from . import functional as F
 from . import init
 from .checks import extent, ntuple, parameter_dtype, require
@@ -158,7 +158,8 @@ class LayerNorm(_Norm):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = integers(normalized_shape, "LayerNorm", "normalized_shape")
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
         self.normalized_shape = ntuple(shape, len(shape), "LayerNorm", "normalized_shape")
         self.eps = eps
         self.elementwise_affine = elementwise_affine
