@@ -15,8 +15,8 @@ from tapegrad.core import _C, DTypeError, ShapeError
 
 # Chains of at most 2048 / 64 additions, runs added in double; a gradient's terms cancel, by the deviations' size.
 ROUNDING = {torch.float32: 32 * 1.2e-7, torch.float64: 32 * 2.2e-16}
-BATCHES = [(5, 3), (70, 33), (130, 1100), (2, 3, 1), (3, 4, 7), (9, 2, 300), (4, 2, 3, 5), (2, 3, 2, 3, 4),
-           (3, 2, 2050), (2, 1), (65, 1), (40, 17, 16, 16)]  # fmt: skip
+BATCHES = [(5, 3), (70, 33), (70, 1100), (2, 3, 1), (3, 4, 7), (9, 2, 300), (4, 2, 3, 5), (2, 3, 2, 3, 4),
+           (3, 2, 2050), (2, 1), (65, 1), (20, 3, 16, 16)]  # fmt: skip
 ROWS = [((1, 1), 1), ((3, 5), 1), ((2, 7, 16), 1), ((70, 64), 1), ((5, 3, 11), 2), ((2, 2049), 1), ((3, 4100), 1),
         ((33,), 1), ((130, 3), 1), ((64, 65), 2)]  # fmt: skip
 GROUPS = [((3, 4), 2), ((2, 6, 5), 3), ((70, 8), 4), ((2, 4, 33), 4), ((3, 4, 5, 7), 1), ((1, 2, 2100), 2),
@@ -291,7 +291,7 @@ def call_and_gradients(f, *arrays):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_do_not_depend_on_the_number_of_threads(dtype):
-    for shape in [(256, 64), (3000, 33), (33, 3000), (20, 32, 16, 16), (6, 70000)]:
+    for shape in [(256, 64), (1200, 33), (33, 3000), (8, 32, 16, 16), (2, 3, 9000)]:
         x, (w, b) = rand(*shape).to(dtype), (t.to(dtype) for t in affine(shape[1]))
         assert_same_for_all_threads(
             lambda x=x, w=w, b=b: (
