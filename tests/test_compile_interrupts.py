@@ -1,8 +1,8 @@
-"""Ctrl-C, or a signal handler that raises, while a step is recorded: at every bytecode nothing is left behind.
+"""Ctrl-C, or a signal handler that raises, while a step is recorded or replayed: at every bytecode nothing is left behind.
 
 Python runs signal handlers between bytecodes. A trace function that raises before the n-th bytecode is the same thing,
-for every n in turn. ``python tests/test_compile_interrupts.py --long`` tries every bytecode of two recorded calls (some
-minutes), and then signals at random times.
+for every n in turn. ``python tests/test_compile_interrupts.py --long`` tries every bytecode of three calls (half an
+hour), and then signals at random times.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def at(place: Place) -> Callable[[Callable[[], Any]], Any]:
     return around
 
 
-@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("before", [0, 1, 3])  # the calls that are recorded, and a replay
 def test_an_interrupt_at_any_bytecode_leaves_nothing_behind(before: int) -> None:
     places = bytecodes(before)
     expected = plain(before + 5)
@@ -193,7 +193,7 @@ def signals(before: int, tries: int) -> None:
 
 
 if __name__ == "__main__" and "--long" in sys.argv:
-    for before in (0, 1):
+    for before in (0, 1, 3):
         places, expected = bytecodes(before), plain(before + 5)
         began = time.time()
         hit = sum(interrupted(before, at(place), expected) for place in places)
