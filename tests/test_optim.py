@@ -36,6 +36,20 @@ VARIANTS = [
     ("RMSprop", {"lr": 0.02, "centered": True}),
     ("RMSprop", {"lr": 0.02, "momentum": 0.8}),
     ("RMSprop", {"lr": 0.02, "momentum": 0.8, "centered": True, "maximize": True, "weight_decay": 0.03}),
+    ("Adadelta", {}),
+    ("Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.03, "maximize": True}),
+    ("Adagrad", {}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.03, "initial_accumulator_value": 0.5}),
+    ("Adamax", {}),
+    ("Adamax", {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.03, "maximize": True}),
+    ("NAdam", {}),
+    ("NAdam", {"lr": 0.05, "momentum_decay": 0.1, "weight_decay": 0.03, "decoupled_weight_decay": True}),
+    ("NAdam", {"lr": 0.05, "betas": (0.8, 0.95), "weight_decay": 0.03, "maximize": True}),
+    ("RAdam", {}),
+    ("RAdam", {"lr": 0.05, "betas": (0.8, 0.95), "weight_decay": 0.03, "maximize": True}),
+    ("RAdam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("Rprop", {}),
+    ("Rprop", {"lr": 0.05, "etas": (0.4, 1.1), "step_sizes": (1e-3, 0.2), "maximize": True}),
 ]
 SHAPES = [(3, 4), (4,), (), (2, 1, 3)]
 
@@ -60,9 +74,9 @@ class Pair:
         self.optimizer.step()
         self.reference.step()
 
-    def check(self, t):
+    def check(self, t, rtol=1e-13):
         for p, q in zip(self.ours, self.theirs, strict=True):
-            torch.testing.assert_close(p.data, q.detach(), rtol=1e-13, atol=1e-15, msg=lambda m: f"step {t}: {m}")
+            torch.testing.assert_close(p.data, q.detach(), rtol=rtol, atol=1e-15, msg=lambda m: f"step {t}: {m}")
 
 
 @pytest.mark.parametrize(("name", "kwargs"), VARIANTS)
@@ -85,12 +99,13 @@ def test_rmsprop_is_torchs_bit_for_bit(kwargs):
 @pytest.mark.parametrize(("name", "kwargs"), VARIANTS)
 def test_state_goes_to_torch_and_back(name, kwargs):
     pair = Pair(name, kwargs)
-    assert pair.optimizer.state_dict()["state"] == pair.reference.state_dict()["state"] == {}
+    assert pair.optimizer.state_dict()["state"] == {}  # as torch's, but for Adagrad's, which exists from the start
     for t in range(7):
         pair.step(t)
     ours, theirs = pair.optimizer.state_dict(), pair.reference.state_dict()
-    assert list(ours["state"]) == list(theirs["state"])
-    for i, state in theirs["state"].items():
+    updated = {i: state for i, state in theirs["state"].items() if state.get("step", 1) != 0}
+    assert list(ours["state"]) == list(updated)
+    for i, state in updated.items():
         assert list(ours["state"][i]) == list(state)
         for key, value in state.items():
             torch.testing.assert_close(ours["state"][i][key].data, value, rtol=1e-13, atol=1e-15)
@@ -110,7 +125,8 @@ def test_state_goes_to_torch_and_back(name, kwargs):
     pair.reference.load_state_dict({"state": state, "param_groups": pair.optimizer.state_dict()["param_groups"]})
     for t in range(14, 21):
         pair.step(t)
-    pair.check(21)
+    # torch's NAdam goes on with a product of float64 that it kept in float32 until it was loaded
+    pair.check(21, rtol=1e-9 if name == "NAdam" else 1e-13)
 
 
 @pytest.mark.parametrize(("name", "kwargs"), VARIANTS)
@@ -129,15 +145,24 @@ def test_resuming_from_a_state_dict_changes_no_bit(name, kwargs):
         assert torch.equal(p.data, q.data)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+@pytest.mark.parametrize("name", sorted({name for name, _ in VARIANTS}))
 def test_arguments_and_defaults_are_torchs(name):
     ours = inspect.signature(getattr(optim, name)).parameters
     theirs = inspect.signature(getattr(torch.optim, name)).parameters
-    ignored = ("foreach", "capturable", "differentiable", "fused")
-    expected = {p.name: p.default for p in theirs.values() if p.name not in ignored}
-    assert {p.name: p.default for p in ours.values()} == expected
+    assert {p.name: p.default for p in ours.values()} == {p.name: p.default for p in theirs.values()}
     positional = [p.name for p in ours.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert positional == list(theirs)[: len(positional)]
+
+
+def test_parameters_may_come_with_their_names():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    optimizer = optim.SGD(model.named_parameters(), lr=0.1, foreach=False)
+    assert optimizer.param_groups[0]["param_names"] == [name for name, _ in model.named_parameters()]
+    assert all(p is q for p, q in zip(optimizer.param_groups[0]["params"], model.parameters(), strict=True))
+    with pytest.raises(ArgumentError, match="either all"):
+        optim.SGD([("a", nn.Parameter(torch.ones(1))), nn.Parameter(torch.ones(1))])
+    with pytest.raises(ArgumentError, match="differentiable must be False"):
+        optim.Adam(model.parameters(), differentiable=True)
 
 
 def test_groups_have_hyper_parameters_of_their_own():

@@ -1,7 +1,21 @@
 """Optimizers and learning-rate schedules, as torch.optim's."""
 
 from . import lr_scheduler
+from .adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, Rprop
 from .algorithms import SGD, Adam, AdamW, RMSprop
 from .optimizer import Optimizer
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+]

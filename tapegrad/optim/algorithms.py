@@ -1,5 +1,7 @@
 """SGD, Adam, AdamW, RMSprop: torch's formulas in torch's order of operations, so that trajectories agree.
 
+``foreach``, ``capturable`` and ``fused``, which say how torch is to compute, are taken and change nothing.
+
 Each optimizer's update is one function ``(params, grads, state, hyper-parameters)`` on lists of raw tensors; g is the
 gradient, t the number of the step.
 """
@@ -13,7 +15,7 @@ import torch
 
 from ..core import _C
 from ..nn.checks import require
-from .optimizer import Columns, Optimizer, number
+from .optimizer import Columns, Optimizer, not_differentiable, number
 
 Tensors = list[torch.Tensor]
 
@@ -82,7 +84,11 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
+        not_differentiable("SGD", differentiable)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -167,9 +173,14 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
+        not_differentiable(type(self).__name__, differentiable)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -223,7 +234,12 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
+        not_differentiable("AdamW", differentiable)
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)
 
 
@@ -292,9 +308,12 @@ class RMSprop(Optimizer):
         weight_decay: float = 0,
         momentum: float = 0,
         centered: bool = False,
-        *,
+        capturable: bool = False,
+        foreach: bool | None = None,
         maximize: bool = False,
+        differentiable: bool = False,
     ) -> None:
+        not_differentiable("RMSprop", differentiable)
         defaults = {
             "lr": lr,
             "momentum": momentum,

@@ -36,6 +36,12 @@ def number(value: Any) -> float:
     return value if type(value) is float else float(value)
 
 
+def not_differentiable(name: str, differentiable: bool) -> None:
+    """Refuse the one option of torch's that would change what an update means."""
+    if differentiable:
+        raise ArgumentError(f"{name}: differentiable must be False; an update is not recorded")
+
+
 class Calls:
     """How often an optimizer stepped; in an object of its own, which is no state that a compiled step could rely on."""
 
@@ -66,7 +72,8 @@ class Optimizer:
 
     Parameters
     ----------
-    params : tensors to update (leaves), or dicts with "params" and hyper-parameters of their own
+    params : tensors to update (leaves), pairs of names and tensors (``named_parameters()``), or dicts with "params" and
+        hyper-parameters of their own
     defaults : hyper-parameters of groups that do not give them
 
     ``param_groups`` is a list of dicts; hyper-parameters are read from there on every step, so a schedule writes there.
@@ -74,6 +81,7 @@ class Optimizer:
     """
 
     unlisted: ClassVar[tuple[str, ...]] = ()  # state that torch's state dict does not have
+    scalars: ClassVar[tuple[str, ...]] = ("step",)  # state of one number, float32
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -96,8 +104,12 @@ class Optimizer:
         raise NotImplementedError
 
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The state tensors of a parameter of this group; "step" is 0-dim float32, others are like the parameter."""
+        """The state tensors of a parameter of this group; `scalars` are 0-dim, others are like the parameter."""
         raise NotImplementedError
+
+    def _start(self, name: str, group: Mapping[str, Any]) -> float:
+        """The number that a state tensor starts with."""
+        return 0.0
 
     def _update(
         self, params: list[torch.Tensor], grads: list[torch.Tensor], state: Columns, group: Mapping[str, Any]
@@ -122,6 +134,12 @@ class Optimizer:
         if isinstance(params, set | frozenset):
             raise TypeError(f"{name}: params must be ordered, as the state is kept by position; got a set")
         params = [params] if isinstance(params, Tensor) else list(params)
+        named = [isinstance(p, tuple) and len(p) == 2 and isinstance(p[0], str) for p in params]
+        if any(named):
+            if not all(named):
+                raise ArgumentError(f"{name}: either all of a group's params have names or none; got both kinds")
+            param_group = {**param_group, "param_names": [key for key, _ in params]}
+            params = [p for _, p in params]
         if not params:
             raise ArgumentError(f"{name}: params of a group must not be empty")
         known = {id(p) for group in self.param_groups for p in group["params"]}
@@ -136,17 +154,19 @@ class Optimizer:
         group = {**self.defaults, **param_group, "params": params}
         self._check(group)
         for p in params:
-            self._state_of(p, self._names(group))
+            self._state_of(p, self._names(group), group)
         self.param_groups.append(group)
 
-    def _state_of(self, p: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """A parameter's state; what is missing (a hyper-parameter was switched on later) starts at zero."""
+    def _state_of(self, p: Tensor, names: tuple[str, ...], group: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A parameter's state; what is missing (a hyper-parameter was switched on later) starts now."""
         state = self.state.setdefault(p, {})
         for name in names:
             if name not in state:
-                zeros = torch.tensor(0.0, dtype=torch.float32) if name == "step" else torch.zeros_like(p.data)
-                state[name] = Tensor(zeros)
-            elif state[name].dtype is not p.dtype and name != "step":
+                start = self._start(name, group)
+                scalar = name in self.scalars
+                value = torch.tensor(start, dtype=torch.float32) if scalar else torch.full_like(p.data, start)
+                state[name] = Tensor(value)
+            elif state[name].dtype is not p.dtype and name not in self.scalars:
                 raise DTypeError(
                     f"{type(self).__name__}: {name} of a parameter is {state[name].dtype}, the parameter {p.dtype}; "
                     "convert a model before its optimizer is made, or load_state_dict(state_dict()) into a new one"
@@ -178,7 +198,7 @@ class Optimizer:
                     params.append(p.data)
                     grads.append(g.data)
                     if names:
-                        rows.append(self._state_of(p, names))
+                        rows.append(self._state_of(p, names, group))
             if params:
                 updates.append((params, grads, {name: [row[name].data for row in rows] for name in names}, group))
         for update in updates:
@@ -239,7 +259,7 @@ class Optimizer:
             raise StateError(f"{name}: the state dict has state for {unknown[0]!r}, which is in none of its groups")
 
         changed: list[dict[str, Any]] = []
-        copies: list[tuple[Tensor, dict[str, torch.Tensor], tuple[str, ...]]] = []
+        copies: list[tuple[Tensor, dict[str, torch.Tensor], tuple[str, ...], dict[str, Any]]] = []
         for group, saved, start in zip(self.param_groups, groups, _starts(sizes), strict=True):
             hyper = {k: copy.deepcopy(v) for k, v in saved.items() if k != "params" and k not in _TORCH_ONLY}
             new = {**group, **hyper, "params": group["params"]}
@@ -247,15 +267,15 @@ class Optimizer:
             changed.append(new)
             for p, i in zip(group["params"], order[start:], strict=False):
                 names = self._names(new)
-                copies.append((p, self._checked(p, states.get(i, {}), names, f"{name}: state[{i!r}]"), names))
+                copies.append((p, self._checked(p, states.get(i, {}), names, f"{name}: state[{i!r}]"), names, new))
         for group, new in zip(self.param_groups, changed, strict=True):
             group.update(new)
-        for p, values, names in copies:
-            for key, tensor in self._state_of(p, names).items():
+        for p, values, names, group in copies:
+            for key, tensor in self._state_of(p, names, group).items():
                 if key in values:
                     tensor.data.copy_(values[key])
                 else:
-                    tensor.data.zero_()
+                    tensor.data.fill_(self._start(key, group))
 
     def _checked(
         self, p: Tensor, saved: Mapping[str, Any], names: tuple[str, ...], what: str
@@ -267,7 +287,7 @@ class Optimizer:
         for key, value in values.items():
             if key not in names and key != "step":
                 raise StateError(f"{what} has {key!r}, which this optimizer does not keep; expected {', '.join(names)}")
-            shape = torch.Size() if key == "step" else p.shape
+            shape = torch.Size() if key in self.scalars else p.shape
             if value.shape != shape:
                 raise ShapeError(f"{what}[{key!r}] has shape {list(value.shape)}; expected {list(shape)}")
         for key in names:
