@@ -11,6 +11,7 @@
 #include "bindings/norms.h"
 #include "bindings/recording.h"
 #include "bindings/replay.h"
+#include "bindings/slots.h"
 #include "bindings/tape.h"
 #include "dispatch.h"
 #include "ops/blocks.h"
@@ -176,6 +177,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   kernel(m, "check", check, "ok");
   bind_recording(m);
   bind_replay(m);
+  bind_slots(m);
   bind_tape(m);
   m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());
   m.def("build_info", &build_info);

@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, gather, mode, next_slot
@@ -39,6 +38,9 @@ _RANDOM = {"random_uniform", "random_normal", "random_int", "random_bernoulli", 
 _UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
 
 
+_INDEX, _BATCH_NORM = torch.ops.aten.index.Tensor, torch.ops.aten.native_batch_norm.default
+
+
 class _Schema(NamedTuple):
     """What the recorder needs of an operator's schema."""
 
@@ -46,11 +48,14 @@ class _Schema(NamedTuple):
     defaults: tuple[Any, ...]
     writes: tuple[int, ...]
     refusal: str | None
+    run: Callable[..., Any]
+    makes: bool  # a result is memory that it filled
+    view: bool  # every result is a view of an argument, it says
 
 
 class _Schemas(dict[Any, _Schema]):
     def __missing__(self, function: Any) -> _Schema:
-        formal = function._schema.arguments
+        formal, returned = function._schema.arguments, function._schema.returns
         tags, name = set(function.tags), function._schema.name
         refusal = None
         if name == "aten::_local_scalar_dense" or torch.Tag.data_dependent_output in tags:
@@ -71,6 +76,9 @@ class _Schemas(dict[Any, _Schema]):
             tuple(a.default_value if a.has_default_value() else None for a in formal),
             tuple(i for i, a in enumerate(formal) if a.alias_info is not None and a.alias_info.is_write),
             refusal,
+            function._op,
+            name not in _UNFILLED,
+            refusal is None and all(r.alias_info is not None and not r.alias_info.is_write for r in returned),
         )
         return schema
 
@@ -131,9 +139,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.raised: Exception | None = None  # by the step itself
         self.group: dict[str, Any] | None = None  # the optimizer's group being applied
         self._slot_of: dict[int, int] = {}  # by storage
-        self._alive: list[StorageWeakRef] = []  # so that no storage's address is used again
+        self._alive: list[object] = []  # so that no storage's address is used again
         self._added: dict[int, int] = {}  # by slot
         self._outside: list[tuple[int, int, int]] = []  # (first address, end, slot) of memory from outside, in order
+        self._odd: set[int] = set()  # storages that are not the whole of a slot: keys of `_parts` and `_shifts`
         self._shifts: dict[int, int] = {}  # by storage that lies inside a slot: bytes from where that begins
         self._overlapping: set[int] = set()  # slots that lie partly in another
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
@@ -154,7 +163,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for t in arguments:
             begin, end = extent(t)
             slot = self._new_slot(t, Slot("argument", end - begin))
-            self._parts.setdefault(self._key(t), []).append((begin, end, slot))
+            self._parts.setdefault(_C.storage_key(t), []).append((begin, end, slot))
+            self._odd.add(_C.storage_key(t))
 
     # --- the call ---------------------------------------------------------------------------------------------
 
@@ -232,12 +242,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return False
         if isinstance(owner, Leaf):
             return owner.seq < self._start
-        known = self._slot_of.get(self._key(owner._data))
+        known = self._slot_of.get(_C.storage_key(owner._data))
         return known is None or self.trace.slots[known].kind != "made"
 
     def holds(self, t: torch.Tensor) -> int:
         """References to a storage that the recording itself added when it was made."""
-        return self._added.get(self._slot_of.get(self._key(t), -1), 0)
+        return self._added.get(self._slot_of.get(_C.storage_key(t), -1), 0)
 
     @_ours
     def copied(self, copy: torch.Tensor, source: torch.Tensor) -> None:
@@ -263,31 +273,31 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # --- slots ------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _key(t: torch.Tensor) -> int:
-        return int(t.untyped_storage()._cdata)
-
     def _new_slot(self, t: torch.Tensor, slot: Slot) -> int:
-        self._slot_of[self._key(t)] = number = len(self.trace.slots)
-        self._alive.append(StorageWeakRef(t.untyped_storage()))  # type: ignore[no-untyped-call]
+        self._slot_of[_C.storage_key(t)] = number = len(self.trace.slots)
+        self._alive.append(_C.storage_address(t))
         self.trace.slots.append(slot)
         return number
 
     def _ref(self, value: Any) -> Any:
         """Tensors as Refs, in lists too; a storage not seen before lies outside."""
-        if isinstance(value, torch.Tensor):
-            key, offset = int(value.untyped_storage()._cdata), value.storage_offset()
-            number = self._slot_of.get(key)
-            if number is None:
-                number = self._from_outside(value)
-            elif key in self._parts:
-                number, offset = self._part(value)
-            if key in self._shifts:
-                offset += self._shifts[key] // value.itemsize
-            return Ref(number, value.dtype, int(offset), tuple(value.shape), value.stride())
-        if isinstance(value, list | tuple):
-            return tuple([self._ref(v) for v in value])
-        return value
+        return _C.refs(Ref, self._slot_of, self._odd, self._odd_ref, value)
+
+    def _odd_ref(self, t: torch.Tensor) -> Ref:
+        """The Ref of a tensor whose storage is new, or not the whole of a slot."""
+        with torch._C._DisableTorchDispatch():
+            return self._odd_place(t)
+
+    def _odd_place(self, t: torch.Tensor) -> Ref:
+        key, offset = _C.storage_key(t), t.storage_offset()
+        number = self._slot_of.get(key)
+        if number is None:
+            number = self._from_outside(t)
+        elif key in self._parts:
+            number, offset = self._part(t)
+        if key in self._shifts:
+            offset += self._shifts[key] // t.itemsize
+        return Ref(number, t.dtype, int(offset), tuple(t.shape), t.stride())
 
     def _from_outside(self, t: torch.Tensor) -> int:
         """The slot of a storage not seen before; several may wrap the memory of one array."""
@@ -305,9 +315,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         over = [self._outside[i] for i in near if self._outside[i][0] < end and begin < self._outside[i][1]]
         for first, last, known in over:
             if first <= begin and end <= last and (begin - first) % t.itemsize == 0:
-                self._slot_of[self._key(t)] = known
-                self._alive.append(StorageWeakRef(t.untyped_storage()))  # type: ignore[no-untyped-call]
-                self._shifts[self._key(t)] = begin - first
+                self._slot_of[_C.storage_key(t)] = known
+                self._alive.append(_C.storage_address(t))
+                self._shifts[_C.storage_key(t)] = begin - first
+                self._odd.add(_C.storage_key(t))
                 return known
         made = self._new_slot(t, slot)
         self._overlapping |= {made, *[known for *_, known in over]} if over else set()
@@ -317,7 +328,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _part(self, t: torch.Tensor) -> tuple[int, int]:
         """(slot, offset in it) of a view of an argument; arguments may be disjoint parts of one storage."""
         begin, end = extent(t)
-        for first, last, slot in self._parts[self._key(t)]:
+        for first, last, slot in self._parts[_C.storage_key(t)]:
             if (first <= begin and end <= last) or begin == end:
                 return slot, (begin - first) // t.itemsize
         raise self.refusal_for("memory beside an argument is used: a view that reaches beyond it")
@@ -326,7 +337,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The Ref of a new result."""
         if value is None:
             return None
-        if self._key(value) not in self._slot_of:
+        if _C.storage_key(value) not in self._slot_of:
             number = self._new_slot(value, Slot("made", value.untyped_storage().nbytes()))
             self._added[number] = _C.storage_use_count(value) - 1
         ref: Ref = self._ref(value)
@@ -351,22 +362,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @_ours
     def _kernel(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
         """A kernel of ours ran (one that writes its arguments: is about to)."""
-        with torch._C._DisableTorchDispatch():
-            given = list(self._ref(arguments))
+        refs = self._ref(arguments)
+        writes: tuple[int, ...] = ()
+        if name in _RANDOM or name in _READS:
+            given = list(refs)
             if name in _RANDOM and arguments[-2:] in self._takes:
                 index, delta = self._takes[arguments[-2:]]
                 given[-2:] = Seed(index), Offset(index, delta)
-            writes: tuple[int, ...] = ()
             if name in _READS:
-                lists = [i for i, a in enumerate(arguments) if isinstance(a, list) and i not in _READS[name]]
-                writes = tuple(lists)
-                for i in lists:
-                    self._before_write(arguments[i])
+                writes = tuple([i for i, a in enumerate(arguments) if isinstance(a, list) and i not in _READS[name]])
+                with torch._C._DisableTorchDispatch():
+                    for i in writes:
+                        self._before_write(arguments[i])
                 if self.group is not None:
                     for i, key in _NUMBERS.get(name, {}).items():
                         given[i] = self._number(key, given[i])
-            results = results_of(result)
-            self._append(name, tuple(given), [self._made(r) for r in results], writes)
+            refs = tuple(given)
+        self._append(name, refs, [self._made(r) for r in results_of(result)], writes)
 
     def _number(self, key: str, value: float) -> Any:
         """A hyper-parameter of the group being applied; the plain value where it changes within the step."""
@@ -387,9 +399,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """An operator of torch is about to run."""
         if self.refusal is not None and self.strict:
             raise self.refusal
-        kwargs = kwargs or {}
-        announced = self._announced(function, args, kwargs)
-        result = function(*args, **kwargs)
+        kwargs, schema = kwargs or {}, _schemas[function]
+        if schema.view:  # no instruction, where it is one
+            result = schema.run(*args, **kwargs)
+            if args and type(result) is torch.Tensor and _C.storage_key(result) == _C.storage_key(args[0]):
+                return result
+            announced = self._announced(function, args, kwargs)
+        else:
+            announced = self._announced(function, args, kwargs)
+            result = schema.run(*args, **kwargs)
         if announced is not None:
             self._ran(function, *announced, result)
         return result
@@ -399,20 +417,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """(the arguments of an operator as Refs, the positions of those that it writes)."""
         schema = _schemas[function]
         given = list(args)
-        for name, default in zip(schema.names[len(args) :], schema.defaults[len(args) :], strict=True):
-            given.append(kwargs.get(name, default))
+        if len(args) < len(schema.names):
+            for name, default in zip(schema.names[len(args) :], schema.defaults[len(args) :], strict=True):
+                given.append(kwargs.get(name, default))
         if schema.refusal is not None:
             inside = reader()
             if inside is not None and schema.refusal.startswith("reads"):
                 raise self.refusal_for(f"{inside} reads a value into Python; {_NUMBERS_INSTEAD}")
             raise self.refusal_for(f"{inside or function} {schema.refusal}")
-        if function is torch.ops.aten.index.Tensor and any(_is_mask(i) for i in given[1] if i is not None):
+        if function is _INDEX and any(_is_mask(i) for i in given[1] if i is not None):
             raise self.refusal_for(
                 "indexing with a boolean mask has an output whose shape depends on values; use tg.where"
             )
         refs = self._ref(given)
         writes = schema.writes
-        if function is torch.ops.aten.native_batch_norm.default and given[5]:  # its schema does not say so
+        if function is _BATCH_NORM and given[5]:  # its schema does not say so
             writes = tuple([i for i in (3, 4) if given[i] is not None])
         for i in writes:
             self._before_write(given[i])
@@ -421,15 +440,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @_ours
     def _ran(self, function: Any, refs: Any, writes: tuple[int, ...], result: Any) -> None:
         """What an operator returned."""
+        if not writes and type(result) is torch.Tensor and _C.storage_key(result) not in self._slot_of:
+            out = self._made(result)
+            if _schemas[function].makes:
+                self._append(function, refs, (out,), ())
+            return
         results = results_of(result)
         if any(not isinstance(r, torch.Tensor | None) for r in results):
             raise self.refusal_for(f"{function} returns a Python value")
         known = {ref.slot for ref in refs_of(refs)}
-        new = [r is not None and self._slot_of.get(self._key(r)) not in known for r in results]
+        new = [r is not None and self._slot_of.get(_C.storage_key(r)) not in known for r in results]
         outs = [self._made(r) if made else None for r, made in zip(results, new, strict=True)]
         if writes:
             self._append(function, refs, outs if any(new) else (), writes)
-        elif any(new) and function._schema.name not in _UNFILLED:  # else a view
+        elif any(new) and _schemas[function].makes:  # else a view
             self._append(function, refs, outs, ())
 
     @_ours

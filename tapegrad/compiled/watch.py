@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..core import PACKAGE
+from ..core import _C, PACKAGE
 
 ESCAPES = {name: f"{name}()" for name in ("numpy", "tolist", "data_ptr", "untyped_storage", "apply_", "map_", "map2_")}
 _READS = (os.path.join(PACKAGE, "compiled"), os.path.join(PACKAGE, "core", "protocols.py"))  # item(), bool(), ...
@@ -38,13 +38,7 @@ def is_users(frame: FrameType) -> bool:
 
 def where() -> str:
     """``file.py:line`` of the user's code that is running."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        users = _own_code.get(frame.f_code)
-        if is_users(frame) if users is None else users:
-            break
-        frame = frame.f_back
-    return place(frame)
+    return _C.user_line(is_users, place)
 
 
 def place(frame: FrameType) -> str:
