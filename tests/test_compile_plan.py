@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 
 import pytest
 
 import tapegrad as tg
-from tapegrad.compiled import bind
+from tapegrad.compiled import bind, patience, record
 from tapegrad.compiled.program import lower
 from tapegrad.compiled.record import Recorder
 from tapegrad.compiled.step import Arguments
@@ -113,3 +114,30 @@ def test_lowering_twice_the_steps_takes_twice_the_work():
         counts[steps] = (compared, planned)
     for a, b, c in zip(*counts.values(), strict=True):
         assert c - b == pytest.approx(2 * (b - a), rel=0.02)
+
+
+# --- a word to who waits -----------------------------------------------------------------------------------------
+
+
+def test_a_step_that_takes_seconds_to_plan_says_so_once(monkeypatch):
+    monkeypatch.setattr(patience, "OFTEN", 100)
+    monkeypatch.setattr(record, "OFTEN", 100)
+    monkeypatch.setattr(patience, "SECONDS", 0.0)
+    step, arguments = physics(30)
+    step = tg.compile(step)
+    with pytest.warns(RuntimeWarning, match=r"compile: recording a step of 100 operations: .* s so far") as warned:
+        losses = [step(*arguments).item() for _ in range(4)]
+    assert len(warned) == 1
+    assert len(step.programs) == 1
+    assert len(set(losses)) == 1
+
+
+def test_a_slow_step_of_few_operations_is_not_planning(monkeypatch):
+    monkeypatch.setattr(patience, "SECONDS", 0.0)
+    step, arguments = physics(3)
+    step = tg.compile(step)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            step(*arguments)
+    assert len(step.programs) == 1

@@ -88,23 +88,34 @@ bool read(PyObject* value, at::Tensor& tensor, double& number) {
   return overflow == 0 && std::abs(integer) <= 1ll << 53;
 }
 
-// Answers None where torch's operator is to be called: other arguments, or a step is being recorded, which knows
-// torch's.
+// Answers None where torch's operator is to be called: for other arguments. What is recorded is torch's operator, too,
+// of which this is the kernel; see the recorder's _kernel.
 void bind_arithmetic(py::module_& m) {
-  const auto bind = [&m](const char* name, Arithmetic f) {
-    const auto call = [f](const py::object& input, const py::object& other) -> py::object {
+  const auto bind = [&m](const char* name, const char* operation, Arithmetic f) {
+    const auto call = [f, operation](const py::object& input, const py::object& other) -> py::object {
       at::Tensor a, b;
       double u = 0, v = 0;
-      if (recorder() || !read(input.ptr(), a, u) || !read(other.ptr(), b, v)) return py::none();
+      if (!read(input.ptr(), a, u) || !read(other.ptr(), b, v)) return py::none();
       if (f == Arithmetic::div && !a.defined()) return py::none();  // torch rounds twice: number * (1 / other)
-      return to_python(arithmetic(f, a, b, u, v));
+      if (!recorder()) return to_python(arithmetic(f, a, b, u, v));
+      if (!a.defined()) return py::none();  // another operator of torch's
+      const auto recorded = py::reinterpret_borrow<py::object>(recorder());
+      const NoDispatch inside;
+      const at::Tensor out = arithmetic(f, a, b, u, v);
+      if (!out.defined()) return py::none();
+      const bool scaled = f == Arithmetic::add || f == Arithmetic::sub;  // by alpha
+      py::object result = to_python(out);
+      const py::tuple given =
+          scaled ? py::tuple(py::make_tuple(input, other, 1)) : py::tuple(py::make_tuple(input, other));
+      tell(recorded, operation, given, result);
+      return result;
     };
     m.def(name, call, py::arg("input"), py::arg("other"));
   };
-  bind("add", Arithmetic::add);
-  bind("sub", Arithmetic::sub);
-  bind("mul", Arithmetic::mul);
-  bind("div", Arithmetic::div);
+  bind("add", "aten::add.Tensor", Arithmetic::add);
+  bind("sub", "aten::sub.Tensor", Arithmetic::sub);
+  bind("mul", "aten::mul.Tensor", Arithmetic::mul);
+  bind("div", "aten::div.Tensor", Arithmetic::div);
 }
 
 void bind_optimizers(py::module_& m) {

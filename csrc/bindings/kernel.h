@@ -66,19 +66,25 @@ py::object call_unlocked(const F& f, const A&... arguments) {
   }
 }
 
+inline void tell(const py::object& recorded, const char* name, const py::tuple& arguments, const py::object& result) {
+  const ProfilePaused paused;
+  recorded(name, arguments, result);
+}
+
+// Inside, torch's operators are called by a kernel, and not recorded themselves.
+struct NoDispatch : c10::impl::ExcludeDispatchKeyGuard {
+  NoDispatch()
+      : ExcludeDispatchKeyGuard(c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot})) {}
+};
+
 template <class F, class... A>
 py::object call_recorded(const char* name, const F& f, const py::tuple& given, const A&... arguments) {
   const py::object recorded = py::reinterpret_borrow<py::object>(recorder());
-  const auto tell = [&](const py::object& result) {
-    const ProfilePaused paused;
-    recorded(name, given, result);
-  };
   const bool writes = std::string_view(name).back() == '_';
-  if (writes) tell(py::none());
-  const c10::impl::ExcludeDispatchKeyGuard inside(
-      c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot}));
+  if (writes) tell(recorded, name, given, py::none());
+  const NoDispatch inside;
   py::object result = call_unlocked(f, arguments...);
-  if (!writes) tell(result);
+  if (!writes) tell(recorded, name, given, result);
   return result;
 }
 
@@ -101,8 +107,8 @@ struct Signature<R (*)(A...)> {
         },
         py::arg(names)...);
     binders()[name] = [f](const py::tuple& arguments, std::vector<at::Tensor> outs) -> std::unique_ptr<Call> {
-      return std::make_unique<KernelCall<F, std::decay_t<A>...>>(
-          f, arguments.cast<std::tuple<std::decay_t<A>...>>(), std::move(outs));
+      return std::make_unique<KernelCall<F, std::decay_t<A>...>>(f, arguments.cast<std::tuple<std::decay_t<A>...>>(),
+                                                                 std::move(outs));
     };
   }
 };

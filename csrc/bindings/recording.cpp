@@ -147,6 +147,7 @@ py::object record_call(const py::object& mode, const py::object& recorder, const
 }
 
 py::object all_or_nothing(Before& before, const py::object& function, const py::args& args) {
+  const NoCollection still;  // comparing and lowering a long recording makes many objects, and garbage in no cycle
   try {
     return call(function, args, py::dict());
   } catch (...) {

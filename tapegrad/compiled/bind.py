@@ -30,7 +30,7 @@ _DECIDE = "decide outside the step, or with tg.where"
 def difference(first: Trace, second: Trace) -> str | None:
     """Where two recorded calls of one step differ, with the line and both values; None if they agree."""
     for a, b in zip(first.calls, second.calls, strict=False):
-        if a.name != b.name:
+        if a.function != b.function:
             return f"{b.source}: {a.name} ran in the first recorded call, {b.name} in the second (a branch?); {_DECIDE}"
         for i, (x, y) in enumerate(zip(a.arguments, b.arguments, strict=True)):
             if not _agree(x, y):
@@ -63,6 +63,8 @@ def difference(first: Trace, second: Trace) -> str | None:
 def _agree(x: Any, y: Any) -> bool:
     if type(x) is not type(y):
         return False
+    if type(x) is Ref:
+        return bool(x == y)
     if isinstance(x, float):
         return bool(x.hex() == y.hex())
     if isinstance(x, Made):

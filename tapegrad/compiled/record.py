@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, gather, mode, next_slot
 from ..optim.optimizer import number
+from .patience import OFTEN, Patience
 from .results import Reader, grad_of
 from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, extent, outlived, refs_of, results_of
 from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, side_effect, where
@@ -34,6 +35,8 @@ _READS = {"sgd_": (1,), "adam_": (1,), "move_statistics_": ()}  # argument lists
 
 _NUMBERS_INSTEAD = "give it numbers where it takes numbers (one_hot: num_classes), or call it outside the step"
 
+# Operators of torch whose kernels are ours: the same bits, and less to do than a dispatch.
+_OPERATORS = {f"aten::{name}.Tensor": getattr(torch.ops.aten, name).Tensor for name in ("add", "sub", "mul", "div")}
 _RANDOM = {"random_uniform", "random_normal", "random_int", "random_bernoulli", "permutation", "dropout"}
 _UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
 
@@ -129,8 +132,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     raised : the exception of the step itself, which is passed on as it is
     """
 
-    def __init__(self, arguments: Sequence[torch.Tensor], holders: Sequence[Any], strict: bool = True) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[torch.Tensor],
+        holders: Sequence[Any],
+        strict: bool = True,
+        patience: Patience | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._patience = patience or Patience()
         self.trace = Trace()
         self.before = _C.Before()
         self.strict = strict
@@ -357,7 +367,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- instructions -----------------------------------------------------------------------------------------
 
     def _append(self, function: Any, arguments: Any, outs: Sequence[Ref | None], writes: tuple[int, ...]) -> None:
-        self.trace.calls.append(Call(function, arguments, tuple(outs), writes, where()))
+        calls = self.trace.calls
+        calls.append(Call(function, arguments, tuple(outs), writes, where()))
+        if len(calls) % OFTEN == 0:
+            self._patience.look("recording", len(calls))
 
     @_ours
     def _kernel(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
@@ -378,7 +391,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     for i, key in _NUMBERS.get(name, {}).items():
                         given[i] = self._number(key, given[i])
             refs = tuple(given)
-        self._append(name, refs, [self._made(r) for r in results_of(result)], writes)
+        self._append(_OPERATORS.get(name, name), refs, [self._made(r) for r in results_of(result)], writes)
 
     def _number(self, key: str, value: float) -> Any:
         """A hyper-parameter of the group being applied; the plain value where it changes within the step."""

@@ -18,6 +18,7 @@ from ..optim.optimizer import number
 from .bind import Bound, Failed, difference, lowered, one_storage
 from .explain import explain
 from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
+from .patience import Patience
 from .record import Recorder
 from .results import grad_of, settled
 from .run import run_epochs
@@ -150,6 +151,7 @@ class Compiled:
         self._uncompiled = Uncompiled(4 * cache_size)
         self._by_elements: dict[int, Any] = {}  # buffers that the step wraps, and reads in Python besides
         self._last: tuple[Bound, Any] | None = None  # the program of the last call, if its arguments are Tensors alone
+        self._patience = Patience()
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -267,8 +269,9 @@ class Compiled:
         if known is None and self._uncompiled.rests(given.key):
             return self._inner()(*given.args, **given.kwargs)
         recorder = None
+        self._patience.begin()
         try:
-            recorder = Recorder(given.tensors, given.holders, self._is_new())
+            recorder = Recorder(given.tensors, given.holders, self._is_new(), self._patience)
             return _C.all_or_nothing(recorder.before, self._recorded, recorder, given, known, scalar)
         except TapegradError as error:
             if recorder is None or recorder.strict or recorder.refusal is not error:
@@ -334,6 +337,7 @@ class Compiled:
             raise CompileError(f"compile: {self._where()} changes a list or dict among its arguments")
         world = self._world(trace)
         tries = pending.tries if pending else 0
+        self._patience.look("comparing two recordings of", len(trace.calls))
         differs = difference(pending.trace, trace) if pending else None
         moved = _moved(pending, facts, trace, differs) if pending else None
         if moved is not None:
@@ -411,7 +415,10 @@ class Compiled:
             if isinstance(fact.value, torch.Tensor) and fact.value.untyped_storage()._cdata in given:
                 raise CompileError(f"compile: an argument shares its memory with {fact.path}; pass a clone")
         second.result = settled(first.result, second.result)
-        return Bound(lowered(second, self.exact), second, world, unproven, stable, arguments)
+        self._patience.look("planning", len(second.calls))
+        program = lowered(second, self.exact)
+        self._patience.look("binding", len(second.calls))
+        return Bound(program, second, world, unproven, stable, arguments)
 
     def _keep(self, key: Any, bound: Bound) -> None:
         self._bound[id(bound)] = (key, bound)  # in this order: what is in _of is in _bound, wherever Ctrl-C comes

@@ -68,7 +68,8 @@ class Slots(dict[Any, Any]):
         elif node in self.owned:
             before.add_(g)
         else:
-            self[node] = before + g
+            total = _C.add(before, g)  # None where it is not for the kernel
+            self[node] = before + g if total is None else total
             if type(g) is torch.Tensor:  # sums of recorded Tensors stay apart
                 self.owned.add(node)
 
