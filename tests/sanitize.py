@@ -1,8 +1,8 @@
 """The kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer: ``python tests/sanitize.py``.
 
 Builds the extension with both in ``build/sanitize`` (several minutes) beside a copy of the Python files, and runs every
-``tests/test_*kernels.py`` there, under each instruction set the machine has. Further arguments go to pytest. Exits with
-pytest's status; the first finding ends the process with a report of where it was.
+``tests/kernels/test_*kernels.py`` there, under each instruction set the machine has. Further arguments go to pytest.
+Exits with pytest's status; the first finding ends the process with a report of where it was.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kernel_checks import ISAS, supported
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests" / "kernels"
+sys.path.append(str(ROOT / "tests" / "helpers"))
 
-TESTS = Path(__file__).resolve().parent
-ROOT = TESTS.parent
+from kernel_checks import ISAS, supported  # noqa: E402
+
 BUILD = ROOT / "build" / "sanitize"
 
 
@@ -49,7 +51,7 @@ def main(arguments: list[str]) -> int:
         "ASAN_OPTIONS": "detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    files = sorted(path.name for path in TESTS.glob("test_*_kernels.py") if "bench" not in path.name)
+    files = sorted(path.name for path in TESTS.glob("test_*_kernels.py"))
     files += ["test_kernels.py", "test_vmath.py"]
     for isa in filter(supported, ISAS):
         print(f"--- {isa}", flush=True)

@@ -1,5 +1,5 @@
 // Elementary functions on Vec<T>, right to 3 ulp over the whole range, NaN, infinities and denormals included
-// (tests/test_vmath.py). Polynomials are Chebyshev interpolants, computed in 60 digits.
+// (tests/kernels/test_vmath.py). Polynomials are Chebyshev interpolants, computed in 60 digits.
 #pragma once
 #include "kernels/vops.h"
 

@@ -61,10 +61,10 @@ def test_every_registered_op_has_a_row() -> None:
     here = Path(__file__).parent  # away from the uncompiled source
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=here)
     driven = {op for row in rows.values() for op in (row.name, *row.ops, *row.third)}
-    # a random sample's derivative is no finite difference: tests/test_distributions.py compares it with moments
+    # a random sample's derivative is no finite difference: test_distributions.py compares it with moments
     sampled = {"standard_gamma", "standard_gamma_slope"}
     without = sorted(set(ran.stdout.split()) - driven - sampled)
-    assert not without, f"ops without a row in tests/optable: {' '.join(without)}"
+    assert not without, f"ops without a row in tests/helpers/optable: {' '.join(without)}"
 
 
 @pytest.mark.parametrize("name", PUBLIC)

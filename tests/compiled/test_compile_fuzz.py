@@ -1,4 +1,4 @@
-"""Random training steps, compiled and plain: a few of the programs that ``python tests/fuzz_compile.py`` runs."""
+"""Random training steps, compiled and plain: a few of the programs that ``tests/compiled/fuzz_compile.py`` runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def test_random_steps(first):
     replayed = 0
     for seed in range(first, first + 20):
         found, step = difference(Program(seed))
-        assert found is None, f"python tests/fuzz_compile.py --show {seed}: {found}"
+        assert found is None, f"python tests/compiled/fuzz_compile.py --show {seed}: {found}"
         replayed += replays(step)
     assert replayed > 60

@@ -9,8 +9,8 @@ import warnings
 
 import pytest
 import torch
+from layers import IDS, LAYERS, first
 from safetensors.torch import load_file, save_file
-from test_nn import IDS, LAYERS, first
 
 import tapegrad as tg
 from tapegrad import nn, optim

@@ -1,6 +1,6 @@
 """Convolutions of settings drawn at random against plain loops: value, gradient, second gradient.
 
-``python tests/test_conv_settings.py 5000`` tries as many settings.
+``python tests/ops/test_conv_settings.py 5000`` tries as many settings.
 """
 
 from __future__ import annotations

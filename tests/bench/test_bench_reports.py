@@ -13,7 +13,7 @@ from bench_checks import threads as threads
 
 import tapegrad as tg
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from bench_checks import bench_package as bench_package
 
 import tapegrad as tg
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments, cwd=ROOT):
