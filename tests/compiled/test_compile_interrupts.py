@@ -1,8 +1,8 @@
 """Ctrl-C, or a signal handler that raises, while a step is recorded or replayed, leaves nothing behind at any bytecode.
 
 Python runs signal handlers between bytecodes. A trace function that raises before the n-th bytecode is the same thing,
-for every n in turn. ``python tests/compiled/test_compile_interrupts.py --long`` tries every bytecode of three calls (half
-an hour), and then signals at random times.
+for every n in turn. ``python tests/compiled/test_compile_interrupts.py --long`` tries every bytecode of three calls
+(half an hour), and then signals at random times.
 """
 
 from __future__ import annotations

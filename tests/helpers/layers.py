@@ -200,3 +200,8 @@ for _kind, _n in itertools.product(("Circular", "Constant", "Reflection", "Repli
         (f"{_kind}Pad{_n}d", (2, *_value), {}, [_image]),
         (f"{_kind}Pad{_n}d", (tuple(range(2 * _n))[::-1] if _n == 1 else (1, 2) * _n, *_value), {}, [_image]),
     ]
+IDS = [f"{row[0]}-{i}" for i, row in enumerate(LAYERS)]
+
+
+def first(output: object) -> object:
+    return output[0] if isinstance(output, tuple) else output

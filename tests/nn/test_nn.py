@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from layers import LAYERS, floats
+from layers import IDS, LAYERS, first, floats
 
 import tapegrad as tg
 from tapegrad import nn, ops
@@ -24,18 +24,11 @@ from tapegrad.ops.random import default_generator
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}  # float64; sums are taken in another order than torch's
 
 
-IDS = [f"{row[0]}-{i}" for i, row in enumerate(LAYERS)]
-
-
 def both(name: str, args: tuple, kwargs: dict) -> tuple[nn.Module, torch.nn.Module]:
     """The layer and torch's, in float64, from the same values."""
     ours, theirs = getattr(nn, name)(*args, **kwargs).double(), getattr(torch.nn, name)(*args, **kwargs).double()
     theirs.load_state_dict({key: value.data.clone() for key, value in ours.state_dict().items()})
     return ours, theirs
-
-
-def first(output: object) -> object:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def assert_same(ours: object, theirs: torch.Tensor, what: str) -> None:
