@@ -1,4 +1,14 @@
-"""The compiled tape: a training step is recorded once, lowered to a program, and replayed in C++."""
+"""The compiled tape: a step is recorded twice, lowered to a program, and replayed in C++. Imports the core, the ops,
+optimizers and data. A call passes through these files in this order:
+
+    step, arguments                   what `compile` gives: its calls, signatures, caches; when a step is left as it is
+    record, schemas, watch, trace     one recorded call: kernels and operators, the user's code, the recording as data
+    facts, results                    the Python state a step read; what it returns
+    compare                           do two recordings agree?
+    lower, rewrite, plan, program     the program: dead calls, shared calls, convolutions, the arena
+    bind, run, reference              pointers and replays; whole epochs; the same program run in Python
+    explain, patience, uncompiled     the plan as text; what takes long; what cannot be compiled
+"""
 
 from __future__ import annotations
 

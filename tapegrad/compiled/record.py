@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +24,7 @@ from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, de
 from ..optim.optimizer import number
 from .patience import OFTEN, Patience
 from .results import Reader, grad_of
+from .schemas import schemas
 from .trace import Call, Number, Offset, Ref, Seed, Slot, Trace, extent, outlived, refs_of, results_of
 from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, side_effect, where
 
@@ -38,55 +39,9 @@ _NUMBERS_INSTEAD = "give it numbers where it takes numbers (one_hot: num_classes
 # Operators of torch whose kernels are ours: the same bits, and less to do than a dispatch.
 _OPERATORS = {f"aten::{name}.Tensor": getattr(torch.ops.aten, name).Tensor for name in ("add", "sub", "mul", "div")}
 _RANDOM = {"random_uniform", "random_normal", "random_int", "random_bernoulli", "permutation", "dropout"}
-_UNFILLED = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
 
 
 _INDEX, _BATCH_NORM = torch.ops.aten.index.Tensor, torch.ops.aten.native_batch_norm.default
-
-
-class _Schema(NamedTuple):
-    """What the recorder needs of an operator's schema."""
-
-    names: tuple[str, ...]
-    defaults: tuple[Any, ...]
-    writes: tuple[int, ...]
-    refusal: str | None
-    run: Callable[..., Any]
-    makes: bool  # a result is memory that it filled
-    view: bool  # every result is a view of an argument, it says
-
-
-class _Schemas(dict[Any, _Schema]):
-    def __missing__(self, function: Any) -> _Schema:
-        formal, returned = function._schema.arguments, function._schema.returns
-        tags, name = set(function.tags), function._schema.name
-        refusal = None
-        if name == "aten::_local_scalar_dense" or torch.Tag.data_dependent_output in tags:
-            refusal = (
-                "reads a value into Python (item(), bool(), float(), print, a branch on it, an index of a torch "
-                "tensor); return the tensor and read it after the step, or choose with tg.where"
-            )
-        elif torch.Tag.dynamic_output_shape in tags and name != "aten::index":
-            refusal = "has an output whose shape depends on values; use tg.where, or do this outside the step"
-        elif torch.Tag.nondeterministic_seeded in tags:
-            refusal = "draws from torch's generator; use tg.rand, tg.randn or tg.nn.functional.dropout"
-        elif name == "aten::is_pinned":
-            refusal = "is asked for by what takes a value out of the program (DLPack), which a replay cannot follow"
-        elif name in ("aten::set_", "aten::resize_", "aten::resize_as_"):
-            refusal = "changes a tensor's storage"
-        self[function] = schema = _Schema(
-            tuple(a.name for a in formal),
-            tuple(a.default_value if a.has_default_value() else None for a in formal),
-            tuple(i for i, a in enumerate(formal) if a.alias_info is not None and a.alias_info.is_write),
-            refusal,
-            function._op,
-            name not in _UNFILLED,
-            refusal is None and all(r.alias_info is not None and not r.alias_info.is_write for r in returned),
-        )
-        return schema
-
-
-_schemas = _Schemas()
 
 
 def _on_tape(value: Tensor) -> bool:
@@ -412,7 +367,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """An operator of torch is about to run."""
         if self.refusal is not None and self.strict:
             raise self.refusal
-        kwargs, schema = kwargs or {}, _schemas[function]
+        kwargs, schema = kwargs or {}, schemas[function]
         if schema.view:  # no instruction, where it is one
             result = schema.run(*args, **kwargs)
             if args and type(result) is torch.Tensor and _C.storage_key(result) == _C.storage_key(args[0]):
@@ -428,7 +383,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @_ours
     def _announced(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """(the arguments of an operator as Refs, the positions of those that it writes)."""
-        schema = _schemas[function]
+        schema = schemas[function]
         given = list(args)
         if len(args) < len(schema.names):
             for name, default in zip(schema.names[len(args) :], schema.defaults[len(args) :], strict=True):
@@ -455,7 +410,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What an operator returned."""
         if not writes and type(result) is torch.Tensor and _C.storage_key(result) not in self._slot_of:
             out = self._made(result)
-            if _schemas[function].makes:
+            if schemas[function].makes:
                 self._append(function, refs, (out,), ())
             return
         results = results_of(result)
@@ -466,7 +421,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outs = [self._made(r) if made else None for r, made in zip(results, new, strict=True)]
         if writes:
             self._append(function, refs, outs if any(new) else (), writes)
-        elif any(new) and _schemas[function].makes:  # else a view
+        elif any(new) and schemas[function].makes:  # else a view
             self._append(function, refs, outs, ())
 
     @_ours

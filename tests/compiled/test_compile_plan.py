@@ -9,10 +9,10 @@ import warnings
 import pytest
 
 import tapegrad as tg
-from tapegrad.compiled import bind, patience, record
-from tapegrad.compiled.program import lower
+from tapegrad.compiled import compare, patience, record
+from tapegrad.compiled.arguments import Arguments
+from tapegrad.compiled.lower import lower
 from tapegrad.compiled.record import Recorder
-from tapegrad.compiled.step import Arguments
 from tapegrad.core import _C
 
 
@@ -107,7 +107,7 @@ def test_lowering_twice_the_steps_takes_twice_the_work():
     counts = {}
     for steps in (40, 80, 160):
         first, second = recorded(steps)
-        compared, differs = work(lambda first=first, second=second: bind.difference(first, second))
+        compared, differs = work(lambda first=first, second=second: compare.difference(first, second))
         assert differs is None
         planned, program = work(lambda second=second: lower(second))
         assert len(program.calls) > 10 * steps

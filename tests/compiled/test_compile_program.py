@@ -18,7 +18,7 @@ from optable.check import one_thread as one_thread
 import tapegrad as tg
 from tapegrad import nn
 from tapegrad.compiled import bind
-from tapegrad.compiled.program import evaluate, view
+from tapegrad.compiled.reference import evaluate, view
 from tapegrad.compiled.trace import Ref, made_in, refs_of
 
 
