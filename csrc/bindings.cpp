@@ -9,6 +9,7 @@
 #include "bindings/elementwise.h"
 #include "bindings/kernel.h"
 #include "bindings/norms.h"
+#include "bindings/panels.h"
 #include "bindings/recording.h"
 #include "bindings/replay.h"
 #include "bindings/slots.h"
@@ -171,6 +172,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_random(m);
   bind_elementwise(m);
   bind_norms(m);
+  bind_panels(m);
   const auto check = [](In ok) {
     if (!ok.all().item<bool>()) throw std::runtime_error("a check of the step's values failed");
   };

@@ -42,6 +42,7 @@
   X(dropout, (const T* x, T* out, int64_t n, uint32_t limit, T scale, uint64_t seed, uint64_t offset, int64_t begin, \
               int64_t end))                                                                                          \
   X(sum_segments, (const Sum<T>& a, int64_t begin, int64_t end))                                                     \
+  X(add_rows, (const AddRows<T>& a, int64_t begin, int64_t end))                                                     \
   X(dot, (const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end))                                    \
   X(squared_error, (const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end))                          \
   X(mse_backward, (const T* x, const T* y, T scale, T* dx, T* dy, int64_t n))                                        \

@@ -1,11 +1,27 @@
 #include "replay/torch_call.h"
 
+#include "ops/panels.h"
+
 namespace tapegrad {
+namespace {
+
+bool on_one_thread(const c10::OperatorHandle& op) {
+  const std::string &name = op.schema().name(), &overload = op.schema().overload_name();
+  return name == "aten::index_put_" || name == "aten::arange" || (name == "aten::clamp" && overload[0] == 'T');
+}
+
+}  // namespace
 
 TorchCall::TorchCall(c10::OperatorHandle op, torch::jit::Stack arguments, std::vector<at::Tensor> outs, bool into)
-    : op_(std::move(op)), arguments_(std::move(arguments)), outs_(std::move(outs)), into_(into) {}
+    : op_(std::move(op)),
+      arguments_(std::move(arguments)),
+      outs_(std::move(outs)),
+      into_(into),
+      alone_(on_one_thread(op_)) {}
 
 void TorchCall::run() {
+  std::optional<OneThread> alone;
+  if (alone_) alone.emplace();
   stack_ = arguments_;
   op_.callBoxed(stack_);
   if (!into_ && !outs_.empty()) {

@@ -6,7 +6,9 @@
 
 namespace tapegrad {
 
-// An operator of torch, called through its dispatcher. `into`: the last arguments are the outputs (an out= overload).
+// An operator of torch, called through its dispatcher, on one thread where it is among those that the eager step calls
+// so (tapegrad/ops/indexing.py, create.py, elementwise.py). `into`: the last arguments are the outputs (an out=
+// overload).
 class TorchCall final : public Call {
  public:
   TorchCall(c10::OperatorHandle op, torch::jit::Stack arguments, std::vector<at::Tensor> outs, bool into);
@@ -18,7 +20,7 @@ class TorchCall final : public Call {
   c10::OperatorHandle op_;
   torch::jit::Stack arguments_, stack_;
   std::vector<at::Tensor> outs_;
-  bool into_;
+  bool into_, alone_;
 };
 
 }  // namespace tapegrad

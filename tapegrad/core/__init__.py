@@ -32,7 +32,7 @@ from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, p
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
 from .op import Array, Arrays, caller, is_integers, op, with_integers
 from .protocols import functions
-from .record import Op, arithmetic, either, kernel, registry, verify
+from .record import Op, arithmetic, either, kernel, registry, sum_over, verify
 from .tape import DTYPE_NAMES, PACKAGE, Entry, Leaf, Node, Tape, describe, entry_of, next_slot
 from .tensor import RemovableHandle, Tensor, raw, seed, tensor_argument, to_torch
 
@@ -92,6 +92,7 @@ __all__ = [
     "replay",
     "seed",
     "set_grad_enabled",
+    "sum_over",
     "tensor_argument",
     "to_torch",
     "verify",

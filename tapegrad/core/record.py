@@ -306,7 +306,7 @@ def sum_to(dx: Any, shape: torch.Size, op: Op, entry: Entry) -> Any:
             f"{op.name}: its gradient rule returned shape {list(dx.shape)} for an input of shape {list(shape)}, "
             f"recorded at {entry.source}"
         )
-    return dx.sum(dims).reshape(shape) if dims else dx.reshape(shape)
+    return sum_over(dx, dims).reshape(shape) if dims else dx.reshape(shape)
 
 
 def _zeros(shape: torch.Size, dtype: torch.dtype, recorded: bool) -> Any:
@@ -358,11 +358,18 @@ def arithmetic(ours: Callable[..., Any], otherwise: Callable[..., Any]) -> Calla
     return forward
 
 
+def sum_over(x: Any, dim: int | Sequence[int] | None, keepdim: bool = False) -> Any:
+    """`x` summed over ``dim`` (None: over everything) inside a rule, in the same order for any number of threads."""
+    if isinstance(x, Tensor) or x.dtype not in FLOATS:
+        return x.sum(dim, keepdim)
+    return _C.sum(x, [] if dim is None else [dim] if isinstance(dim, int) else list(dim), keepdim)
+
+
 def either(name: str, *args: Any) -> Any:
     """Call a registered op inside a rule: recorded if an argument is a `Tensor`, else its bare forward function."""
     op = registry[name]
     for a in args:
-        if isinstance(a, Tensor):
+        if isinstance(a, Tensor) or (type(a) is list and any(isinstance(v, Tensor) for v in a)):
             return op.call(*args)
     out = op.forward(*args)
     return out[0] if op.residuals else out

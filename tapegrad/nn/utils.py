@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from ..core import NonFiniteError, Tensor, verify
+from ..core import _C, NonFiniteError, Tensor, verify
 from .checks import require
 
 
@@ -39,8 +39,8 @@ def clip_grad_norm_(
     grads = [g for g in _gradients(parameters) if g.numel()]  # an empty one adds nothing to any norm
     if not grads:
         return Tensor(torch.tensor(0.0))
-    norms = torch._foreach_norm(grads, float(norm_type))
-    norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].dtype) for n in norms]), float(norm_type))
+    norms = [_C.norm(g, float(norm_type), [], False) for g in grads]
+    norm = _C.norm(torch.stack([n.to(norms[0].dtype) for n in norms]), float(norm_type), [], False)
     if error_if_nonfinite:
         verify(
             torch.isfinite(norm),

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, ArgumentError, Array, Tensor, kernel, known_dtype, op, tensor_argument
+from ..core import _C, ArgumentError, Array, Tensor, either, kernel, known_dtype, op, sum_over, tensor_argument
 
 __all__ = [
     "celu",
@@ -40,6 +40,9 @@ _gelu = kernel("gelu", torch.nn.functional.gelu)
 _gelu_tanh = kernel("gelu_tanh", partial(torch.nn.functional.gelu, approximate="tanh"))
 _silu = kernel("silu", torch.nn.functional.silu)
 _softplus = kernel("softplus", torch.nn.functional.softplus)
+_elu = kernel("elu", torch.ops.aten.elu)
+_mish = kernel("mish", torch.nn.functional.mish)
+_logsigmoid = kernel("logsigmoid", torch.nn.functional.logsigmoid)
 _softmax = kernel("softmax", torch.softmax)
 _log_softmax = kernel("log_softmax", torch.log_softmax)
 
@@ -63,7 +66,7 @@ def leaky_relu(input: Array, negative_slope: float = 0.01) -> Any:
 
 
 def _softmax_rule(g: Any, out: Any, dim: int) -> Any:
-    return out * (g - (g * out).sum(dim, True))
+    return out * (g - sum_over(g * out, dim, True))
 
 
 @op(name="softmax", input=_softmax_rule, backward=lambda g, out, dim: (_C.softmax_backward(g, out, dim),))
@@ -79,7 +82,7 @@ def softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Tensor:
 
 @op(
     name="log_softmax",
-    input=lambda g, out, dim: g - torch.exp(out) * g.sum(dim, True),
+    input=lambda g, out, dim: g - torch.exp(out) * sum_over(g, dim, True),
     backward=lambda g, out, dim: (_C.log_softmax_backward(g, out, dim),),
 )
 def log_softmax_op(input: Array, dim: int) -> Any:
@@ -113,7 +116,7 @@ def _exp_below(x: Any) -> Any:
 @op(input=lambda g, input, alpha: torch.where(input <= 0, g * alpha * _exp_below(input), g))
 def elu(input: Array, alpha: float = 1.0) -> Any:
     """``y = x for x > 0, alpha (e**x - 1) otherwise`` (Clevert et al., 2016)."""
-    return torch.nn.functional.elu(input, alpha)
+    return _elu(input, alpha, 1.0, 1.0)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -122,13 +125,13 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 @op(input=lambda g, input: _SELU_SCALE * torch.where(input <= 0, g * _SELU_ALPHA * _exp_below(input), g))
 def selu(input: Array) -> Any:
     """``y = s x for x > 0, s a (e**x - 1) otherwise``, s = 1.0507, a = 1.6733 (Klambauer et al., 2017)."""
-    return torch.selu(input)
+    return _elu(input, _SELU_ALPHA, _SELU_SCALE, 1.0)
 
 
 @op(input=lambda g, input, alpha: torch.where(input <= 0, g * _exp_below(input / alpha), g))
 def celu(input: Array, alpha: float = 1.0) -> Any:
     """``y = max(0, x) + min(0, alpha (e**(x / alpha) - 1))`` (Barron, 2017)."""
-    return torch.nn.functional.celu(input, alpha)
+    return _elu(input, alpha, 1.0, 1.0 / alpha)
 
 
 def _gelu_rule(g: Any, input: Any, approximate: str) -> Any:
@@ -172,14 +175,14 @@ def silu(input: Array) -> Any:
 
 
 def _mish_rule(g: Any, input: Any) -> Any:
-    t = torch.tanh(torch.nn.functional.softplus(input))
-    return g * (t + input * (1 - t * t) * torch.sigmoid(input))
+    t = either("tanh", either("softplus", input, 1.0, 20.0))
+    return g * (t + input * (1 - t * t) * either("sigmoid", input))
 
 
 @op(input=_mish_rule)
 def mish(input: Array) -> Any:
     """``y = x tanh(softplus(x))`` (Misra, 2019)."""
-    return torch.nn.functional.mish(input)
+    return _mish(input)
 
 
 @op(
@@ -199,10 +202,10 @@ def softsign(input: Array) -> Any:
     return torch.nn.functional.softsign(input)
 
 
-@op(input=lambda g, input: g * torch.sigmoid(-input))
+@op(input=lambda g, input: g * either("sigmoid", -input))
 def logsigmoid(input: Array) -> Any:
     """``y = ln sigmoid(x) = min(x, 0) - ln(1 + e**-|x|)``."""
-    return torch.nn.functional.logsigmoid(input)
+    return _logsigmoid(input)
 
 
 @op(input=lambda g, input, min_val, max_val: torch.where(torch.logical_or(input <= min_val, input >= max_val), 0, g))

@@ -22,6 +22,7 @@ from ..core import (
 )
 from .activation import softmax
 from .elementwise import where
+from .indexing import index_sum
 from .linalg import matmul
 from .random import Generator, dropout
 from .shape import expand, reshape, unsqueeze
@@ -45,8 +46,7 @@ def _embedding_rule(
         count = torch.zeros(weight_shape[0], dtype=torch.int64).index_add(0, flat, torch.ones_like(flat))
         g = g / count[index].unsqueeze(-1)
     index = input.reshape(-1)
-    rows = g.reshape(index.shape[0], weight_shape[1])
-    return torch.index_add(torch.zeros(weight_shape, dtype=g.dtype), 0, index, rows)
+    return index_sum(g.reshape(index.shape[0], weight_shape[1]), weight_shape, 0, index)
 
 
 @op(name="embedding", weight=_embedding_rule)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, ArgumentError, Array, Ints, ShapeError, Tensor, either, op, raw
+from ..core import _C, ArgumentError, Array, Ints, ShapeError, Tensor, either, op, raw, sum_over
 from .indexing import pad
 from .shape import constant_pad_nd, narrow, reshape, squeeze, unsqueeze
 
@@ -78,7 +78,7 @@ def conv2d_weight_grad(
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups: conv2d_weight_grad(
         g, input, weight_shape, stride, padding, dilation, groups
     ),
-    bias=lambda g: g.sum((0, 2, 3)),
+    bias=lambda g: sum_over(g, (0, 2, 3)),
     backward=lambda g, input, weight, input_shape, weight_shape, stride, padding, dilation, groups, needs: (
         _C.conv2d_backward(g, input, weight, input_shape, weight_shape, stride, padding, dilation, groups, *needs)
     ),
@@ -216,7 +216,7 @@ def _upsampled_gradient(g: Any, weight: Any, input_shape: torch.Size) -> Any:
     weight=lambda g, input, weight_shape: either(
         "conv2d_weight_grad", g, _upsampled(input), weight_shape, (1, 1), (1, 1), (1, 1), 1
     ),
-    bias=lambda g: g.sum((0, 2, 3)),
+    bias=lambda g: sum_over(g, (0, 2, 3)),
     backward=lambda g, input, weight, needs: _C.upsample_conv2d_backward(g, input, weight, *needs),
 )
 def upsample_conv2d(input: Array, weight: Array, bias: Array | None = None) -> Any:

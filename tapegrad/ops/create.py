@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
-from ..core import Tensor, describe, from_torch, integers, known_dtype, on_cpu, plain, raw, tensor_argument, to_torch
+from ..core import (
+    _C,
+    Tensor,
+    describe,
+    from_torch,
+    integers,
+    known_dtype,
+    on_cpu,
+    plain,
+    raw,
+    tensor_argument,
+    to_torch,
+)
 
 __all__ = [
     "arange",
@@ -69,6 +82,8 @@ def from_numpy(array: Any) -> Tensor:
 
 def _maker(name: str, what: str) -> Callable[..., Tensor]:
     make = getattr(torch, name)
+    if name == "arange":  # of floats: torch's bits depend on where a thread begins
+        make = partial(_C.on_one_thread, make)
 
     def function(
         *size: Any, dtype: torch.dtype | None = None, requires_grad: bool = False, device: Any = None, **named: Any

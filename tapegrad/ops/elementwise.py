@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, Array, Op, Tensor, arithmetic, caller, either, kernel, op
+from ..core import _C, FLOATS, Array, Op, Tensor, arithmetic, caller, either, op
 
 __all__ = [
     "abs",
@@ -84,10 +84,13 @@ __all__ = [
 Rule = Callable[..., Any]
 
 
-def unary(name: str, formula: str, rule: Rule | None, backward: Rule | None = None) -> Callable[[Any], Tensor]:
+def unary(
+    name: str, formula: str, rule: Rule | None, backward: Rule | None = None, *, ours: bool = False
+) -> Callable[[Any], Tensor]:
     """The op ``y = torch.name(input)``; `rule` gives the input's gradient, None for an op with boolean output.
 
-    With ``backward``, the gradient in one pass on raw tensors, the forward function is a C++ kernel too.
+    With ``backward``, the gradient in one pass on raw tensors, the forward function is a C++ kernel too; `ours` says so
+    without one.
     """
 
     def forward(input: Array) -> Any: ...
@@ -106,10 +109,25 @@ def unary(name: str, formula: str, rule: Rule | None, backward: Rule | None = No
         forward,
         {} if rule is None else {"input": rule},
         backward,
-        direct=torchs if backward is None else kernel(name, torchs),
+        direct=_of_floats(name) if ours or backward is not None else torchs,
     )
     made: Callable[[Any], Tensor] = caller(op, __name__)
     return made
+
+
+def _of_floats(name: str) -> Rule:
+    """The C++ kernel `name`; integers and bools are promoted as torch promotes them."""
+    ours, torchs = getattr(_C, name), getattr(torch, name)
+
+    def forward(input: Any) -> Any:
+        return ours(_promoted(input)) if type(input) is torch.Tensor else torchs(input)
+
+    return forward
+
+
+def _promoted(x: torch.Tensor) -> torch.Tensor:
+    """Integers and bools in the dtype to which a float number promotes them."""
+    return x if x.dtype in FLOATS else x.to(torch.get_default_dtype())
 
 
 def binary(
@@ -165,8 +183,8 @@ tan = unary("tan", "tan x", lambda g, out: g * (1 + out * out))
 asin = unary("asin", "arcsin x", lambda g, input: g * torch.rsqrt(1 - input * input))
 acos = unary("acos", "arccos x", lambda g, input: -g * torch.rsqrt(1 - input * input))
 atan = unary("atan", "arctan x", lambda g, input: g / (1 + input * input))
-sinh = unary("sinh", "(e**x - e**-x) / 2", lambda g, input: g * torch.cosh(input))
-cosh = unary("cosh", "(e**x + e**-x) / 2", lambda g, input: g * torch.sinh(input))
+sinh = unary("sinh", "(e**x - e**-x) / 2", lambda g, input: g * either("cosh", input), ours=True)
+cosh = unary("cosh", "(e**x + e**-x) / 2", lambda g, input: g * either("sinh", input), ours=True)
 
 
 @op(
@@ -248,6 +266,8 @@ def clamp(input: Array, min: Array | None = None, max: Array | None = None) -> A
     if isinstance(min, torch.Tensor) != isinstance(max, torch.Tensor) and min is not None and max is not None:
         dtype = torch.result_type(input, min if isinstance(min, torch.Tensor) else max)
         min, max = (v if isinstance(v, torch.Tensor) else torch.tensor(v, dtype=dtype) for v in (min, max))
+    if isinstance(min, torch.Tensor) or isinstance(max, torch.Tensor):  # of two zeros torch takes either
+        return _C.on_one_thread(torch.clamp, input, min, max)
     return torch.clamp(input, min, max)
 
 
@@ -285,16 +305,36 @@ def div(input: Array, other: Array, *, rounding_mode: str | None = None) -> Any:
     return _div(input, other) if rounding_mode is None else torch.div(input, other, rounding_mode=rounding_mode)
 
 
+_ROUNDED_ONCE = (0, 0.5, 1, 2, 3, -0.5, -1, -2)  # exponents that torch replaces by products, quotients and roots
+
+
+def _pow(input: Any, exponent: Any) -> Any:
+    """torch's power, by kernels of ours where its bits would depend on the number of threads: of floats."""
+    arrays = [isinstance(x, torch.Tensor) for x in (input, exponent)]
+    if not any(
+        x.dtype in FLOATS if a else isinstance(x, float) for x, a in zip((input, exponent), arrays, strict=True)
+    ):
+        return input**exponent
+    if all(arrays):
+        return _C.pow(input, exponent)
+    if arrays[0] and isinstance(exponent, int | float) and exponent not in _ROUNDED_ONCE:
+        return _C.pow_to_number(_promoted(input), exponent)
+    if arrays[1] and isinstance(input, int | float):
+        return _C.pow_of_number(input, _promoted(exponent))
+    return input**exponent
+
+
 def _pow_input(g: Any, input: Any, exponent: Any) -> Any:
     """g * n * x**(n - 1), and 0 for n = 0 also where x**-1 is no number."""
     if isinstance(exponent, int | float):
-        return torch.zeros_like(g) if exponent == 0 else g * (exponent * input ** (exponent - 1))
+        return torch.zeros_like(g) if exponent == 0 else g * (exponent * either("pow", input, exponent - 1))
     exponent = _as_float(exponent, g)
     if isinstance(input, int | float):
-        return g * (exponent * input ** (exponent - 1))
+        return g * (exponent * either("pow", input, exponent - 1))
     least = torch.finfo(g.dtype).tiny  # numbers whose inverse is finite, and no NaN
     constant = torch.logical_and(exponent == 0, torch.logical_not(torch.abs(input) >= least))
-    return g * torch.where(constant, 0, exponent * torch.where(constant, 1, input) ** (exponent - 1))
+    power = either("pow", torch.where(constant, 1, input), exponent - 1)
+    return g * torch.where(constant, 0, exponent * power)
 
 
 def _as_float(x: Any, g: Any) -> Any:
@@ -315,7 +355,18 @@ def _pow_exponent(g: Any, input: Any, exponent: Any, out: Any) -> Any:
 @op(input=_pow_input, exponent=_pow_exponent)
 def pow(input: Array, exponent: Array) -> Any:
     """Elementwise ``y = input ** exponent``, with broadcasting. The gradients at 0**0 are 0, as torch's."""
-    return input**exponent
+    return _pow(input, exponent)
+
+
+def _between_floats(ours: Rule, torchs: Rule) -> Rule:
+    """`ours` for arrays one of which holds floats (which zero of two signs is taken may depend on the threads)."""
+
+    def direct(input: Any, other: Any) -> Any:
+        arrays = isinstance(input, torch.Tensor) and isinstance(other, torch.Tensor)
+        floats = arrays and (input.dtype in FLOATS or other.dtype in FLOATS)
+        return ours(input, other) if floats else torchs(input, other)
+
+    return direct
 
 
 maximum = binary(
@@ -323,12 +374,14 @@ maximum = binary(
     "max(input, other)",
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input < other, 0, g)),
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input > other, 0, g)),
+    _between_floats(_C.maximum, torch.maximum),
 )
 minimum = binary(
     "minimum",
     "min(input, other)",
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input > other, 0, g)),
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input < other, 0, g)),
+    _between_floats(_C.minimum, torch.minimum),
 )
 fmod = binary(
     "fmod",
@@ -351,12 +404,21 @@ def _atan2_slope(g: Any, y: Any, x: Any, side: Any) -> Any:
     return g * (side * torch.where(r2 == 0, 0, 1 / r2))
 
 
+def _atan2(input: Any, other: Any) -> Any:
+    if not (isinstance(input, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return torch.atan2(input, other)
+    if input.dtype not in FLOATS and other.dtype not in FLOATS:
+        input, other = _promoted(input), _promoted(other)
+    return _C.atan2(input, other)
+
+
 floor_divide = binary("floor_divide", "floor(input / other)", zero, zero, operator.floordiv)
 atan2 = binary(
     "atan2",
     "the angle of the point (other, input)",
     lambda g, input, other: _atan2_slope(g, input, other, other),
     lambda g, input, other: _atan2_slope(-g, input, other, input),
+    _atan2,
 )
 
 eq = binary("eq", "input == other")

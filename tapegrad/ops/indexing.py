@@ -13,6 +13,7 @@ import torch
 
 from ..core import (
     _C,
+    FLOATS,
     ArgumentError,
     Array,
     IndexShapeError,
@@ -51,6 +52,8 @@ __all__ = [
 )
 def index_add(input: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Any:
     """``y = input`` with ``y[index[i]] += alpha * source[i]`` along ``dim``; repeated indices add up."""
+    if input.dtype in FLOATS and input.dtype is source.dtype:
+        return _C.index_add(input, dim, index, _scaled(source, alpha))
     return torch.index_add(input, dim, index, source, alpha=alpha)
 
 
@@ -63,14 +66,17 @@ def _scaled(g: Any, alpha: float) -> Any:
     return g if alpha == 1 else g * alpha
 
 
-@op(input=lambda g, input_shape, dim, index: _index_added(g, input_shape, dim, index))
+@op(input=lambda g, input_shape, dim, index: index_sum(g, input_shape, dim, index))
 def index_select(input: Array, dim: int, index: Array) -> Any:
     """Slices ``index`` (1-d integers) of dimension ``dim``. A copy."""
     return torch.index_select(input, dim, index)
 
 
-def _index_added(g: Any, shape: torch.Size, dim: int, index: Any) -> Any:
-    return torch.index_add(torch.zeros(shape, dtype=g.dtype), dim, index, g)
+def index_sum(g: Any, shape: Sequence[int], dim: int, index: Any) -> Any:
+    """`index_add` on zeros, inside a rule: slices of `g` added up by index, in ascending order."""
+    if isinstance(g, Tensor):
+        return index_add(Tensor(torch.zeros(tuple(shape), dtype=g.dtype)), dim, index, g)
+    return _C.index_sum(g, list(shape), dim, index.data if isinstance(index, Tensor) else index)
 
 
 def _gathered(g: Any, dim: int, index: Any, shape: torch.Size) -> Any:
@@ -123,15 +129,15 @@ def masked_fill(input: Array, mask: Array, value: Array) -> Any:
     return torch.masked_fill(input, mask, value)
 
 
-def write(input: torch.Tensor, index: Any, value: Any, accumulate: bool = False) -> torch.Tensor:
-    """``input[index] = value`` (or +=) in place, for an index of any kind."""
-    if accumulate and _is_advanced(index):
-        torch.ops.aten.index_put_(*_as_index_put(input, index, value))
-    elif mode.tracer is not None and _has_numbers(index):
+def write(input: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
+    """``input[index] = value`` in place, for an index of any kind; of values for one place the last one stays."""
+    if mode.tracer is not None and _has_numbers(index):
         at = _at(torch.arange(input.numel()).reshape(input.shape), index)
         value = torch.as_tensor(value)
         value = value.reshape(value.shape[builtins.max(0, value.ndim - at.ndim) :])  # leading ones
         input.put_(at, value.expand(at.shape).to(input.dtype))
+    elif _is_advanced(index):
+        _C.on_one_thread(operator.setitem, input, index, value)
     else:
         input[index] = value
     return input
@@ -186,16 +192,30 @@ def _is_advanced(index: Any) -> bool:
     return any(isinstance(part, torch.Tensor) for part in parts)
 
 
-def _as_index_put(input: torch.Tensor, index: Any, value: Any) -> tuple[Any, ...]:
-    """Arguments of an accumulating index_put on a flat view: the elements that `index` reads, and their values."""
-    flat = _at(torch.arange(input.numel()).reshape(input.shape), index)
-    return input.view(-1), [flat.reshape(-1)], value.expand(flat.shape).reshape(-1), True
+def _rows(index: Any) -> tuple[int, torch.Tensor] | None:
+    """(dim, index) where an index tensor picks slices along one dimension: ``x[i]``, ``x[:, i]``; else None."""
+    parts = index if isinstance(index, tuple) else (index,)
+    at = [i for i, part in enumerate(parts) if isinstance(part, torch.Tensor)]
+    whole = [isinstance(part, slice) and part == slice(None) for i, part in enumerate(parts) if i not in at]
+    if len(at) != 1 or not builtins.all(whole) or parts[at[0]].dtype not in (torch.int64, torch.int32):
+        return None
+    return at[0], parts[at[0]]
 
 
 @op(input=lambda g, index: _read(g, index))
 def getitem_backward(input: Array, shape: Sequence[int], index: Any) -> Any:
     """Zeros of ``shape`` with the input added at ``index``: the gradient of ``x[index]``."""
-    return write(torch.zeros(tuple(shape), dtype=input.dtype), index, input, accumulate=True)
+    shape = torch.Size(shape)
+    if not _is_advanced(index):
+        return write(torch.zeros(shape, dtype=input.dtype), index, input)
+    rows = _rows(index)
+    if rows is not None:
+        dim, places = rows
+        places = torch.where(places < 0, places + shape[dim], places).reshape(-1)
+        values = input.reshape([*shape[:dim], places.numel(), *shape[dim + 1 :]])
+        return _C.index_sum(values, shape, dim, places)
+    places = _at(torch.arange(shape.numel()).reshape(shape), index)  # of the elements that `index` reads
+    return _C.index_sum(input.expand(places.shape).reshape(-1), [shape.numel()], 0, places.reshape(-1)).reshape(shape)
 
 
 def _read(x: Any, index: Any) -> Any:

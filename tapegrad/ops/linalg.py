@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-from ..core import _C, Array, Arrays, ShapeError, Tensor, either, op, raw
+from ..core import _C, FLOATS, Array, Arrays, ShapeError, Tensor, either, op, raw
 from .elementwise import mul
 from .shape import diagonal, expand, unsqueeze
 
@@ -210,7 +211,7 @@ def _einsum_rules(g: Any, equation: str, operands: list[Any], operands_shape: li
         known = set(out).union(*(t for t, _ in others))
         kept = "".join(c for c in term if c in known)
         inputs = ",".join([out, *(t for t, _ in others)])
-        dx = torch.einsum(f"{inputs}->{kept}", g, *(x for _, x in others))
+        dx = either("einsum", [g, *(x for _, x in others)], f"{inputs}->{kept}")
         for position, c in enumerate(term):
             if c not in known:
                 dx = dx.unsqueeze(position)
@@ -223,8 +224,50 @@ def _einsum_rules(g: Any, equation: str, operands: list[Any], operands_shape: li
     operands=lambda g, equation, operands, operands_shape: _einsum_rules(g, equation, operands, operands_shape),
 )
 def einsum_op(operands: Arrays, equation: str) -> Any:
-    """`einsum` of an explicit equation whose terms repeat no letter."""
-    return torch.einsum(equation, *operands)
+    """`einsum` of an explicit equation whose terms repeat no letter: from the left, a pair at a time."""
+    if not all(x.dtype in FLOATS and x.dtype is operands[0].dtype for x in operands):
+        return torch.einsum(equation, *operands)
+    left, out = equation.split("->")
+    terms = left.split(",")
+    term, x = terms[0], operands[0]
+    for i in range(1, len(terms)):
+        kept = set(out).union(*terms[i + 1 :])
+        first = _summed(term, x, kept | set(terms[i]))
+        term, x = _pair(*first, *_summed(terms[i], operands[i], kept | set(term)), kept)
+    term, x = _summed(term, x, set(out))
+    return x.permute([term.index(c) for c in out])
+
+
+def _summed(term: str, x: torch.Tensor, kept: set[str]) -> tuple[str, torch.Tensor]:
+    """Without the letters that are not kept, their dimensions summed over."""
+    gone = [i for i, c in enumerate(term) if c not in kept]
+    return ("".join(c for c in term if c in kept), _C.sum(x, gone, False)) if gone else (term, x)
+
+
+def _pair(a: str, x: torch.Tensor, b: str, y: torch.Tensor, kept: set[str]) -> tuple[str, torch.Tensor]:
+    """The product of two operands, summed over the letters of both that are not kept: a batch of matrix products."""
+    both = [c for c in a if c in b]
+    batch, inner = [c for c in both if c in kept], [c for c in both if c not in kept]
+    rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
+    size = dict(zip(a, x.shape, strict=True)) | dict(zip(b, y.shape, strict=True))
+
+    def grouped(term: str, value: torch.Tensor, *groups: list[str]) -> torch.Tensor:
+        """One dimension for each group of letters: their sizes' product."""
+        shape = [math.prod(size[c] for c in group) for group in groups]
+        return value.permute([term.index(c) for group in groups for c in group]).reshape(shape)
+
+    if not inner:
+        product = grouped(a, x, batch, rows, []) * grouped(b, y, batch, [], columns)
+    elif not batch and not rows and not columns:
+        product = _C.matmul(grouped(a, x, inner), grouped(b, y, inner))
+    elif not rows and not columns:
+        product = _C.sum(grouped(a, x, batch, inner) * grouped(b, y, batch, inner), [1], False)
+    elif not batch:
+        product = _C.matmul(grouped(a, x, rows, inner), grouped(b, y, inner, columns))
+    else:
+        product = _C.matmul(grouped(a, x, batch, rows, inner), grouped(b, y, batch, inner, columns))
+    letters = [*batch, *rows, *columns]
+    return "".join(letters), product.reshape([size[c] for c in letters])
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:

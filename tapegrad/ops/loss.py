@@ -7,7 +7,20 @@ from typing import Any
 
 import torch
 
-from ..core import _C, FLOATS, ArgumentError, Array, DTypeError, ShapeError, Tensor, op, raw, tensor_argument, verify
+from ..core import (
+    _C,
+    FLOATS,
+    ArgumentError,
+    Array,
+    DTypeError,
+    ShapeError,
+    Tensor,
+    op,
+    raw,
+    sum_over,
+    tensor_argument,
+    verify,
+)
 from .activation import log_softmax, logsigmoid
 from .elementwise import abs, add, div, exp, mul, neg, square, sub, where
 from .indexing import gather
@@ -138,7 +151,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
         scale = torch.where(counted, chosen, 0)
     own = where(counted, gather(input, dim, index.unsqueeze(dim)).squeeze(dim), 0)  # an ignored -inf counts nothing
     loss = mul(own, -scale)
-    return div(sum(loss), scale.sum()) if reduction == "mean" else reduced(loss, reduction, name)
+    return div(sum(loss), sum_over(scale, None)) if reduction == "mean" else reduced(loss, reduction, name)
 
 
 def _cross_entropy_rule(
@@ -167,7 +180,7 @@ def _cross_entropy_rule(
         q *= weight
     q.scatter_add_(1, index, own * (1 - label_smoothing))
     g = g.unsqueeze(1) if reduction == "none" else g
-    slope = g * (torch.softmax(input, 1) * q.sum(1, keepdim=True) - q)
+    slope = g * (torch.softmax(input, 1) * sum_over(q, 1, True) - q)
     if reduction == "mean":  # over no weight it is NaN
         slope = slope / torch.where(counted, torch.where(total == 0, math.nan, total), 1)
     return torch.where(counted, slope, 0)

@@ -16,6 +16,7 @@ import torch
 
 from ..core import (
     _C,
+    FLOATS,
     ArgumentError,
     Array,
     DTypeError,
@@ -27,6 +28,7 @@ from ..core import (
     known_dtype,
     op,
     raw,
+    sum_over,
 )
 from .elementwise import maximum, minimum
 from .indexing import gather
@@ -93,7 +95,9 @@ def sum(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.dt
     """``y = sum_i x_i`` over ``dim``. Integers and bools sum in int64; an empty sum is 0."""
     if dtype is None and input.is_floating_point():
         return _C.sum(input, _listed(dim, input.ndim, "sum"), keepdim)
-    return torch.sum(input, dim, keepdim, dtype=known_dtype(dtype, "sum"))
+    if known_dtype(dtype, "sum") in FLOATS:
+        return _C.sum(input.to(dtype), _listed(dim, input.ndim, "sum"), keepdim)
+    return torch.sum(input, dim, keepdim, dtype=dtype)
 
 
 @op(
@@ -105,13 +109,15 @@ def mean(input: Array, dim: Dim = None, keepdim: bool = False, *, dtype: torch.d
     """``y = sum_i x_i / n`` over ``dim``. An empty mean is NaN, as torch's."""
     if dtype is None and input.is_floating_point():
         return _C.mean(input, _listed(dim, input.ndim, "mean"), keepdim)
-    return torch.mean(input, dim, keepdim, dtype=known_dtype(dtype, "mean"))
+    if known_dtype(dtype, "mean") in FLOATS:
+        return _C.mean(input.to(dtype), _listed(dim, input.ndim, "mean"), keepdim)
+    return torch.mean(input, dim, keepdim, dtype=dtype)
 
 
 def _amax_rule(g: Any, input: Any, out: Any, dim: Dim, keepdim: bool) -> Any:
     """The gradient shared evenly among the elements that tie for the extremum."""
     ties = (input == _keepdim(out, dim, keepdim, input.ndim)).to(g.dtype)
-    count = ties.sum(as_dims(None if dim in ((), []) else dim, ties.ndim), True) if ties.ndim else ties
+    count = sum_over(ties, as_dims(None if dim in ((), []) else dim, ties.ndim), True) if ties.ndim else ties
     return _keepdim(g, dim, keepdim, input.ndim) * ties / count
 
 
@@ -124,7 +130,7 @@ def _ties(input: Any, out: Any, dtype: torch.dtype) -> Any:
 def _extremum_rule(g: Any, input: Any, out: Any) -> Any:
     """As `_amax_rule` over all elements; a NaN takes the gradient where it is the result."""
     ties = _ties(input, out, g.dtype)
-    return g * ties / ties.sum()
+    return g * ties / sum_over(ties, None)
 
 
 @op(name="max", input=_extremum_rule)
@@ -363,20 +369,22 @@ def _norm_rule(g: Any, input: Any, out: Any, p: float, dim: Dim, keepdim: bool) 
         return g * torch.sign(input)
     if math.isinf(p):
         ties = _ties(torch.abs(input), out, g.dtype)
-        count = ties.sum(as_dims(None if dim in ((), []) else dim, ties.ndim), True) if ties.ndim else ties
+        count = sum_over(ties, as_dims(None if dim in ((), []) else dim, ties.ndim), True) if ties.ndim else ties
         return g * torch.sign(input) * ties / count
-    g = torch.where(out == 0, 0, g / torch.where(out == 0, 1, out) ** (p - 1))
+    g = torch.where(out == 0, 0, g / either("pow", torch.where(out == 0, 1, out), p - 1))
     if p == 2:
         return g * input
     if p > 2:
-        return g * input * torch.abs(input) ** (p - 2)
-    size = torch.abs(torch.where(input == 0, 1, input)) ** (p - 1)  # |0|**(p - 1) counts as 0
+        return g * input * either("pow", torch.abs(input), p - 2)
+    size = either("pow", torch.abs(torch.where(input == 0, 1, input)), p - 1)  # |0|**(p - 1) counts as 0
     return g * torch.sign(input) * size
 
 
 @op(name="norm", input=_norm_rule)
 def norm_op(input: Array, p: float, dim: Dim, keepdim: bool) -> Any:
     """`norm` with p a number."""
+    if input.dtype in FLOATS:
+        return _C.norm(input, p, _listed(dim, input.ndim, "norm"), keepdim)
     return torch.linalg.vector_norm(input, p, dim, keepdim)
 
 
@@ -411,6 +419,8 @@ def norm(
 )
 def logsumexp(input: Array, dim: Dim, keepdim: bool = False) -> Any:
     """``y = ln sum_i e**x_i`` over ``dim``, with the maximum taken out first."""
+    if input.dtype in FLOATS:
+        return _C.logsumexp(input, _listed(dim, input.ndim, "logsumexp"), keepdim)
     return torch.logsumexp(input, dim, keepdim)  # type: ignore[arg-type]
 
 
@@ -478,8 +488,6 @@ def _prod_rule(g: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
 @op(input=_prod_rule)
 def prod(input: Array, dim: int | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
     """The product over one ``dim`` or of all elements; an empty product is 1."""
-    return (
-        torch.prod(input, dtype=known_dtype(dtype, "prod"))
-        if dim is None
-        else torch.prod(input, dim, keepdim, dtype=known_dtype(dtype, "prod"))
-    )
+    if known_dtype(dtype, "prod") in FLOATS or (dtype is None and input.is_floating_point()):
+        return _C.prod(input if dtype is None else input.to(dtype), dim, dim is not None and keepdim)
+    return torch.prod(input, dtype=dtype) if dim is None else torch.prod(input, dim, keepdim, dtype=dtype)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..core import Array, Arrays, Tensor, either, op, tensor_argument
+from ..core import Array, Arrays, Tensor, either, op, sum_over, tensor_argument
 
 __all__ = [
     "alias",
@@ -156,7 +156,7 @@ def _unrepeated(g: Any, shape: torch.Size, repeats: Sequence[int]) -> Any:
     lead = len(repeats) - len(shape)
     full = [1] * lead + list(shape)
     pairs = [n for pair in zip(repeats, full, strict=True) for n in pair]
-    return g.reshape(pairs).sum(list(range(0, len(pairs), 2))).reshape(shape) if pairs else g
+    return sum_over(g.reshape(pairs), range(0, len(pairs), 2)).reshape(shape) if pairs else g
 
 
 @op(input=lambda g, input_shape, repeats: _unrepeated(g, input_shape, repeats))

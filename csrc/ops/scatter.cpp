@@ -1,0 +1,78 @@
+#include "ops/scatter.h"
+
+#include <ATen/ops/index_add.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "dispatch.h"
+#include "ops/elementwise.h"
+
+namespace tapegrad {
+namespace {
+
+constexpr int64_t kGrain = 32768;  // elements worth a thread
+
+// Whether the kernel may run: torch computes, or refuses, anything else.
+bool fits(const at::Tensor& index, at::IntArrayRef size, int64_t dim, const at::Tensor& source) {
+  const int64_t ndim = static_cast<int64_t>(size.size());
+  if (index.dim() != 1 || ndim == 0 || dim < 0 || dim >= ndim || source.dim() != ndim) return false;
+  for (int64_t i = 0; i < ndim; ++i)
+    if (source.size(i) != (i == dim ? index.size(0) : size[i])) return false;
+  const int64_t* at = static_cast<const int64_t*>(index.const_data_ptr());
+  const int64_t most = size[dim];
+  return std::all_of(at, at + index.numel(), [=](int64_t i) { return i >= 0 && i < most; });
+}
+
+// out += the rows of source; each thread has rows of its own, so that it does not matter how many there are
+void add(const at::Tensor& out, int64_t dim, const at::Tensor& index, const at::Tensor& source) {
+  if (source.numel() == 0) return;
+  by_dtype(out, [&](auto zero) {
+    using T = decltype(zero);
+    const at::IntArrayRef sizes = out.sizes();
+    const AddRows<T> a = {.A = c10::multiply_integers(sizes.slice(0, dim)),
+                          .R = sizes[dim],
+                          .n = index.numel(),
+                          .B = c10::multiply_integers(sizes.slice(dim + 1)),
+                          .index = static_cast<const int64_t*>(index.const_data_ptr()),
+                          .src = data<T>(source),
+                          .out = mutable_data<T>(out)};
+    over(a.R, std::max<int64_t>(1, a.R * kGrain / source.numel()),
+         [&](int64_t begin, int64_t end) { kernels_for<T>().add_rows(a, begin, end); });
+  });
+}
+
+at::Tensor as_index(const at::Tensor& index) {
+  if (!index.defined() || (index.scalar_type() != at::kLong && index.scalar_type() != at::kInt))
+    throw DTypeError("index_add: index must hold int64 or int32 indices");
+  if (index.numel() > 0 && index.storage().nbytes() == 0)
+    throw ShapeError("index_add: index's storage is smaller than its shape " + text(index.sizes()));
+  return index.to(at::kLong).contiguous();
+}
+
+}  // namespace
+
+at::Tensor index_add(const at::Tensor& input, int64_t dim, const at::Tensor& index, const at::Tensor& source) {
+  const char* op = "index_add";
+  const at::Tensor x = checked(input, op, "input"), s = checked(source, op, "source", -1, x), i = as_index(index);
+  const int64_t d = dim < 0 ? dim + x.dim() : dim;
+  if (!fits(i, x.sizes(), d, s)) return at::index_add(input, dim, index, source);
+  const at::Tensor out = make(x.sizes(), x.scalar_type(), op);
+  out.copy_(x);
+  add(out, d, i, s);
+  return out;
+}
+
+at::Tensor index_sum(const at::Tensor& source, at::IntArrayRef size, int64_t dim, const at::Tensor& index) {
+  const char* op = "index_sum";
+  check_sizes(size, source.scalar_type(), op);
+  const at::Tensor s = checked(source, op, "source"), i = as_index(index);
+  const int64_t d = dim < 0 ? dim + static_cast<int64_t>(size.size()) : dim;
+  if (!fits(i, size, d, s)) return at::index_add(at::zeros(size, s.options()), dim, index, source);
+  const at::Tensor out = make(size, s.scalar_type(), op);
+  out.zero_();
+  add(out, d, i, s);
+  return out;
+}
+
+}  // namespace tapegrad
