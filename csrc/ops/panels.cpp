@@ -25,6 +25,8 @@
 #include "ops/elementwise.h"
 #include "ops/loss.h"
 
+extern "C" int MKL_Set_Num_Threads_Local(int) __attribute__((weak));  // absent where torch has no MKL
+
 namespace tapegrad {
 namespace {
 
@@ -110,8 +112,14 @@ at::Tensor as_reduced(const at::Tensor& one, const at::Tensor& x, at::IntArrayRe
 }  // namespace
 
 // Of this thread only: torch's setter is for all of them.
-OneThread::OneThread() : before_(at::get_num_threads()) { omp_set_num_threads(1); }
-OneThread::~OneThread() { omp_set_num_threads(before_); }
+OneThread::OneThread() : before_(at::get_num_threads()), mkl_before_(0) {
+  omp_set_num_threads(1);
+  if (MKL_Set_Num_Threads_Local) mkl_before_ = MKL_Set_Num_Threads_Local(1);
+}
+OneThread::~OneThread() {
+  omp_set_num_threads(before_);
+  if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(mkl_before_);
+}
 
 #define TG_UNARY(name, torchs)                                                                                 \
   at::Tensor name(const at::Tensor& input) {                                                                   \

@@ -18,7 +18,7 @@ class OneThread {
   OneThread& operator=(const OneThread&) = delete;
 
  private:
-  int before_;
+  int before_, mkl_before_;
 };
 
 // Elementwise, of float tensors; dense ones keep their strides.

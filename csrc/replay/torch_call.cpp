@@ -7,7 +7,10 @@ namespace {
 
 bool on_one_thread(const c10::OperatorHandle& op) {
   const std::string &name = op.schema().name(), &overload = op.schema().overload_name();
-  return name == "aten::index_put_" || name == "aten::arange" || (name == "aten::clamp" && overload[0] == 'T');
+  for (const char* one :
+       {"aten::index_put_", "aten::arange", "aten::_linalg_svd", "aten::_linalg_eigh", "aten::linalg_qr"})
+    if (name == one) return true;
+  return name == "aten::clamp" && overload[0] == 'T';
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 namespace tapegrad {
 
 // An operator of torch, called through its dispatcher, on one thread where it is among those that the eager step calls
-// so (tapegrad/ops/indexing.py, create.py, elementwise.py). `into`: the last arguments are the outputs (an out=
+// so (_C.on_one_thread). `into`: the last arguments are the outputs (an out=
 // overload).
 class TorchCall final : public Call {
  public:

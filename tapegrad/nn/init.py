@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from ..core import ShapeError, TapeError, Tensor
+from ..core import _C, ShapeError, TapeError, Tensor
 from ..ops.random import Generator, raw_normal, raw_uniform
 from .checks import one_of, require
 
@@ -193,7 +193,7 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
     if data.numel() and not _local.skip:
         rows, columns = data.shape[0], data.numel() // data.shape[0]
         flat = raw_normal((rows, columns), data.dtype, generator, "orthogonal_")
-        q, r = torch.linalg.qr(flat.T if rows < columns else flat)
+        q, r = _C.on_one_thread(torch.linalg.qr, flat.T if rows < columns else flat)
         q = q * torch.sign(torch.diagonal(r))
         data.copy_((q.T if rows < columns else q).reshape(data.shape).mul(gain))
     return tensor

@@ -310,18 +310,16 @@ _ROUNDED_ONCE = (0, 0.5, 1, 2, 3, -0.5, -1, -2)  # exponents that torch replaces
 
 def _pow(input: Any, exponent: Any) -> Any:
     """torch's power, by kernels of ours where its bits would depend on the number of threads: of floats."""
-    arrays = [isinstance(x, torch.Tensor) for x in (input, exponent)]
-    if not any(
-        x.dtype in FLOATS if a else isinstance(x, float) for x, a in zip((input, exponent), arrays, strict=True)
-    ):
-        return input**exponent
-    if all(arrays):
-        return _C.pow(input, exponent)
-    if arrays[0] and isinstance(exponent, int | float) and exponent not in _ROUNDED_ONCE:
+    if isinstance(exponent, int | float):
+        if not isinstance(input, torch.Tensor) or exponent in _ROUNDED_ONCE:
+            return input**exponent
+        if not isinstance(exponent, float) and input.dtype not in FLOATS:
+            return input**exponent
         return _C.pow_to_number(_promoted(input), exponent)
-    if arrays[1] and isinstance(input, int | float):
-        return _C.pow_of_number(input, _promoted(exponent))
-    return input**exponent
+    if isinstance(input, int | float):
+        floats = isinstance(input, float) or exponent.dtype in FLOATS
+        return _C.pow_of_number(input, _promoted(exponent)) if floats else input**exponent
+    return _C.pow(input, exponent) if input.dtype in FLOATS or exponent.dtype in FLOATS else input**exponent
 
 
 def _pow_input(g: Any, input: Any, exponent: Any) -> Any:

@@ -7,28 +7,35 @@ along D solves one Lyapunov equation with P, and so do the derivatives of that s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..core import Array, ShapeError, Tensor, either, op, tensor_argument
+from ..core import _C, Array, ShapeError, Tensor, either, op, sum_over, tensor_argument
 from .shape import as_dims, movedim, unsqueeze
 
 __all__: list[str] = []
 
 
+def _product(*factors: Any) -> Any:
+    """The matrix product, by the kernel: torch's own may depend on the number of threads."""
+    return functools.reduce(functools.partial(either, "matmul"), factors)
+
+
 def _lyapunov_rule(g: Any, p: Any, out: Any) -> Any:
     w, transposed = either("lyapunov", p, g), out.transpose(-2, -1)
-    return -(w @ transposed + transposed @ w)
+    return -(_product(w, transposed) + _product(transposed, w))
 
 
 @op(p=_lyapunov_rule, k=lambda g, p: either("lyapunov", p, g))
 def lyapunov(p: Array, k: Array) -> Any:
     """The solution w of ``p w + w p = k``; p [..., N, N] symmetric, its eigenvalues positive; k [..., N, N]."""
-    values, vectors = torch.linalg.eigh(p)
+    values, vectors = _C.on_one_thread(torch.linalg.eigh, p)
     back = vectors.transpose(-2, -1)
-    return vectors @ ((back @ k @ vectors) / (values.unsqueeze(-1) + values.unsqueeze(-2))) @ back
+    inside = _product(back, k, vectors) / (values.unsqueeze(-1) + values.unsqueeze(-2))
+    return _product(vectors, inside, back)
 
 
 def _polar_rule(g: Any, input: Any, out: Any) -> Any:
@@ -38,25 +45,26 @@ def _polar_rule(g: Any, input: Any, out: Any) -> Any:
         turned = (x.transpose(-2, -1) for x in (g, input, out))
         return _polar_rule(*turned).transpose(-2, -1)
     back = out.transpose(-2, -1)
-    p, inside = back @ input, back @ g
-    dx = out @ either("lyapunov", p, inside - inside.transpose(-2, -1))
+    p, inside = _product(back, input), _product(back, g)
+    dx = _product(out, either("lyapunov", p, inside - inside.transpose(-2, -1)))
     if m == n:
         return dx
     inverse = either("lyapunov", p, 2 * torch.eye(n, dtype=g.dtype).expand(p.shape))
-    return dx + (g - out @ inside) @ inverse
+    return dx + _product(g - _product(out, inside), inverse)
 
 
 @op(input=_polar_rule)
 def polar(input: Array) -> Any:
     """The nearest matrix with orthonormal columns (or rows): U V^T of [..., M, N]."""
-    u, _, vh = torch.linalg.svd(input, full_matrices=False)
-    return u @ vh
+    u, _, vh = _C.on_one_thread(torch.linalg.svd, input, full_matrices=False)
+    return _product(u, vh)
 
 
 @op(name="nuclear_norm", input=lambda g, input: g.unsqueeze(-1).unsqueeze(-1) * either("polar", input))
 def nuclear_norm_op(input: Array) -> Any:
     """The sum of the singular values of [..., M, N]: [...]."""
-    return torch.linalg.svd(input, full_matrices=False)[1].sum(-1)  # svdvals' bits differ while a step is recorded
+    s = _C.on_one_thread(torch.linalg.svd, input, full_matrices=False)[1]  # svdvals' bits differ while recorded
+    return sum_over(s, -1)
 
 
 def nuclear_norm(input: Any, dim: Sequence[int] | int | None, keepdim: bool) -> Tensor:
