@@ -11,10 +11,14 @@ void bind_panels(py::module_& m) {
   using Sizes = std::vector<int64_t>;
   kernel(m, "sinh", &sinh, "input");
   kernel(m, "cosh", &cosh, "input");
+  kernel(m, "atanh", &atanh, "input");
+  kernel(m, "exp2", &exp2, "input");
   kernel(m, "mish", &mish, "input");
   kernel(m, "logsigmoid", &logsigmoid, "input");
   kernel(m, "elu", &elu, "input", "alpha", "scale", "input_scale");
   kernel(m, "atan2", &atan2, "input", "other");
+  kernel(m, "logaddexp", &logaddexp, "input", "other");
+  kernel(m, "logaddexp2", &logaddexp2, "input", "other");
   kernel(m, "maximum", &maximum, "input", "other");
   kernel(m, "minimum", &minimum, "input", "other");
   kernel(m, "pow", [](In x, In exponent) { return pow(x, exponent); }, "input", "exponent");

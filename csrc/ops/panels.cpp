@@ -4,12 +4,16 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/atan2.h>
+#include <ATen/ops/atanh.h>
 #include <ATen/ops/cosh.h>
 #include <ATen/ops/elu.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/exp2.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/logaddexp.h>
+#include <ATen/ops/logaddexp2.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/mish.h>
@@ -127,6 +131,8 @@ OneThread::~OneThread() {
   }
 TG_UNARY(sinh, sinh_out)
 TG_UNARY(cosh, cosh_out)
+TG_UNARY(atanh, atanh_out)
+TG_UNARY(exp2, exp2_out)
 TG_UNARY(mish, mish_out)
 TG_UNARY(logsigmoid, log_sigmoid_out)
 #undef TG_UNARY
@@ -153,6 +159,8 @@ at::Tensor pow(double input, const at::Tensor& exponent) {
   }
 TG_BINARY(pow, pow_out)
 TG_BINARY(atan2, atan2_out)
+TG_BINARY(logaddexp, logaddexp_out)
+TG_BINARY(logaddexp2, logaddexp2_out)
 TG_BINARY(maximum, maximum_out)
 TG_BINARY(minimum, minimum_out)
 #undef TG_BINARY

@@ -24,6 +24,8 @@ class OneThread {
 // Elementwise, of float tensors; dense ones keep their strides.
 at::Tensor sinh(const at::Tensor& x);
 at::Tensor cosh(const at::Tensor& x);
+at::Tensor atanh(const at::Tensor& x);
+at::Tensor exp2(const at::Tensor& x);
 at::Tensor mish(const at::Tensor& x);
 at::Tensor logsigmoid(const at::Tensor& x);
 // scale x for x > 0, scale alpha (e^(input_scale x) - 1) otherwise: elu, selu and celu
@@ -32,6 +34,8 @@ at::Tensor elu(const at::Tensor& x, double alpha, double scale, double input_sca
 // With broadcasting and torch's dtype promotion; the result must be a float.
 at::Tensor maximum(const at::Tensor& a, const at::Tensor& b);
 at::Tensor minimum(const at::Tensor& a, const at::Tensor& b);
+at::Tensor logaddexp(const at::Tensor& a, const at::Tensor& b);
+at::Tensor logaddexp2(const at::Tensor& a, const at::Tensor& b);
 at::Tensor atan2(const at::Tensor& y, const at::Tensor& x);
 at::Tensor pow(const at::Tensor& x, const at::Tensor& exponent);
 at::Tensor pow(const at::Tensor& x, double exponent);

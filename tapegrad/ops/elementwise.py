@@ -356,7 +356,7 @@ def pow(input: Array, exponent: Array) -> Any:
     return _pow(input, exponent)
 
 
-def _between_floats(ours: Rule, torchs: Rule) -> Rule:
+def between_floats(ours: Rule, torchs: Rule) -> Rule:
     """`ours` for arrays one of which holds floats (which zero of two signs is taken may depend on the threads)."""
 
     def direct(input: Any, other: Any) -> Any:
@@ -372,14 +372,14 @@ maximum = binary(
     "max(input, other)",
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input < other, 0, g)),
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input > other, 0, g)),
-    _between_floats(_C.maximum, torch.maximum),
+    between_floats(_C.maximum, torch.maximum),
 )
 minimum = binary(
     "minimum",
     "min(input, other)",
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input > other, 0, g)),
     lambda g, input, other: torch.where(input == other, g / 2, torch.where(input < other, 0, g)),
-    _between_floats(_C.minimum, torch.minimum),
+    between_floats(_C.minimum, torch.minimum),
 )
 fmod = binary(
     "fmod",

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..core import Array, OpError, ShapeError, Tensor, either, op, tensor_argument
+from ..core import _C, Array, OpError, ShapeError, Tensor, either, op, tensor_argument
 from .elementwise import where
 from .linalg import matmul
 from .shape import cat, squeeze, transpose, unsqueeze
@@ -39,10 +39,14 @@ def _T(x: Any) -> Any:
     return x.transpose(-2, -1)
 
 
+def _product(a: Any, b: Any) -> Any:
+    return either("matmul", a, b)
+
+
 def _lapack(name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
     """The factorisation; OpError where there is none (a singular matrix, one that is not positive definite)."""
     try:
-        return function(*args, **kwargs)
+        return _C.on_one_thread(function, *args, **kwargs)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise OpError(f"{name}: {str(error).split('(')[0].strip().removeprefix('linalg.')}") from error
 
@@ -66,13 +70,13 @@ def _b_rule(g: Any, A: Any, upper: bool, unitriangular: bool) -> Any:
 
 @op(
     A=lambda g, A, out, upper, unitriangular: _triangle(
-        -torch.matmul(_b_rule(g, A, upper, unitriangular), _T(out)), upper, unitriangular
+        -_product(_b_rule(g, A, upper, unitriangular), _T(out)), upper, unitriangular
     ),
     B=_b_rule,
 )
 def triangular_solution(A: Array, B: Array, upper: bool, unitriangular: bool) -> Any:
     """X with ``A X = B``, A triangular: only that triangle of it is read."""
-    return torch.linalg.solve_triangular(A, B, upper=upper, unitriangular=unitriangular)
+    return _lapack("solve_triangular", torch.linalg.solve_triangular, A, B, upper=upper, unitriangular=unitriangular)
 
 
 def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
@@ -89,7 +93,7 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
 
 def _cholesky_rule(g: Any, out: Any) -> Any:
     """Murray's: ``L^-T phi(L^T g) L^-1``, symmetrised; phi keeps the lower triangle and halves the diagonal."""
-    inner = torch.matmul(_T(out), g.tril())
+    inner = _product(_T(out), g.tril())
     inner = inner.tril() - 0.5 * torch.diag_embed(inner.diagonal(0, -2, -1))
     left = either("triangular_solution", _T(out), inner, True, False)
     whole = _T(either("triangular_solution", _T(out), _T(left), True, False))
@@ -114,14 +118,14 @@ def cholesky(input: Any, *, upper: bool = False) -> Tensor:
 # --- systems, inverses, determinants -----------------------------------------------------------------------------
 
 
-@op(input=lambda g, out: -torch.matmul(torch.matmul(_T(out), g), _T(out)))
+@op(input=lambda g, out: -_product(_product(_T(out), g), _T(out)))
 def inverse(input: Array) -> Any:
     """The inverse of matrices [..., N, N]; OpError for a singular one."""
     return _lapack("inverse", torch.linalg.inv, _square(input, "inverse"))
 
 
 @op(
-    A=lambda g, A, out: -torch.matmul(either("system", _T(A), g), _T(out)),
+    A=lambda g, A, out: -_product(either("system", _T(A), g), _T(out)),
     B=lambda g, A: either("system", _T(A), g),
 )
 def system(A: Array, B: Array) -> Any:
@@ -148,13 +152,13 @@ def solve(A: Any, B: Any, *, left: bool = True) -> Tensor:
 @op(input=lambda g, input, out: (g * out)[..., None, None] * _T(either("inverse", input)))
 def det(input: Array) -> Any:
     """The determinant of matrices [..., N, N]. Its gradient needs an invertible one."""
-    return torch.linalg.det(_square(input, "det"))
+    return _lapack("det", torch.linalg.det, _square(input, "det"))
 
 
 @op(name="slogdet", input=lambda g, input: g[1][..., None, None] * _T(either("inverse", input)))
 def slogdet_op(input: Array) -> Any:
     """The determinant's sign and the logarithm of its magnitude."""
-    return tuple(torch.linalg.slogdet(_square(input, "slogdet")))
+    return tuple(_lapack("slogdet", torch.linalg.slogdet, _square(input, "slogdet")))
 
 
 def slogdet(input: Any) -> tuple[Tensor, Tensor]:
@@ -180,10 +184,10 @@ def _differences(w: Any) -> Any:
 
 def _eigh_rule(g: Any, input: Any, UPLO: str) -> Any:
     w, v = either("eigh", input, UPLO)
-    inner = torch.matmul(_T(v), g[1])
+    inner = _product(_T(v), g[1])
     off = 1 - torch.eye(w.shape[-1], dtype=w.dtype)
     middle = inner * off / _differences(w) + torch.diag_embed(g[0])
-    return torch.matmul(torch.matmul(v, middle), _T(v))
+    return _product(_product(v, middle), _T(v))
 
 
 @op(name="eigh", input=_eigh_rule)
@@ -213,13 +217,13 @@ def _svd_rule(g: Any, input: Any) -> Any:
     off = 1 - torch.eye(k, dtype=s.dtype)
     gaps = (s[..., None, :] - s[..., :, None]) * (s[..., None, :] + s[..., :, None])
     f = off / (gaps + torch.eye(k, dtype=s.dtype))
-    uu, vv = torch.matmul(_T(u), gu), torch.matmul(_T(v), gv)
+    uu, vv = _product(_T(u), gu), _product(_T(v), gv)
     middle = (f * (uu - _T(uu))) * s[..., None, :] + s[..., :, None] * (f * (vv - _T(vv))) + torch.diag_embed(gs)
-    a = torch.matmul(torch.matmul(u, middle), vh)
+    a = _product(_product(u, middle), vh)
     if u.shape[-2] > k:
-        a = a + torch.matmul((gu - torch.matmul(u, uu)) / s[..., None, :], vh)
+        a = a + _product((gu - _product(u, uu)) / s[..., None, :], vh)
     if v.shape[-2] > k:
-        a = a + torch.matmul(u, _T((gv - torch.matmul(v, vv)) / s[..., None, :]))
+        a = a + _product(u, _T((gv - _product(v, vv)) / s[..., None, :]))
     return a
 
 
@@ -239,7 +243,7 @@ def svd(A: Any, full_matrices: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     if a.ndim < 2:
         raise ShapeError(f"svd: A must be matrices [..., M, N]; got shape {list(a.shape)}")
     if full_matrices:
-        u, s, vh = (Tensor(part) for part in torch.linalg.svd(a.detach().data, full_matrices=True))
+        u, s, vh = (Tensor(part) for part in _lapack("svd", torch.linalg.svd, a.detach().data, full_matrices=True))
         return u, s, vh
     u, s, vh = svd_op(a)
     return u, s, vh
@@ -253,16 +257,16 @@ def svdvals(A: Any) -> Tensor:
 def _qr_rule(g: Any, input: Any) -> Any:
     q, r = either("qr", input)
     gq, gr = g
-    m = torch.matmul(r, _T(gr)) - torch.matmul(_T(gq), q)
+    m = _product(r, _T(gr)) - _product(_T(gq), q)
     lower = m.tril(-1)
-    middle = gq + torch.matmul(q, lower + _T(lower) + torch.diag_embed(m.diagonal(0, -2, -1)))
+    middle = gq + _product(q, lower + _T(lower) + torch.diag_embed(m.diagonal(0, -2, -1)))
     return _T(either("triangular_solution", r, _T(middle), True, False))
 
 
 @op(name="qr", input=_qr_rule)
 def qr_op(input: Array) -> Any:
     """The reduced QR decomposition of matrices with at least as many rows as columns."""
-    return tuple(torch.linalg.qr(input))
+    return tuple(_lapack("qr", torch.linalg.qr, input))
 
 
 def qr(A: Any) -> tuple[Tensor, Tensor]:
@@ -306,7 +310,7 @@ def _exp_rule(g: Any, input: Any) -> Any:
 @op(input=_exp_rule)
 def matrix_exp(input: Array) -> Any:
     """``sum_k A**k / k!`` of matrices [..., N, N]."""
-    return torch.linalg.matrix_exp(_square(input, "matrix_exp"))
+    return _lapack("matrix_exp", torch.linalg.matrix_exp, _square(input, "matrix_exp"))
 
 
 def matrix_power(input: Any, n: int) -> Tensor:

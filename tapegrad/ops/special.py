@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..core import Array, either, op
-from .elementwise import binary, unary, zero
+from ..core import _C, Array, either, op
+from .elementwise import between_floats, binary, unary, zero
 
 __all__ = [
     "acosh",
@@ -41,8 +41,8 @@ _LN2, _ROOT_PI = math.log(2), math.sqrt(math.pi)
 
 asinh = unary("asinh", "ln(x + sqrt(x**2 + 1))", lambda g, input: g * torch.rsqrt(input * input + 1))
 acosh = unary("acosh", "ln(x + sqrt(x**2 - 1))", lambda g, input: g * torch.rsqrt(input * input - 1))
-atanh = unary("atanh", "ln((1 + x) / (1 - x)) / 2", lambda g, input: g / (1 - input * input))
-exp2 = unary("exp2", "2**x", lambda g, out: g * out * _LN2)
+atanh = unary("atanh", "ln((1 + x) / (1 - x)) / 2", lambda g, input: g / (1 - input * input), ours=True)
+exp2 = unary("exp2", "2**x", lambda g, out: g * out * _LN2, ours=True)
 erfc = unary("erfc", "1 - erf x", lambda g, input: g * torch.exp(-input * input) * (-2 / _ROOT_PI))
 erfinv = unary("erfinv", "y with erf y = x", lambda g, out: g * torch.exp(out * out) * (_ROOT_PI / 2))
 lgamma = unary("lgamma", "ln |Gamma(x)|", lambda g, input: g * torch.digamma(input))
@@ -110,14 +110,16 @@ fmin = binary(
 logaddexp = binary(
     "logaddexp",
     "ln(e**input + e**other)",
-    lambda g, input, other: g * torch.sigmoid(input - other),
-    lambda g, input, other: g * torch.sigmoid(other - input),
+    lambda g, input, other: g * either("sigmoid", input - other),
+    lambda g, input, other: g * either("sigmoid", other - input),
+    between_floats(_C.logaddexp, torch.logaddexp),
 )
 logaddexp2 = binary(
     "logaddexp2",
     "log2(2**input + 2**other)",
-    lambda g, input, other: g * torch.sigmoid((input - other) * _LN2),
-    lambda g, input, other: g * torch.sigmoid((other - input) * _LN2),
+    lambda g, input, other: g * either("sigmoid", (input - other) * _LN2),
+    lambda g, input, other: g * either("sigmoid", (other - input) * _LN2),
+    between_floats(_C.logaddexp2, torch.logaddexp2),
 )
 
 
