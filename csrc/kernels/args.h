@@ -133,15 +133,6 @@ struct Sum {
 constexpr int64_t kDropoutUnit = 1024;  // elements; a multiple of every vector of words
 constexpr int64_t kSumRun = 4096, kSumRows = 64, kSumColumns = 1024;
 
-// Rows of src [A, n, B] added to the rows of out [A, R, B] that index [n] names, each in [0, R). A unit is a row of out.
-template <class T>
-struct AddRows {
-  int64_t A, R, n, B;
-  const int64_t* index;
-  const T* src;
-  T* out;
-};
-
 // Softmax over R. A unit is a row where B = 1, else kSoftmaxColumns columns of one a.
 constexpr int64_t kSoftmaxColumns = 64;
 template <class T>

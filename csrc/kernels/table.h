@@ -28,8 +28,8 @@
   X(upsample_nearest2d, (const Upsample<T>& a, int64_t begin, int64_t end))                           \
   X(upsample_nearest2d_backward, (const Upsample<T>& a, int64_t begin, int64_t end))                  \
   X(max_pool2d, (const MaxPool<T>& a, int64_t begin, int64_t end))                                    \
-  X(max_pool2d_backward,                                                                              \
-    (const T* g, const int64_t* index, int64_t from, int64_t to, int64_t begin, int64_t end, T* dx))  \
+  X(max_pool2d_backward, (const T* g, const int64_t* index, int64_t from, int64_t to, int64_t begin,  \
+                          int64_t end, T* dx))                                                        \
   X(random_uniform, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end)) \
   X(random_normal, (T * out, int64_t n, uint64_t seed, uint64_t offset, int64_t begin, int64_t end))  \
   TG_ELEMENTWISE_KERNELS(X)
@@ -38,11 +38,10 @@
   X(activation, (Activation f, const T* x, T* out, int64_t n, T a, T b))                                             \
   X(activation_backward, (Activation f, const T* g, const T* saved, T* dx, int64_t n, T a, T b))                     \
   X(arithmetic, (Arithmetic f, const T* a, bool one_a, const T* b, bool one_b, T* out, int64_t n))                   \
-  X(scaled_product, (const T* a, const T* b, const T* c, T scale, T* out, int64_t n))                                \
+  X(scaled_product, (const T* a, const T* b, const T* c, T scale, T* out, int64_t n))                                 \
   X(dropout, (const T* x, T* out, int64_t n, uint32_t limit, T scale, uint64_t seed, uint64_t offset, int64_t begin, \
               int64_t end))                                                                                          \
   X(sum_segments, (const Sum<T>& a, int64_t begin, int64_t end))                                                     \
-  X(add_rows, (const AddRows<T>& a, int64_t begin, int64_t end))                                                     \
   X(dot, (const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end))                                    \
   X(squared_error, (const T* x, const T* y, int64_t n, T* out, int64_t begin, int64_t end))                          \
   X(mse_backward, (const T* x, const T* y, T scale, T* dx, T* dy, int64_t n))                                        \

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "dispatch.h"
 #include "ops/elementwise.h"
 
 namespace tapegrad {
@@ -24,21 +23,30 @@ bool fits(const at::Tensor& index, at::IntArrayRef size, int64_t dim, const at::
   return std::all_of(at, at + index.numel(), [=](int64_t i) { return i >= 0 && i < most; });
 }
 
+// out[a][index[i]][b] += src[a][i][b], i ascending, of those rows of out [A, R, B] that lie in [begin, end)
+template <class T>
+void add_rows(int64_t A, int64_t R, int64_t n, int64_t B, const int64_t* index, const T* src, T* out, int64_t begin,
+              int64_t end) {
+  for (int64_t a = 0; a < A; ++a, out += R * B)
+    for (int64_t i = 0; i < n; ++i, src += B) {
+      if (index[i] < begin || index[i] >= end) continue;
+      T* const to = out + index[i] * B;
+      for (int64_t b = 0; b < B; ++b) to[b] += src[b];
+    }
+}
+
 // out += the rows of source; each thread has rows of its own, so that it does not matter how many there are
 void add(const at::Tensor& out, int64_t dim, const at::Tensor& index, const at::Tensor& source) {
   if (source.numel() == 0) return;
   by_dtype(out, [&](auto zero) {
     using T = decltype(zero);
     const at::IntArrayRef sizes = out.sizes();
-    const AddRows<T> a = {.A = c10::multiply_integers(sizes.slice(0, dim)),
-                          .R = sizes[dim],
-                          .n = index.numel(),
-                          .B = c10::multiply_integers(sizes.slice(dim + 1)),
-                          .index = static_cast<const int64_t*>(index.const_data_ptr()),
-                          .src = data<T>(source),
-                          .out = mutable_data<T>(out)};
-    over(a.R, std::max<int64_t>(1, a.R * kGrain / source.numel()),
-         [&](int64_t begin, int64_t end) { kernels_for<T>().add_rows(a, begin, end); });
+    const int64_t A = c10::multiply_integers(sizes.slice(0, dim)), R = sizes[dim],
+                  B = c10::multiply_integers(sizes.slice(dim + 1));
+    over(R, std::max<int64_t>(1, R * kGrain / source.numel()), [&](int64_t begin, int64_t end) {
+      add_rows(A, R, index.numel(), B, static_cast<const int64_t*>(index.const_data_ptr()), data<T>(source),
+               mutable_data<T>(out), begin, end);
+    });
   });
 }
 
