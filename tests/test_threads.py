@@ -50,8 +50,12 @@ def enlarged(row: Row) -> list[Sample]:
     found: list[Sample] = []
     for sample in row.samples:
         large = dict(threads_sweep.variants(sample, SIZE))
-        for how, small in threads_sweep.variants(sample, SIZE // 10):
+        medium = dict(threads_sweep.variants(sample, SIZE // 10))
+        for how, small in threads_sweep.variants(sample, 100):
             tried = threads_sweep.run(row, small, torch.float32, (1,))
+            if tried is None or tried.elements > 3_000:
+                continue
+            tried = threads_sweep.run(row, medium[how], torch.float32, (1,))
             if tried is not None and tried.elements < 2 * SIZE and tried.seconds < QUICK:
                 found.append(large[how])
                 break
