@@ -17,6 +17,7 @@ SIZE = 70_000  # elements: torch's own kernels go to two threads beyond 32,768, 
 QUICK = 0.02  # seconds that a tenth of it may take
 
 CUBIC = {  # ten times the elements take thirty times as long; LAPACK runs on one thread
+    "conv_transpose2d",
     *(
         "svd",
         "svdvals",
