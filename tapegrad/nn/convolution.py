@@ -6,8 +6,8 @@ the CPU; ``dtype`` is that of the parameters (float32 unless torch's default say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,7 +21,7 @@ from .parameter import Parameter
 
 
 class _Conv(Module):
-    """What convolutions of one or two dimensions share: checked arguments, parameters, ``repr``."""
+    """What convolutions of any number of dimensions share: checked arguments, parameters, ``repr``."""
 
     bias: Parameter | None
     ndim: int
@@ -103,13 +103,10 @@ class _Conv(Module):
         return ", ".join(shown)
 
 
-class Conv1d(_Conv):
-    """Cross-correlation along one dimension; arguments as of `Conv2d`.
+class _Plain(_Conv):
+    """A convolution that is not transposed; `convolve` is the function of its number of dimensions."""
 
-    Shapes: input [N, C, L] or [C, L], output [N, OC, OL]; ``weight`` [OC, C / groups, K], ``bias`` [OC].
-    """
-
-    ndim = 1
+    convolve: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -125,28 +122,26 @@ class Conv1d(_Conv):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            0,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
-        )
+        channels, window = (in_channels, out_channels), (kernel_size, stride, padding, dilation)
+        super().__init__(*channels, *window, 0, groups, bias, padding_mode, device, dtype)
 
     def forward(self, input: Any) -> Any:
-        """input [N, C, L] -> [N, OC, OL]."""
+        """input [N, C, ...] -> [N, OC, ...]."""
         x, padding = self._padded(input)
-        return F.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self.convolve(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
-class Conv2d(_Conv):
+class Conv1d(_Plain):
+    """Cross-correlation along one dimension; arguments as of `Conv2d`.
+
+    Shapes: input [N, C, L] or [C, L], output [N, OC, OL]; ``weight`` [OC, C / groups, K], ``bias`` [OC].
+    """
+
+    ndim = 1
+    convolve = staticmethod(F.conv1d)
+
+
+class Conv2d(_Plain):
     """Cross-correlation with a bank of filters: ``y[n, oc] = b[oc] + sum_c w[oc, c] * x[n, c]``.
 
     Parameters
@@ -163,56 +158,25 @@ class Conv2d(_Conv):
     """
 
     ndim = 2
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            0,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
-        )
-
-    def forward(self, input: Any) -> Any:
-        """input [N, C, H, W] -> [N, OC, OH, OW]."""
-        x, padding = self._padded(input)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+    convolve = staticmethod(F.conv2d)
 
 
-class ConvTranspose2d(_Conv):
-    """The transposed convolution: the input gradient of a `Conv2d` with the same weight, as a layer.
+class Conv3d(_Plain):
+    """Cross-correlation in three dimensions; arguments as of `Conv2d`.
 
-    Parameters
-    ----------
-    output_padding : rows and columns added at one side of the output, less than stride or dilation; int or pair
-    others : as of `Conv2d`; padding shrinks the output
-
-    Shapes: input [N, C, H, W], output [N, OC, (H - 1) S - 2 P + D (KH - 1) + OP + 1, ...]; ``weight``
-    [C, OC / groups, KH, KW], ``bias`` [OC].
+    Shapes: input [N, C, D, H, W] or [C, D, H, W], output [N, OC, OD, OH, OW]; ``weight`` [OC, C / groups, KD, KH, KW],
+    ``bias`` [OC].
     """
 
-    ndim = 2
+    ndim = 3
+    convolve = staticmethod(F.conv3d)
+
+
+class _Transposed(_Conv):
+    """The transposed convolution; `convolve` is the function of its number of dimensions."""
+
     transposed = True
+    convolve: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -229,39 +193,53 @@ class ConvTranspose2d(_Conv):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        require(not isinstance(padding, str), "ConvTranspose2d", "padding", "be an int or a pair", padding)
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            output_padding,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
-        )
+        require(not isinstance(padding, str), type(self).__name__, "padding", "be an int or a tuple", padding)
+        channels, window = (in_channels, out_channels), (kernel_size, stride, padding, dilation)
+        super().__init__(*channels, *window, output_padding, groups, bias, padding_mode, device, dtype)
 
     def forward(self, input: Any, output_size: Sequence[int] | None = None) -> Any:
-        """input [N, C, H, W] -> [N, OC, OH, OW]; ``output_size`` chooses the (OH, OW) that a stride leaves open."""
-        extra = self.output_padding if output_size is None else self._extra(input, list(output_size)[-2:])
-        return F.conv_transpose2d(
-            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation
-        )
+        """input [N, C, ...] -> [N, OC, ...]; ``output_size`` chooses the extents that a stride leaves open."""
+        extra = self.output_padding if output_size is None else self._extra(input, list(output_size)[-self.ndim :])
+        window = (self.stride, self.padding, extra, self.groups, self.dilation)
+        return self.convolve(input, self.weight, self.bias, *window)
 
     def _extra(self, input: Any, output_size: list[int]) -> tuple[int, ...]:
         """The output padding that gives `output_size`."""
         assert not isinstance(self.padding, str)
-        sizes = zip(input.shape[-2:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
+        sizes = zip(input.shape[-self.ndim :], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
         least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, d, k in sizes]
         extra = tuple(size - low for size, low in zip(output_size, least, strict=True))
         if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
             most = [low + s - 1 for low, s in zip(least, self.stride, strict=True)]
-            raise ShapeError(f"ConvTranspose2d: output_size must lie between {least} and {most}; got {output_size}")
+            name = type(self).__name__
+            raise ShapeError(f"{name}: output_size must lie between {least} and {most}; got {output_size}")
         return extra
+
+
+class ConvTranspose1d(_Transposed):
+    """The transposed convolution along one dimension; arguments as of `ConvTranspose2d`.
+
+    Shapes: input [N, C, L], output [N, OC, (L - 1) S - 2 P + D (K - 1) + OP + 1]; ``weight`` [C, OC / groups, K].
+    """
+
+    ndim = 1
+    convolve = staticmethod(F.conv_transpose1d)
+
+
+class ConvTranspose2d(_Transposed):
+    """The transposed convolution: the input gradient of a `Conv2d` with the same weight, as a layer.
+
+    Parameters
+    ----------
+    output_padding : rows and columns added at one side of the output, less than stride or dilation; int or pair
+    others : as of `Conv2d`; padding shrinks the output
+
+    Shapes: input [N, C, H, W], output [N, OC, (H - 1) S - 2 P + D (KH - 1) + OP + 1, ...]; ``weight``
+    [C, OC / groups, KH, KW], ``bias`` [OC].
+    """
+
+    ndim = 2
+    convolve = staticmethod(F.conv_transpose2d)
 
 
 class UpsampleConv2d(Conv2d):

@@ -2,8 +2,7 @@
 
 ``foreach``, ``capturable`` and ``fused``, which say how torch is to compute, are taken and change nothing.
 
-Each optimizer's update is one function ``(params, grads, state, hyper-parameters)`` on lists of raw tensors; g is the
-gradient, t the number of the step.
+Each optimizer's update works on lists of raw tensors; g is the gradient, t the number of the step.
 """
 
 from __future__ import annotations
@@ -33,23 +32,6 @@ def _not_negative(group: Mapping[str, Any], what: str, *arguments: str) -> None:
     for argument in arguments:
         value = number(group[argument])
         require(value >= 0, what, argument, "not be negative", value)
-
-
-def sgd(
-    params: Tensors,
-    grads: Tensors,
-    state: Columns,
-    *,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-) -> None:
-    """``b <- momentum b + (1 - dampening) g`` (``b <- g`` on the first step); ``p <- p - lr b``."""
-    buffers, steps = (state["momentum_buffer"], state["step"]) if momentum != 0 else ([], [])
-    _C.sgd_(params, grads, buffers, steps, lr, momentum, dampening, weight_decay, nesterov, maximize)
 
 
 class SGD(Optimizer):
@@ -109,36 +91,10 @@ class SGD(Optimizer):
         return ("momentum_buffer", "step") if group["momentum"] != 0 else ()
 
     def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        sgd(
-            params,
-            grads,
-            state,
-            lr=number(group["lr"]),
-            momentum=group["momentum"],
-            dampening=group["dampening"],
-            weight_decay=number(group["weight_decay"]),
-            nesterov=group["nesterov"],
-            maximize=group["maximize"],
-        )
-
-
-def adam(
-    params: Tensors,
-    grads: Tensors,
-    state: Columns,
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    amsgrad: bool,
-    maximize: bool,
-    decoupled_weight_decay: bool,
-) -> None:
-    """``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g**2``, ``p <- p - lr m^ / (sqrt(v^) + eps)``."""
-    largest = state["max_exp_avg_sq"] if amsgrad else []
-    moments = state["exp_avg"], state["exp_avg_sq"], largest, state["step"]
-    _C.adam_(params, grads, *moments, lr, *betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay)
+        buffers, steps = (state["momentum_buffer"], state["step"]) if group["momentum"] != 0 else ([], [])
+        lr, decay = number(group["lr"]), number(group["weight_decay"])
+        how = group["momentum"], group["dampening"], decay, group["nesterov"], group["maximize"]
+        _C.sgd_(params, grads, buffers, steps, lr, *how)
 
 
 class Adam(Optimizer):
@@ -204,18 +160,12 @@ class Adam(Optimizer):
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
     def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        adam(
-            params,
-            grads,
-            state,
-            lr=number(group["lr"]),
-            betas=group["betas"],
-            eps=group["eps"],
-            weight_decay=number(group["weight_decay"]),
-            amsgrad=group["amsgrad"],
-            maximize=group["maximize"],
-            decoupled_weight_decay=group["decoupled_weight_decay"],
-        )
+        largest = state["max_exp_avg_sq"] if group["amsgrad"] else []
+        moments = state["exp_avg"], state["exp_avg_sq"], largest, state["step"]
+        lr, decay = number(group["lr"]), number(group["weight_decay"])
+        how = group["amsgrad"], group["maximize"], group["decoupled_weight_decay"]
+        b1, b2 = group["betas"]
+        _C.adam_(params, grads, *moments, lr, b1, b2, group["eps"], decay, *how)
 
 
 class AdamW(Adam):
@@ -241,42 +191,6 @@ class AdamW(Adam):
     ) -> None:
         not_differentiable("AdamW", differentiable)
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)
-
-
-def rmsprop(
-    params: Tensors,
-    grads: Tensors,
-    state: Columns,
-    *,
-    lr: float,
-    alpha: float,
-    eps: float,
-    weight_decay: float,
-    momentum: float,
-    centered: bool,
-    maximize: bool,
-) -> None:
-    """``v <- alpha v + (1 - alpha) g**2``, ``p <- p - lr g / (sqrt(v) + eps)``, with momentum or centered."""
-    grads = _prepared(params, grads, maximize, weight_decay)
-    squares = state["square_avg"]
-    torch._foreach_add_(state["step"], 1)
-    torch._foreach_mul_(squares, alpha)
-    torch._foreach_addcmul_(squares, grads, grads, 1 - alpha)
-    if centered:
-        means = state["grad_avg"]
-        torch._foreach_lerp_(means, grads, 1 - alpha)
-        denominators = list(torch._foreach_addcmul(squares, means, means, -1))
-        torch._foreach_sqrt_(denominators)
-    else:
-        denominators = list(torch._foreach_sqrt(squares))
-    torch._foreach_add_(denominators, eps)
-    if momentum > 0:
-        buffers = state["momentum_buffer"]
-        torch._foreach_mul_(buffers, momentum)
-        torch._foreach_addcdiv_(buffers, grads, denominators)
-        torch._foreach_add_(params, buffers, alpha=-lr)
-    else:
-        torch._foreach_addcdiv_(params, grads, denominators, -lr)
 
 
 class RMSprop(Optimizer):
@@ -335,15 +249,24 @@ class RMSprop(Optimizer):
         return (*names, "grad_avg") if group["centered"] else tuple(names)
 
     def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        rmsprop(
-            params,
-            grads,
-            state,
-            lr=number(group["lr"]),
-            alpha=group["alpha"],
-            eps=group["eps"],
-            weight_decay=number(group["weight_decay"]),
-            momentum=group["momentum"],
-            centered=group["centered"],
-            maximize=group["maximize"],
-        )
+        alpha, lr = group["alpha"], number(group["lr"])
+        grads = _prepared(params, grads, group["maximize"], number(group["weight_decay"]))
+        squares = state["square_avg"]
+        torch._foreach_add_(state["step"], 1)
+        torch._foreach_mul_(squares, alpha)
+        torch._foreach_addcmul_(squares, grads, grads, 1 - alpha)
+        if group["centered"]:
+            means = state["grad_avg"]
+            torch._foreach_lerp_(means, grads, 1 - alpha)
+            denominators = list(torch._foreach_addcmul(squares, means, means, -1))
+            torch._foreach_sqrt_(denominators)
+        else:
+            denominators = list(torch._foreach_sqrt(squares))
+        torch._foreach_add_(denominators, group["eps"])
+        if group["momentum"] > 0:
+            buffers = state["momentum_buffer"]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_addcdiv_(buffers, grads, denominators)
+            torch._foreach_add_(params, buffers, alpha=-lr)
+        else:
+            torch._foreach_addcdiv_(params, grads, denominators, -lr)

@@ -126,6 +126,11 @@ SIGNS = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
 LABELS = torch.tensor([[3, 0, -1, 1, -1], [0, -1, -1, -1, -1], [4, 3, 2, 1, 0], [-1, 2, 3, 4, 0]])
 
 LAYERS += [
+    ("Conv3d", (2, 3, 2), {}, [floats(2, 2, 4, 3, 4)]),
+    ("Conv3d", (4, 2, (2, 1, 2), 2, 1, 1, 2, False), {}, [floats(4, 4, 3, 4)]),
+    ("Conv3d", (2, 3, (2, 3, 2)), {"padding": "same"}, [floats(2, 2, 4, 3, 4)]),
+    ("ConvTranspose1d", (4, 6, 3, 2, 1, 1, 2), {}, [floats(2, 4, 5)]),
+    ("ConvTranspose1d", (2, 3, 3), {"dilation": 2, "bias": False}, [floats(2, 4)]),
     ("GLU", (), {}, [floats(3, 6)]),
     ("GLU", (0,), {}, [floats(4, 3)]),
     ("Hardshrink", (), {}, [floats(4, 3)]),
