@@ -152,20 +152,24 @@ class MultiheadAttention(Module):
         q, k, v = (ops.permute(ops.reshape(x, (x.shape[0], n, heads, self.head_dim)), (1, 2, 0, 3)) for x in (q, k, v))
         if self.add_zero_attn:
             k, v = (ops.cat([x, torch.zeros(n, heads, 1, self.head_dim, dtype=x.dtype)], 2) for x in (k, v))
-        scores = ops.matmul(ops.mul(q, math.sqrt(1 / self.head_dim)), ops.transpose(k, -2, -1))  # [N, heads, L, S]
         if mask is not None:
-            added = scores.shape[-1] - mask.shape[-1]  # what was appended is visible to all
-            scores = ops.add(scores, torch.nn.functional.pad(mask, (0, added)))
-        weights = F.softmax(scores, -1)
-        if self.training and self.dropout > 0:
-            weights = F.dropout(weights, self.dropout)
-        joined = ops.reshape(ops.permute(ops.matmul(weights, v), (2, 0, 1, 3)), (length, n, self.embed_dim))
+            mask = ops.pad(mask, (0, k.shape[-2] - mask.shape[-1]))  # what was appended is visible to all
+        p = self.dropout if self.training else 0.0
+        weights = None
+        if need_weights:
+            scores = ops.matmul(ops.mul(q, math.sqrt(1 / self.head_dim)), ops.transpose(k, -2, -1))  # [N, heads, L, S]
+            weights = F.softmax(scores if mask is None else ops.add(scores, mask), -1)
+            weights = F.dropout(weights, p) if p > 0 else weights
+            looked = ops.matmul(weights, v)
+        else:  # as in torch, a query from which every key is hidden gets 0 here, and NaN above
+            looked = F.scaled_dot_product_attention(q, k, v, mask, p)
+        joined = ops.reshape(ops.permute(looked, (2, 0, 1, 3)), (length, n, self.embed_dim))
         output = self.out_proj(joined)
         if not batched:
             output = ops.squeeze(output, 1)
         elif self.batch_first:
             output = ops.transpose(output, 0, 1)
-        if not need_weights:
+        if weights is None:
             return output, None
         shown = ops.mean(weights, 1) if average_attn_weights else weights
         return output, shown if batched else ops.squeeze(shown, 0)
@@ -203,6 +207,8 @@ class MultiheadAttention(Module):
                 mask = torch.zeros(mask.shape, dtype=dtype).masked_fill_(mask, -math.inf)
             elif not mask.is_floating_point():
                 raise DTypeError(f"MultiheadAttention: {argument} must be bool or float; got {mask.dtype}")
+            elif isinstance(value, Tensor) and value.requires_grad:
+                mask = value  # learned
             mask = mask.reshape(allowed[tuple(mask.shape)])
             total = mask if total is None else total + mask
         return total

@@ -99,6 +99,7 @@ def _with_inplace(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def function(*args: Any, inplace: bool = False, **kwargs: Any) -> Tensor:
         return op(*args[: len(arguments)], **kwargs)
 
+    function.__module__ = __name__  # where pickle finds it
     return function
 
 

@@ -198,6 +198,22 @@ LAYERS += [
     ("TripletMarginLoss", (0.5, 1.0), {}, [floats(4, 3), floats(4, 3, seed=1), floats(4, 3, seed=2)]),
     ("TripletMarginWithDistanceLoss", (), {"margin": 2.0}, [floats(4, 3), floats(4, 3, seed=1), floats(4, 3, seed=2)]),
 ]
+SEQUENCE, MEMORY = floats(4, 3, 6), floats(5, 3, 6, seed=1)
+STILL = {"dropout": 0.0}
+LAYERS += [
+    ("TransformerEncoderLayer", (6, 2, 5, 0.0), {}, [SEQUENCE]),
+    (
+        "TransformerEncoderLayer",
+        (6, 3, 5),
+        {"activation": "gelu", "batch_first": True, "norm_first": True, "layer_norm_eps": 1e-3, **STILL},
+        [SEQUENCE, floats(3, 3).tril(), floats(4, 3) * torch.tensor([0.0, 1.0, 1.0])],
+    ),
+    ("TransformerEncoderLayer", (6, 2, 5, 0.0, torch.tanh), {"bias": False}, [floats(4, 6)]),
+    ("TransformerDecoderLayer", (6, 2, 5, 0.0), {}, [SEQUENCE, MEMORY]),
+    ("TransformerDecoderLayer", (6, 3, 5), {"norm_first": True, "bias": False, **STILL}, [SEQUENCE, MEMORY]),
+    ("Transformer", (6, 2, 1, 2, 5), {**STILL, "activation": "gelu"}, [MEMORY, SEQUENCE]),
+    ("Transformer", (6, 2, 1, 1, 5), {**STILL, "batch_first": True, "norm_first": True}, [SEQUENCE, SEQUENCE]),
+]
 for _kind, _n in itertools.product(("Circular", "Constant", "Reflection", "Replication", "Zero"), (1, 2, 3)):
     _image = floats(2, 3, *(5, 4, 6)[:_n])
     _value = (0.5,) if _kind == "Constant" else ()
