@@ -174,6 +174,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_norms(m);
   bind_panels(m);
   const auto check = [](In ok) {
+    check_storage(ok, "check", "ok");
     if (!ok.all().item<bool>()) throw std::runtime_error("a check of the step's values failed");
   };
   kernel(m, "check", check, "ok");

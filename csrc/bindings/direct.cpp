@@ -37,7 +37,7 @@ void add_arithmetic(std::map<std::string, Maker>& all) {
   const auto binary = [&all](const char* name, Arithmetic f, size_t alpha) {
     const Maker make = [f, alpha](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
       if (!without_alpha(a, alpha)) return nullptr;
-      return direct_arithmetic(f, operand(a[0]), operand(a[1]), outs.empty() ? tensor(a, 0) : outs[0]);
+      return direct_arithmetic(f, operand(a[0]), operand(a[1]), outs.empty() ? tensor(a, 0) : outs.at(0));
     };
     all["aten::" + std::string(name) + ".Tensor"] = make;
     all["aten::" + std::string(name) + "_.Tensor"] = make;
@@ -47,30 +47,30 @@ void add_arithmetic(std::map<std::string, Maker>& all) {
   binary("mul", Arithmetic::mul, 2);
   binary("div", Arithmetic::div, 2);
   all["aten::rsub.Scalar"] = [](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
-    return without_alpha(a, 2) ? direct_arithmetic(Arithmetic::sub, operand(a[1]), operand(a[0]), outs[0]) : nullptr;
+    return without_alpha(a, 2) ? direct_arithmetic(Arithmetic::sub, operand(a[1]), operand(a[0]), outs.at(0)) : nullptr;
   };
   all["aten::neg"] = [](const py::tuple& a, const Tensors& outs) {
-    return direct_arithmetic(Arithmetic::sub, {{}, -0.0}, operand(a[0]), outs[0]);
+    return direct_arithmetic(Arithmetic::sub, {{}, -0.0}, operand(a[0]), outs.at(0));
   };
   all["aten::pow.Tensor_Scalar"] = [](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
     const double exponent = get<double>(a, 1);
-    if (exponent == 1) return direct_copy(tensor(a, 0), outs[0]);
-    return exponent == 2 ? direct_arithmetic(Arithmetic::mul, operand(a[0]), operand(a[0]), outs[0]) : nullptr;
+    if (exponent == 1) return direct_copy(tensor(a, 0), outs.at(0));
+    return exponent == 2 ? direct_arithmetic(Arithmetic::mul, operand(a[0]), operand(a[0]), outs.at(0)) : nullptr;
   };
-  all["aten::clone"] = [](const py::tuple& a, const Tensors& outs) { return direct_copy(tensor(a, 0), outs[0]); };
+  all["aten::clone"] = [](const py::tuple& a, const Tensors& outs) { return direct_copy(tensor(a, 0), outs.at(0)); };
   all["aten::copy_"] = [](const py::tuple& a, const Tensors&) { return direct_copy(tensor(a, 1), tensor(a, 0)); };
-  all["aten::zeros"] = [](const py::tuple&, const Tensors& outs) { return direct_zeros(outs[0]); };
+  all["aten::zeros"] = [](const py::tuple&, const Tensors& outs) { return direct_zeros(outs.at(0)); };
 }
 
 std::map<std::string, Maker> makers() {
   std::map<std::string, Maker> all;
-#define TG_DIRECT(name, saved, parameters)                                                               \
-  all[#name] = [](const py::tuple& a, const Tensors& outs) {                                             \
-    return direct_activation(Activation::name, tensor(a, 0), parameter(a, 1), parameter(a, 2), outs);    \
-  };                                                                                                     \
-  all[#name "_backward"] = [](const py::tuple& a, const Tensors& outs) {                                 \
-    return direct_activation_backward(Activation::name, tensor(a, 0), tensor(a, 1), parameter(a, 2),     \
-                                      parameter(a, 3), outs);                                            \
+#define TG_DIRECT(name, saved, parameters)                                                                            \
+  all[#name] = [](const py::tuple& a, const Tensors& outs) {                                                          \
+    return direct_activation(Activation::name, tensor(a, 0), parameter(a, 1), parameter(a, 2), outs);                 \
+  };                                                                                                                  \
+  all[#name "_backward"] = [](const py::tuple& a, const Tensors& outs) {                                              \
+    return direct_activation_backward(Activation::name, tensor(a, 0), tensor(a, 1), parameter(a, 2), parameter(a, 3), \
+                                      outs);                                                                          \
   };
   TG_ACTIVATIONS(TG_DIRECT)
 #undef TG_DIRECT
@@ -95,8 +95,8 @@ std::map<std::string, Maker> makers() {
     return direct_sgd(list(a, 0), list(a, 1), list(a, 2), list(a, 3), options);
   };
   all["adam_"] = [](const py::tuple& a, const Tensors&) {
-    const AdamOptions options = {get<double>(a, 6),  get<double>(a, 7), get<double>(a, 8),  get<double>(a, 9),
-                                 get<double>(a, 10), get<bool>(a, 11),  get<bool>(a, 12), get<bool>(a, 13)};
+    const AdamOptions options = {get<double>(a, 6),  get<double>(a, 7), get<double>(a, 8), get<double>(a, 9),
+                                 get<double>(a, 10), get<bool>(a, 11),  get<bool>(a, 12),  get<bool>(a, 13)};
     return direct_adam(list(a, 0), list(a, 1), list(a, 2), list(a, 3), list(a, 4), list(a, 5), options);
   };
   add_arithmetic(all);

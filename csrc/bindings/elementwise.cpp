@@ -85,7 +85,7 @@ bool read(PyObject* value, at::Tensor& tensor, double& number) {
   int overflow = 0;
   const long long integer = PyLong_AsLongLongAndOverflow(value, &overflow);
   number = static_cast<double>(integer);
-  return overflow == 0 && std::abs(integer) <= 1ll << 53;
+  return overflow == 0 && -(1ll << 53) <= integer && integer <= 1ll << 53;
 }
 
 // Answers None where torch's operator is to be called: for other arguments. What is recorded is torch's operator, too,

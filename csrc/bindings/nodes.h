@@ -21,23 +21,50 @@ template <class T>
 T borrow(py::handle value) {
   return py::reinterpret_borrow<T>(value);
 }
-inline py::handle item(const py::tuple& values, size_t i) { return PyTuple_GET_ITEM(values.ptr(), i); }
-inline py::handle item(const py::list& values, size_t i) { return PyList_GET_ITEM(values.ptr(), i); }
+// What the Python side hands over is checked as it is read: a wrong call raises, it does not read other memory.
+inline py::handle item(const py::tuple& values, size_t i) {
+  if (i >= values.size()) throw py::index_error("a tuple of " + std::to_string(values.size()) + " has no such item");
+  return PyTuple_GET_ITEM(values.ptr(), i);
+}
+inline py::handle item(const py::list& values, size_t i) {
+  if (i >= values.size()) throw py::index_error("a list of " + std::to_string(values.size()) + " has no such item");
+  return PyList_GET_ITEM(values.ptr(), i);
+}
 inline py::handle at(const py::list& values, Py_ssize_t i) {
   if (i < 0 || i >= PyList_GET_SIZE(values.ptr())) throw py::index_error("the environment of an entry was changed");
   return item(values, static_cast<size_t>(i));
 }
-inline Py_ssize_t index(py::handle value) { return PyLong_AsSsize_t(value.ptr()); }
+inline Py_ssize_t index(py::handle value) {
+  const Py_ssize_t i = PyLong_Check(value.ptr()) ? PyLong_AsSsize_t(value.ptr()) : -1;
+  if (i < 0) {
+    PyErr_Clear();
+    throw py::type_error("expected an index");
+  }
+  return i;
+}
+inline py::tuple as_tuple(py::handle value) {
+  if (!PyTuple_Check(value.ptr())) throw py::type_error("expected a tuple");
+  return borrow<py::tuple>(value);
+}
+inline py::list as_list(py::handle value) {
+  if (!PyList_Check(value.ptr())) throw py::type_error("expected a list");
+  return borrow<py::list>(value);
+}
 
 // A class with these __slots__, whose objects are made without __init__.
 template <size_t N>
 class Slotted {
  public:
   Slotted(py::object type, const std::array<const char*, N>& names) : type_(std::move(type)) {
+    if (!PyType_Check(type_.ptr())) throw py::type_error("expected a class");
     for (size_t i = 0; i < N; ++i) {
       const py::object slot = type_.attr(names[i]);
       if (!Py_IS_TYPE(slot.ptr(), &PyMemberDescr_Type)) throw py::type_error(std::string(names[i]) + " is no slot");
-      offsets_[i] = reinterpret_cast<PyMemberDescrObject*>(slot.ptr())->d_member->offset;
+      const auto* descriptor = reinterpret_cast<PyMemberDescrObject*>(slot.ptr());
+      if (!PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type_.ptr()), descriptor->d_common.d_type) ||
+          descriptor->d_member->type != T_OBJECT_EX || (descriptor->d_member->flags & READONLY))
+        throw py::type_error(std::string(names[i]) + " is no slot of the class");
+      offsets_[i] = descriptor->d_member->offset;
     }
   }
   template <class... Values>

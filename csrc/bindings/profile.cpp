@@ -40,6 +40,8 @@ int profile(PyObject* callback, PyFrameObject* frame, int what, PyObject* argume
 }  // namespace
 
 void set_profile(const py::object& callback) {
+  if (!callback.is_none() && !PyCallable_Check(callback.ptr()))
+    throw py::type_error("set_profile: callback must be callable or None");
   known.codes.clear();
   if (callback.is_none())
     PyEval_SetProfile(nullptr, nullptr);

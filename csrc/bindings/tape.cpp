@@ -29,6 +29,7 @@ py::object shape(py::handle value) {
   return made;
 }
 py::object dtype(py::handle value) {
+  if (!is_tensor(value)) throw py::type_error("expected a torch tensor as output");
   const at::ScalarType type = THPVariable_Unpack(value.ptr()).scalar_type();
   return borrow<py::object>(reinterpret_cast<PyObject*>(torch::getTHPDtype(type)));
 }
@@ -70,17 +71,17 @@ struct Plan {
 
 Plan plan_of(py::handle op, const py::dict& plans, const py::tuple& parents) {
   uint64_t needs = 0;  // bit i: the gradient of array argument i
+  if (parents.size() > 64) throw py::type_error("record: expected at most 64 parents");
   for (size_t i = 0; i < parents.size(); ++i)
     if (!item(parents, i).is_none()) needs |= uint64_t{1} << i;
   const py::int_ key(needs);
   PyObject* const known = PyDict_GetItemWithError(plans.ptr(), key.ptr());
-  const auto plan = known ? py::reinterpret_borrow<py::tuple>(known) : py::tuple(op.attr("plan")(key));
-  return {index(item(plan, 0)),
-          index(item(plan, 1)),
-          item(plan, 2).ptr() == Py_True,
-          borrow<py::list>(item(plan, 3)),
-          borrow<py::list>(item(plan, 4)),
-          borrow<py::list>(item(plan, 5))};
+  if (!known && PyErr_Occurred()) throw py::error_already_set();
+  const py::tuple plan = as_tuple(known ? py::reinterpret_borrow<py::object>(known) : op.attr("plan")(key));
+  const Plan p = {index(item(plan, 0)), index(item(plan, 1)), item(plan, 2).ptr() == Py_True,
+                  as_list(item(plan, 3)),  as_list(item(plan, 4)),  as_list(item(plan, 5))};
+  if (p.size > 1 << 20) throw py::type_error("record: a plan of " + std::to_string(p.size) + " values");
+  return p;
 }
 
 // Arguments, output, residuals, shapes; None for what the plan drops. `out` becomes the output alone.
@@ -89,7 +90,10 @@ py::list environment(py::handle op, const Plan& plan, const py::tuple& values, p
     throw py::type_error("record: expected a value for each argument");
   py::list env(plan.size);
   size_t n = 0;
-  const auto put = [&](py::object value) { PyList_SET_ITEM(env.ptr(), n++, value.release().ptr()); };
+  const auto put = [&](py::object value) {
+    if (n == env.size()) throw py::type_error("record: more values than the plan has places");
+    PyList_SET_ITEM(env.ptr(), n++, value.release().ptr());
+  };
   for (size_t i = 0; i < values.size(); ++i) put(borrow<py::object>(item(values, i)));
   if (plan.residuals) {
     const auto results = py::tuple(op.attr("with_residuals")(out));
@@ -100,10 +104,10 @@ py::list environment(py::handle op, const Plan& plan, const py::tuple& values, p
   }
   while (n < env.size()) put(py::none());
   for (size_t i = 0; i < plan.shapes.size(); ++i) {
-    const auto pair = borrow<py::tuple>(item(plan.shapes, i));
+    const py::tuple pair = as_tuple(item(plan.shapes, i));
     const py::handle value = item(env, index(item(pair, 1)));
-    const bool list = PyList_CheckExact(value.ptr());
-    env[index(item(pair, 0))] = list ? py::object(each(borrow<py::list>(value), shape)) : shape(value);
+    const bool several = PyList_CheckExact(value.ptr());
+    env[index(item(pair, 0))] = several ? py::object(each(borrow<py::list>(value), shape)) : shape(value);
   }
   for (size_t i = 0; i < plan.drop.size(); ++i) {  // numbers stay, to be printed
     const py::handle value = item(env, index(item(plan.drop, i)));
@@ -134,10 +138,8 @@ py::list versions_of(const Plan& plan, const py::list& env) {
 
 bool unchanged(const py::list& env, const py::list& versions) {
   for (size_t i = 0; i < versions.size(); ++i) {
-    const py::handle saved = item(versions, i);
-    if (!PyTuple_CheckExact(saved.ptr()) || PyTuple_GET_SIZE(saved.ptr()) != 2)
-      throw py::type_error("unchanged: versions must be pairs of a position and a version");
-    const py::handle value = at(env, index(PyTuple_GET_ITEM(saved.ptr(), 0))), then = PyTuple_GET_ITEM(saved.ptr(), 1);
+    const py::tuple saved = as_tuple(item(versions, i));
+    const py::handle value = at(env, index(item(saved, 0))), then = item(saved, 1);
     if (is_tensor(value) ? THPVariable_Unpack(value.ptr())._version() != index(then)
                          : !PyList_CheckExact(value.ptr()) || !each(borrow<py::list>(value), version).equal(then))
       return false;

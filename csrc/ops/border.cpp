@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/util/typeid.h>
 
+#include <limits>
 #include <memory>
 #include <new>
 
@@ -29,12 +30,23 @@ static void check_kind(const at::Tensor& t, const char* op, const char* name) {
   throw DTypeError(who + ".dtype must be float32 or float64, is " + c10::toString(t.scalar_type()));
 }
 
-// A storage can be resized behind its tensor's back. `end`: one beyond the last element that t names in it.
-static void check_storage(const at::Tensor& t, int64_t end, const char* op, const char* name) {
+void check_storage(const at::Tensor& t, const char* op, const char* name) {
+  if (t.numel() == 0 || t._is_zerotensor()) return;
+  int64_t end = t.storage_offset() + 1;  // one beyond the last element that t names in its storage
+  for (int64_t i = 0; i < t.dim(); ++i) end += (t.size(i) - 1) * t.stride(i);
   const size_t needed = static_cast<size_t>(end) * t.element_size();
-  if (t.numel() > 0 && (t.storage().nbytes() < needed || t.const_data_ptr() == nullptr))
+  if (t.storage().nbytes() < needed || t.const_data_ptr() == nullptr)
     throw ShapeError(std::string(op) + ": " + name + " of shape " + text(t.sizes()) + " needs " +
                      std::to_string(needed) + " bytes of storage, has " + std::to_string(t.storage().nbytes()));
+}
+
+at::Tensor checked_integers(const at::Tensor& t, const char* op, const char* name) {
+  if (!t.defined() || t.scalar_type() != at::kLong || t.device().type() != at::kCPU || t.layout() != at::kStrided ||
+      t._is_zerotensor())
+    throw DTypeError(std::string(op) + ": " + name + " must be a dense int64 CPU tensor");
+  check_storage(t, op, name);
+  const at::NoGradGuard unrecorded;
+  return t.resolve_neg().contiguous();
 }
 
 at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_t ndim) {
@@ -42,21 +54,19 @@ at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_
   if (ndim >= 0 && t.dim() != ndim)
     throw ShapeError(std::string(op) + ": " + name + " must have " + std::to_string(ndim) + " dimensions, has shape " +
                      text(t.sizes()));
+  check_storage(t, op, name);
   at::Tensor c = t;
   if (!t.is_contiguous() || t.is_neg() || t._is_zerotensor()) {
     const at::NoGradGuard unrecorded;
     c = t._is_zerotensor() ? make(t.sizes(), t.scalar_type(), op).zero_() : t.resolve_neg().contiguous();
   }
-  check_storage(c, c.storage_offset() + c.numel(), op, name);
   return c;
 }
 
 at::Tensor checked_view(const at::Tensor& t, const char* op, const char* name) {
   check_kind(t, op, name);
   if (t.is_neg() || t._is_zerotensor()) return checked(t, op, name);
-  int64_t end = t.storage_offset() + 1;
-  for (int64_t i = 0; i < t.dim(); ++i) end += (t.size(i) - 1) * t.stride(i);
-  check_storage(t, end, op, name);
+  check_storage(t, op, name);
   return t;
 }
 
@@ -74,6 +84,14 @@ at::Tensor checked_sizes(const at::Tensor& t, const char* op, const char* name, 
   if (c.sizes() != sizes)
     throw ShapeError(std::string(op) + ": " + name + ".shape must be " + text(sizes) + ", is " + text(c.sizes()));
   return c;
+}
+
+int64_t in_range(int64_t value, int64_t least, const char* op, const char* name, int axis) {
+  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  if (value < least || value > most)
+    throw ShapeError(std::string(op) + ": " + name + "[" + std::to_string(axis) + "] must be from " +
+                     std::to_string(least) + " to " + std::to_string(most) + ", is " + std::to_string(value));
+  return value;
 }
 
 void check_sizes(at::IntArrayRef sizes, at::ScalarType dtype, const char* op) {

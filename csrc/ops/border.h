@@ -36,8 +36,17 @@ at::Tensor checked(const at::Tensor& t, const char* op, const char* name, int64_
 at::Tensor checked_sizes(const at::Tensor& t, const char* op, const char* name, at::IntArrayRef sizes,
                          const at::Tensor& like);
 
+// ShapeError where t's storage does not hold all of its elements: it can be resized behind the tensor's back.
+void check_storage(const at::Tensor& t, const char* op, const char* name);
+
+// t as contiguous int64: indices, classes.
+at::Tensor checked_integers(const at::Tensor& t, const char* op, const char* name);
+
 // ShapeError where a size is negative or the bytes of all elements are beyond int64.
 void check_sizes(at::IntArrayRef sizes, at::ScalarType dtype, const char* op);
+
+// value, or ShapeError for `name[axis]`: from `least` to the largest int32, so that products of two fit int64.
+int64_t in_range(int64_t value, int64_t least, const char* op, const char* name, int axis);
 
 // A contiguous CPU tensor of such sizes, uninitialised.
 at::Tensor make(at::IntArrayRef sizes, at::ScalarType dtype, const char* op);

@@ -4,7 +4,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "dispatch.h"
 #include "ops/border.h"
@@ -19,15 +18,10 @@ std::string number(int64_t n) { return std::to_string(n); }
 
 // One spatial output extent, or ShapeError. axis: 0 height, 1 width.
 int64_t output_extent(const std::string& op, int axis, int64_t size, int64_t kernel, const ConvParams& p) {
-  const auto limited = [&](const char* name, int64_t value, int64_t least) {
-    constexpr int64_t most = std::numeric_limits<int32_t>::max();
-    if (value < least || value > most)
-      throw ShapeError(op + ": " + name + "[" + number(axis) + "] must be from " + number(least) + " to " +
-                       number(most) + ", is " + number(value));
-    return value;
-  };
-  const int64_t S = limited("stride", p.stride[axis], 1), P = limited("padding", p.padding[axis], 0);
-  const int64_t D = limited("dilation", p.dilation[axis], 1);
+  const char* who = op.c_str();
+  const int64_t S = in_range(p.stride[axis], 1, who, "stride", axis);
+  const int64_t P = in_range(p.padding[axis], 0, who, "padding", axis);
+  const int64_t D = in_range(p.dilation[axis], 1, who, "dilation", axis);
   if (kernel < 1)
     throw ShapeError(op + ": weight.shape[" + number(axis + 2) + "] must be at least 1, is " + number(kernel));
   int64_t reach;

@@ -1,14 +1,21 @@
 #include "ops/conv_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tapegrad {
 namespace {
 
-int64_t padded(int64_t n) { return (n + kConvLanes - 1) / kConvLanes * kConvLanes; }
+double padded(double n) { return std::ceil(n / kConvLanes) * kConvLanes; }
 
-int64_t map_elements(const ConvMap& map) {
-  return map.C * map.planes_h * map.planes_w * (map.band + map.halo) * map.pitch + kConvLanes;
+// The product of extents as a double, which cannot overflow: padding, stride and dilation may be anything.
+template <class... N>
+double product(N... extents) {
+  return (static_cast<double>(extents) * ...);
+}
+
+double map_elements(const ConvMap& map) {
+  return product(map.C, map.planes_h, map.planes_w, map.band + map.halo, map.pitch) + kConvLanes;
 }
 
 // The most rows whose map, and whose results before they are put in place or transposed, fit the scratch. Bands of
@@ -18,9 +25,9 @@ void choose_band(ConvPlan& plan, int64_t element) {
   constexpr int64_t rest = kScratchBytes - kConvMapBytes;
   for (int64_t bands = 1;; bands = std::max(bands + 1, bands * 5 / 4)) {
     plan.map.band = (most + std::min(bands, most) - 1) / std::min(bands, most);
-    const int64_t results = std::max(8 * plan.SDW * padded(plan.map.band * plan.map.pitch),
-                                     padded(plan.map.band * plan.SDH * plan.W) * padded(plan.M));
-    plan.fits = map_elements(plan.map) * element <= kConvMapBytes && results * element <= rest;
+    const double results = std::max(product(8, plan.SDW, padded(product(plan.map.band, plan.map.pitch))),
+                                    padded(product(plan.map.band, plan.SDH, plan.W)) * padded(product(plan.M)));
+    plan.fits = map_elements(plan.map) * product(element) <= kConvMapBytes && results * product(element) <= rest;
     if (plan.fits || plan.map.band <= 1) return;
   }
 }
@@ -76,8 +83,19 @@ template <class T>
 ConvPlan forward_plan(const Conv2d<T>& a) {
   const int64_t C = a.C / a.G, reach_h = (a.KH - 1) * a.DH, reach_w = (a.KW - 1) * a.DW;
   ConvPlan plan = {};
-  plan.map = {C,    a.H,  a.W, a.SH, a.SW, std::min(a.SH, reach_h + 1), std::min(a.SW, reach_w + 1),
-              a.PH, a.PW, 0,   reach_h / a.SH, a.OW + reach_w / a.SW, a.up};
+  plan.map = {C,
+              a.H,
+              a.W,
+              a.SH,
+              a.SW,
+              std::min(a.SH, reach_h + 1),
+              std::min(a.SW, reach_w + 1),
+              a.PH,
+              a.PW,
+              0,
+              reach_h / a.SH,
+              a.OW + reach_w / a.SW,
+              a.up};
   plan.M = a.OC / a.G, plan.H = a.OH, plan.W = a.OW, plan.SDH = plan.SDW = 1;
   plan.m_step = C * a.KH * a.KW, plan.group_step = plan.M * plan.m_step;
   choose_band(plan, sizeof(T));
@@ -97,18 +115,17 @@ ConvPlan forward_plan(const Conv2d<T>& a) {
 
 template <class T>
 ConvPlan input_grad_plan(const Conv2d<T>& a) {
+  if (a.SH * a.SW > 16) return {};  // more phases than that have hardly a tap each
   const int64_t C = a.C / a.G, OC = a.OC / a.G;
   const Axis h = transposed_axis(a.SH, a.PH, a.DH, a.KH), w = transposed_axis(a.SW, a.PW, a.DW, a.KW);
   ConvPlan plan = {};
-  plan.map = {OC,       a.OH,     a.OW, 1, 1, 1, 1, -h.least, -w.least, 0, h.most - h.least,
-              (a.W + a.SW - 1) / a.SW + w.most - w.least, 1};
+  plan.map = {
+      OC, a.OH, a.OW, 1, 1, 1, 1, -h.least, -w.least, 0, h.most - h.least, (a.W + a.SW - 1) / a.SW + w.most - w.least,
+      1};
   plan.M = C, plan.H = a.H, plan.W = a.W, plan.SDH = a.SH, plan.SDW = a.SW;
   plan.m_step = a.KH * a.KW, plan.group_step = OC * C * a.KH * a.KW;
   choose_band(plan, sizeof(T));
-  if (!plan.fits || a.SH * a.SW > 16) {  // more phases than that have hardly a tap each
-    plan.fits = false;
-    return plan;
-  }
+  if (!plan.fits) return plan;
   std::vector<std::vector<Tap>> phases;
   for (int64_t e = 0; e < a.SH; ++e)
     for (int64_t f = 0; f < a.SW; ++f) {

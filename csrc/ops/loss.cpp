@@ -137,9 +137,8 @@ template <class T>
 void mse_loss(int64_t n, const T* x, const T* y, bool mean, T* out) {
   const int64_t parts = std::max<int64_t>(1, (n + kSumRun - 1) / kSumRun);
   Partials<T> partials(parts);
-  over(parts, units_of(kSumRun), [&](int64_t begin, int64_t end) {
-    kernels_for<T>().squared_error(x, y, n, partials.data(), begin, end);
-  });
+  over(parts, units_of(kSumRun),
+       [&](int64_t begin, int64_t end) { kernels_for<T>().squared_error(x, y, n, partials.data(), begin, end); });
   sum_into<T>(partials.data(), 1, parts, 1, mean ? static_cast<T>(n) : T(1), out);
 }
 
@@ -152,9 +151,9 @@ void mse_loss_backward(int64_t n, T g, const T* x, const T* y, bool mean, T* dx,
   });
 }
 
-#define TG_LOSS(T)                                                           \
-  template void sum_into(const T*, int64_t, int64_t, int64_t, T, T*);        \
-  template void mse_loss(int64_t, const T*, const T*, bool, T*);             \
+#define TG_LOSS(T)                                                    \
+  template void sum_into(const T*, int64_t, int64_t, int64_t, T, T*); \
+  template void mse_loss(int64_t, const T*, const T*, bool, T*);      \
   template void mse_loss_backward(int64_t, T, const T*, const T*, bool, T*, T*);
 TG_LOSS(float)
 TG_LOSS(double)
@@ -195,17 +194,11 @@ struct Classes {
 
 at::Tensor checked_targets(const at::Tensor& target, const at::Tensor& x, int64_t ignore_index) {
   const char* op = "cross_entropy";
-  if (!target.defined() || target.scalar_type() != at::kLong || target.device().type() != at::kCPU ||
-      target.layout() != at::kStrided)
-    throw DTypeError(std::string(op) + ": target must be a dense int64 CPU tensor of class indices");
+  const at::Tensor t = checked_integers(target, op, "target");
   if (target.dim() != 1 || target.size(0) != x.size(0))
     throw ShapeError(std::string(op) + ": target.shape must be " + text(x.sizes().slice(0, 1)) + ", is " +
                      text(target.sizes()));
-  const at::NoGradGuard unrecorded;
-  const at::Tensor t = target.contiguous();
   const int64_t C = x.size(1), N = t.numel(), *index = static_cast<const int64_t*>(t.const_data_ptr());
-  if (N > 0 && t.storage().nbytes() < static_cast<size_t>(t.storage_offset() + N) * sizeof(int64_t))
-    throw ShapeError(std::string(op) + ": target's storage is smaller than its shape " + text(t.sizes()));
   for (int64_t n = 0; n < N; ++n)
     if ((index[n] < 0 || index[n] >= C) && index[n] != ignore_index)
       throw ShapeError(std::string(op) + ": targets must be class indices in [0, " + std::to_string(C) + "); got " +

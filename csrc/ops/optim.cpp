@@ -72,8 +72,9 @@ std::vector<Parameter> checked_lists(const char* op, const Tensors& params, cons
     one.step = steps[i];
     const at::Tensor& s = one.step;
     if (!s.defined() || s.scalar_type() != at::kFloat || s.device().type() != at::kCPU || s.numel() != 1 ||
-        s.is_inference() || s.const_data_ptr() == nullptr)
+        s.layout() != at::kStrided || s.is_inference() || s.is_neg() || s._is_zerotensor())
       throw DTypeError(std::string(op) + ": " + item("steps", i) + " must be a 0-dim float32 CPU tensor");
+    check_storage(s, op, item("steps", i).c_str());
   }
   return all;
 }

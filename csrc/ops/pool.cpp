@@ -9,12 +9,12 @@
 namespace tapegrad {
 namespace {
 
-int64_t windows(const char* name, int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation,
+int64_t windows(int axis, int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation,
                 bool ceil_mode) {
-  const std::string who = std::string("max_pool2d: ") + name + ": ";
-  if (kernel < 1 || stride < 1 || dilation < 1)
-    throw ShapeError(who + "kernel_size, stride and dilation must be at least 1, are " +
-                     text({kernel, stride, dilation}));
+  const std::string who = std::string("max_pool2d: ") + (axis == 0 ? "rows: " : "columns: ");
+  in_range(kernel, 1, "max_pool2d", "kernel_size", axis);
+  in_range(stride, 1, "max_pool2d", "stride", axis);
+  in_range(dilation, 1, "max_pool2d", "dilation", axis);
   if (padding < 0 || padding > kernel / 2)
     throw ShapeError(who + "padding must be from 0 to half of kernel_size " + std::to_string(kernel) + ", is " +
                      std::to_string(padding));
@@ -50,8 +50,8 @@ std::tuple<at::Tensor, at::Tensor> max_pool2d(const at::Tensor& input, Pair kern
   const char* op = "max_pool2d";
   const at::Tensor x = checked_planes(input, op, "input");
   const int64_t H = x.size(-2), W = x.size(-1);
-  const int64_t OH = windows("rows", H, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode);
-  const int64_t OW = windows("columns", W, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode);
+  const int64_t OH = windows(0, H, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode);
+  const int64_t OW = windows(1, W, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode);
   at::DimVector sizes(x.sizes());
   sizes[x.dim() - 2] = OH;
   sizes[x.dim() - 1] = OW;
@@ -59,9 +59,20 @@ std::tuple<at::Tensor, at::Tensor> max_pool2d(const at::Tensor& input, Pair kern
   if (out.numel() == 0) return {out, indices};
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    const MaxPool<T> a = {.H = H, .W = W, .KH = kernel_size[0], .KW = kernel_size[1], .OH = OH, .OW = OW,
-                          .SH = stride[0], .SW = stride[1], .PH = padding[0], .PW = padding[1], .DH = dilation[0],
-                          .DW = dilation[1], .x = data<T>(x), .out = mutable_data<T>(out),
+    const MaxPool<T> a = {.H = H,
+                          .W = W,
+                          .KH = kernel_size[0],
+                          .KW = kernel_size[1],
+                          .OH = OH,
+                          .OW = OW,
+                          .SH = stride[0],
+                          .SW = stride[1],
+                          .PH = padding[0],
+                          .PW = padding[1],
+                          .DH = dilation[0],
+                          .DW = dilation[1],
+                          .x = data<T>(x),
+                          .out = mutable_data<T>(out),
                           .indices = static_cast<int64_t*>(indices.mutable_data_ptr())};
     at::parallel_for(0, x.numel() / (H * W), grain(static_cast<double>(OH * OW) * a.KH * a.KW),
                      [&](int64_t begin, int64_t end) { kernels_for<T>().max_pool2d(a, begin, end); });
@@ -72,14 +83,12 @@ std::tuple<at::Tensor, at::Tensor> max_pool2d(const at::Tensor& input, Pair kern
 at::Tensor max_pool2d_backward(const at::Tensor& grad, const at::Tensor& indices, at::IntArrayRef input_size) {
   const char* op = "max_pool2d_backward";
   const at::Tensor g = checked_planes(grad, op, "g");
-  if (!indices.defined() || indices.scalar_type() != at::kLong || indices.device().type() != at::kCPU ||
-      indices.layout() != at::kStrided)
-    throw DTypeError(std::string(op) + ": indices must be a dense int64 CPU tensor");
+  const at::Tensor at = checked_integers(indices, op, "indices");
   if (indices.sizes() != g.sizes() || static_cast<int64_t>(input_size.size()) != g.dim() ||
       input_size.slice(0, g.dim() - 2) != g.sizes().slice(0, g.dim() - 2))
     throw ShapeError(std::string(op) + ": indices.shape " + text(indices.sizes()) + " and input_size " +
                      text(input_size) + " must go with g.shape " + text(g.sizes()));
-  const at::Tensor at = indices.contiguous(), dx = make(input_size, g.scalar_type(), op);
+  const at::Tensor dx = make(input_size, g.scalar_type(), op);
   const int64_t from = g.size(-2) * g.size(-1), to = input_size[g.dim() - 2] * input_size[g.dim() - 1];
   const int64_t* index = static_cast<const int64_t*>(at.const_data_ptr());
   for (int64_t i = 0; i < g.numel(); ++i)

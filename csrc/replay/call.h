@@ -3,6 +3,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -48,13 +50,26 @@ void place_all(const std::tuple<T...>& results, const std::vector<at::Tensor>& o
 }
 inline void place_all(const at::Tensor& result, const std::vector<at::Tensor>& outs) { place(result, outs[0]); }
 
+// How many places the results of a function of this type take.
+template <class R>
+constexpr size_t kResults = 1;
+template <>
+inline constexpr size_t kResults<void> = 0;
+template <class... T>
+constexpr size_t kResults<std::tuple<T...>> = sizeof...(T);
+
 // A kernel of ours: f(arguments), typed once, when the program is bound. What it allocates by `make` it is given from
 // `outs`, so the same code that serves eager calls writes straight into the arena.
 template <class F, class... A>
 class KernelCall final : public Call {
  public:
   KernelCall(F f, std::tuple<A...> arguments, std::vector<at::Tensor> outs)
-      : f_(std::move(f)), arguments_(std::move(arguments)), outs_(std::move(outs)) {}
+      : f_(std::move(f)), arguments_(std::move(arguments)), outs_(std::move(outs)) {
+    constexpr size_t results = kResults<std::invoke_result_t<F, const A&...>>;
+    if (outs_.size() < results)
+      throw std::invalid_argument("the kernel has " + std::to_string(results) + " results; got places for " +
+                                  std::to_string(outs_.size()));
+  }
 
   void run() override {
     const Given given(outs_);

@@ -74,7 +74,7 @@ bool plain(const at::Tensor& t, const at::Tensor& like) {
   return !t.defined() || (t.is_contiguous() && t.scalar_type() == like.scalar_type() && !t.is_neg());
 }
 bool all_plain(const at::Tensor& like, std::initializer_list<at::Tensor> tensors) {
-  if (like.scalar_type() != at::kFloat && like.scalar_type() != at::kDouble) return false;
+  if (!like.defined() || (like.scalar_type() != at::kFloat && like.scalar_type() != at::kDouble)) return false;
   for (const at::Tensor& t : tensors)
     if (!plain(t, like)) return false;
   return like.is_contiguous() && !like.is_neg();
@@ -85,16 +85,21 @@ bool all_plain(const at::Tensor& like, const Tensors& tensors) {
   return true;
 }
 at::Tensor value(const Optional& t) { return t ? *t : at::Tensor(); }
+bool has_size(const at::Tensor& t, at::IntArrayRef size) { return t.defined() && t.sizes() == size; }
+// Undefined where the result is not wanted.
+at::Tensor place_of(const Tensors& outs, size_t i) { return i < outs.size() ? outs[i] : at::Tensor(); }
 
 }  // namespace
 
 std::unique_ptr<Call> direct_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, const Tensors& outs) {
-  if (!all_plain(x, {w, value(b), outs[0]}) || !outs[0].defined() || x.dim() == 0) return nullptr;
+  const at::Tensor out = place_of(outs, 0);
+  if (!all_plain(x, {w, value(b), out}) || !out.defined() || !w.defined() || x.dim() == 0 || w.dim() != 2)
+    return nullptr;
   const int64_t N = w.size(0), K = w.size(1), M = x.numel() / std::max<int64_t>(K, 1);
-  if (K == 0) return nullptr;
+  if (K == 0 || x.size(-1) != K || (b && !has_size(*b, {N})) || out.numel() != M * N) return nullptr;
   return by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    return direct([=, x = At<T>(x), w = At<T>(w), b = At<T>(value(b)), out = At<T>(outs[0])] {
+    return direct([=, x = At<T>(x), w = At<T>(w), b = At<T>(value(b)), out = At<T>(out)] {
       linear<T>(M, N, K, x.get(), w.get(), b.get(), out.get());
     });
   });
@@ -102,12 +107,13 @@ std::unique_ptr<Call> direct_linear(const at::Tensor& x, const at::Tensor& w, co
 
 std::unique_ptr<Call> direct_linear_backward(const at::Tensor& g, const Optional& x, const Optional& w,
                                              const Tensors& outs) {
-  const at::Tensor &dx = outs[0], &dw = outs[1], &db = outs[2];
-  if (!all_plain(g, {value(x), value(w), dx, dw, db}) || g.dim() == 0) return nullptr;
-  if ((dx.defined() && !w) || (dw.defined() && !x)) return nullptr;
-  const int64_t N = g.size(-1), K = dw.defined() ? dw.size(1) : dx.defined() ? dx.size(-1) : 0;
-  if (N == 0) return nullptr;
-  const int64_t M = g.numel() / N;
+  const at::Tensor dx = place_of(outs, 0), dw = place_of(outs, 1), db = place_of(outs, 2);
+  if (!all_plain(g, {value(x), value(w), dx, dw, db}) || g.dim() == 0 || g.size(-1) == 0) return nullptr;
+  if ((dx.defined() && (!w || w->dim() != 2)) || (dw.defined() && (!x || x->dim() == 0))) return nullptr;
+  const int64_t N = g.size(-1), K = dw.defined() ? x->size(-1) : dx.defined() ? w->size(1) : 0, M = g.numel() / N;
+  if (dx.defined() && (!has_size(*w, {N, K}) || dx.numel() != M * K)) return nullptr;
+  if (dw.defined() && (!has_size(dw, {N, K}) || x->numel() != M * K)) return nullptr;
+  if (db.defined() && !has_size(db, {N})) return nullptr;
   return by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
     return direct([=, g = At<T>(g), x = At<T>(dw.defined() ? *x : at::Tensor()),
@@ -118,11 +124,12 @@ std::unique_ptr<Call> direct_linear_backward(const at::Tensor& g, const Optional
 }
 
 std::unique_ptr<Call> direct_activation(Activation f, const at::Tensor& x, double a, double b, const Tensors& outs) {
-  if (!outs[0].defined() || !all_plain(x, {outs[0]})) return nullptr;
+  const at::Tensor out = place_of(outs, 0);
+  if (!has_size(out, x.sizes()) || !all_plain(x, {out})) return nullptr;
   return by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    return elementwise(x.numel(), [=, a = static_cast<T>(a), b = static_cast<T>(b), x = At<T>(x),
-                                   out = At<T>(outs[0])](int64_t begin, int64_t end) {
+    return elementwise(x.numel(), [=, a = static_cast<T>(a), b = static_cast<T>(b), x = At<T>(x), out = At<T>(out)](
+                                      int64_t begin, int64_t end) {
       kernels_for<T>().activation(f, x.get() + begin, out.get() + begin, end - begin, a, b);
     });
   });
@@ -130,11 +137,12 @@ std::unique_ptr<Call> direct_activation(Activation f, const at::Tensor& x, doubl
 
 std::unique_ptr<Call> direct_activation_backward(Activation f, const at::Tensor& g, const at::Tensor& saved, double a,
                                                  double b, const Tensors& outs) {
-  if (!outs[0].defined() || !all_plain(saved, {g, outs[0]}) || g.sizes() != saved.sizes()) return nullptr;
+  const at::Tensor dx = place_of(outs, 0);
+  if (!has_size(dx, saved.sizes()) || !has_size(g, saved.sizes()) || !all_plain(saved, {g, dx})) return nullptr;
   return by_dtype(saved, [&](auto zero) {
     using T = decltype(zero);
     return elementwise(saved.numel(), [=, a = static_cast<T>(a), b = static_cast<T>(b), g = At<T>(g),
-                                       saved = At<T>(saved), dx = At<T>(outs[0])](int64_t begin, int64_t end) {
+                                       saved = At<T>(saved), dx = At<T>(dx)](int64_t begin, int64_t end) {
       kernels_for<T>().activation_backward(f, g.get() + begin, saved.get() + begin, dx.get() + begin, end - begin, a,
                                            b);
     });
@@ -150,25 +158,27 @@ std::unique_ptr<Call> direct_arithmetic(Arithmetic f, const Operand& a, const Op
   if (one_a && one_b) return nullptr;
   return by_dtype(out, [&](auto zero) {
     using T = decltype(zero);
-    return elementwise(out.numel(), [=, x = At<T>(a.tensor), y = At<T>(b.tensor), to = At<T>(out),
-                                     u = static_cast<T>(a.number),
-                                     v = static_cast<T>(b.number)](int64_t begin, int64_t end) {
-      const T *left = x.get(), *right = y.get();
-      left = !left ? &u : one_a ? left : left + begin;
-      right = !right ? &v : one_b ? right : right + begin;
-      kernels_for<T>().arithmetic(f, left, one_a, right, one_b, to.get() + begin, end - begin);
-    });
+    return elementwise(out.numel(),
+                       [=, x = At<T>(a.tensor), y = At<T>(b.tensor), to = At<T>(out), u = static_cast<T>(a.number),
+                        v = static_cast<T>(b.number)](int64_t begin, int64_t end) {
+                         const T *left = x.get(), *right = y.get();
+                         left = !left ? &u : one_a ? left : left + begin;
+                         right = !right ? &v : one_b ? right : right + begin;
+                         kernels_for<T>().arithmetic(f, left, one_a, right, one_b, to.get() + begin, end - begin);
+                       });
   });
 }
 
 std::unique_ptr<Call> direct_scaled_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double scale,
                                             const Tensors& outs) {
-  if (!outs[0].defined() || !all_plain(a, {b, c, outs[0]}) || b.sizes() != a.sizes() || c.sizes() != a.sizes())
-    return nullptr;
+  const at::Tensor out = place_of(outs, 0);
+  for (const at::Tensor* t : {&b, &c, &out})
+    if (!has_size(*t, a.sizes())) return nullptr;
+  if (!all_plain(a, {b, c, out})) return nullptr;
   return by_dtype(a, [&](auto zero) {
     using T = decltype(zero);
     return elementwise(a.numel(), [=, a = At<T>(a), b = At<T>(b), c = At<T>(c), scale = static_cast<T>(scale),
-                                   out = At<T>(outs[0])](int64_t begin, int64_t end) {
+                                   out = At<T>(out)](int64_t begin, int64_t end) {
       kernels_for<T>().scaled_product(a.get() + begin, b.get() + begin, c.get() + begin, scale, out.get() + begin,
                                       end - begin);
     });
@@ -176,8 +186,8 @@ std::unique_ptr<Call> direct_scaled_product(const at::Tensor& a, const at::Tenso
 }
 
 std::unique_ptr<Call> direct_copy(const at::Tensor& x, const at::Tensor& out) {
-  if (!out.defined() || !x.is_contiguous() || !out.is_contiguous() || x.dtype() != out.dtype() || x.is_neg() ||
-      x.sizes() != out.sizes())
+  if (!out.defined() || !x.defined() || !x.is_contiguous() || !out.is_contiguous() || x.dtype() != out.dtype() ||
+      x.is_neg() || x.sizes() != out.sizes())
     return nullptr;
   const int64_t size = x.element_size();
   return elementwise(x.numel(), [=, x = At<char>(x), to = At<char>(out), skip = x.storage_offset() * (size - 1),
@@ -196,23 +206,26 @@ std::unique_ptr<Call> direct_zeros(const at::Tensor& out) {
 }
 
 std::unique_ptr<Call> direct_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs) {
-  if (!outs[0].defined() || !all_plain(x, {y, outs[0]}) || x.sizes() != y.sizes()) return nullptr;
+  const at::Tensor out = place_of(outs, 0);
+  if (!has_size(out, {}) || !has_size(y, x.sizes()) || !all_plain(x, {y, out})) return nullptr;
   const int64_t n = x.numel();
   return by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    return direct([=, x = At<T>(x), y = At<T>(y), out = At<T>(outs[0])] {
-      mse_loss<T>(n, x.get(), y.get(), mean, out.get());
-    });
+    return direct(
+        [=, x = At<T>(x), y = At<T>(y), out = At<T>(out)] { mse_loss<T>(n, x.get(), y.get(), mean, out.get()); });
   });
 }
 
 std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
                                                const Tensors& outs) {
-  if (!all_plain(x, {g, y, outs[0], outs[1]}) || x.sizes() != y.sizes() || g.dim() != 0) return nullptr;
+  const at::Tensor dx = place_of(outs, 0), dy = place_of(outs, 1);
+  for (const at::Tensor* t : {&y, &dx, &dy})
+    if (t->defined() && t->sizes() != x.sizes()) return nullptr;
+  if (!has_size(g, {}) || !y.defined() || !all_plain(x, {g, y, dx, dy})) return nullptr;
   const int64_t n = x.numel();
   return by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    return direct([=, g = At<T>(g), x = At<T>(x), y = At<T>(y), dx = At<T>(outs[0]), dy = At<T>(outs[1])] {
+    return direct([=, g = At<T>(g), x = At<T>(x), y = At<T>(y), dx = At<T>(dx), dy = At<T>(dy)] {
       mse_loss_backward<T>(n, *g.get(), x.get(), y.get(), mean, dx.get(), dy.get());
     });
   });
@@ -242,15 +255,25 @@ class Update final : public Call {
   Options options_;
 };
 
+// One for each parameter, of its size and of one dtype, in memory that is there.
+bool all_there(const at::Tensor& like, const Tensors& list, const Tensors& params) {
+  if (list.size() != params.size() || !all_plain(like, list)) return false;
+  for (size_t i = 0; i < list.size(); ++i)
+    if (list[i].sizes() != params[i].sizes() || (list[i].numel() > 0 && !list[i].const_data_ptr())) return false;
+  return true;
+}
+
 // Parameters, gradients and state do not move once they are bound, so these are pointers.
 template <size_t LR, size_t DECAY, class Options>
-std::unique_ptr<Call> update(const Tensors& params, const Tensors& grads,
-                             std::initializer_list<const Tensors*> states, const Tensors& steps,
-                             const Options& options) {
-  if (params.empty() || !all_plain(params[0], params) || !all_plain(params[0], grads)) return nullptr;
-  if (params[0].scalar_type() != at::kFloat && params[0].scalar_type() != at::kDouble) return nullptr;
+std::unique_ptr<Call> update(const Tensors& params, const Tensors& grads, std::initializer_list<const Tensors*> states,
+                             const Tensors& steps, const Options& options) {
+  if (params.empty() || !all_plain(params[0], {}) || !all_there(params[0], params, params)) return nullptr;
+  if (!all_there(params[0], grads, params)) return nullptr;
   for (const Tensors* list : states)
-    if (!all_plain(params[0], *list)) return nullptr;
+    if (!list->empty() && !all_there(params[0], *list, params)) return nullptr;
+  for (const at::Tensor& step : steps)
+    if (!step.defined() || step.scalar_type() != at::kFloat || step.numel() != 1 || !step.const_data_ptr())
+      return nullptr;
   return by_dtype(params[0], [&](auto zero) -> std::unique_ptr<Call> {
     using T = decltype(zero);
     std::vector<Segment<T>> all;
@@ -272,12 +295,17 @@ std::unique_ptr<Call> update(const Tensors& params, const Tensors& grads,
 
 std::unique_ptr<Call> direct_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
                                  const Tensors& steps, const SgdOptions& options) {
+  const size_t expected = options.momentum != 0 ? params.size() : 0;
+  if (buffers.size() != expected || steps.size() != expected) return nullptr;
   return update<4, 7>(params, grads, {&buffers}, steps, options);
 }
 
 std::unique_ptr<Call> direct_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
                                   const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
                                   const AdamOptions& options) {
+  if (max_exp_avg_sqs.empty() == options.amsgrad) return nullptr;
+  for (const Tensors* list : {&exp_avgs, &exp_avg_sqs, &steps})
+    if (list->size() != params.size()) return nullptr;
   return update<6, 10>(params, grads, {&exp_avgs, &exp_avg_sqs, &max_exp_avg_sqs}, steps, options);
 }
 

@@ -28,22 +28,26 @@ void TorchCall::run() {
   op_.callBoxed(stack_);
   if (!into_ && !outs_.empty()) {
     size_t i = 0;
+    const auto next = [&]() -> const at::Tensor& {
+      if (i == outs_.size()) throw std::invalid_argument("the operator has more results than places for them");
+      return outs_[i++];
+    };
     for (const c10::IValue& result : stack_) {
       if (result.isNone()) {
         ++i;
         continue;
       }
       if (result.isTensor()) {
-        place(result.toTensor(), outs_[i++]);
+        place(result.toTensor(), next());
         continue;
       }
-      for (const at::Tensor& t : result.toTensorVector()) place(t, outs_[i++]);
+      for (const at::Tensor& t : result.toTensorVector()) place(t, next());
     }
   }
   stack_.clear();
 }
 
-void TorchCall::set(size_t argument, double value) { arguments_[argument] = value; }
-void TorchCall::set(size_t argument, uint64_t value) { arguments_[argument] = static_cast<int64_t>(value); }
+void TorchCall::set(size_t argument, double value) { arguments_.at(argument) = value; }
+void TorchCall::set(size_t argument, uint64_t value) { arguments_.at(argument) = static_cast<int64_t>(value); }
 
 }  // namespace tapegrad
