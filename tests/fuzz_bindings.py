@@ -1,0 +1,547 @@
+"""Wrong calls of the extension: whatever ``tapegrad._C`` is given, it answers or raises, and the process lives on.
+
+    python tests/fuzz_bindings.py                      # one million cases, from a new seed: about an hour
+    python tests/fuzz_bindings.py --cases 2000 --seed 0   # what the suite runs (test_bindings.py)
+    python tests/fuzz_bindings.py --case 0:1234        # one case again, in this process, printed as it goes
+    python tests/sanitize.py --fuzz 20000              # the same under AddressSanitizer and UBSan
+
+A case is decided by its seed and number alone. Each is one call of a function with good arguments of which some are
+spoiled, or a sequence of calls of one ``Executor``, ``Guards`` or recorder. Workers run them in processes of their own
+with bounded memory; a worker that dies or hangs is a finding, and another goes on after the case. So is a SystemError:
+that is what Python raises for a function that breaks its rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+MEMORY = 6 << 30  # bytes of address space for a worker
+SECONDS = 20  # for a case
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def imports() -> None:
+    """torch and the package, in workers only."""
+    global torch, tg, _C, registry
+    sys.path[:0] = [] if "PYTHONPATH" in os.environ else [str(ROOT)]
+    import torch
+
+    import tapegrad as tg
+    from tapegrad.core import _C
+    from tapegrad.core.record import registry
+
+    torch.set_num_threads(2)
+
+
+# --- good calls --------------------------------------------------------------------------------------------------
+
+
+def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any]]:
+    """Arguments that every function takes. t(*size): a tensor."""
+    one, zero, nothing = (1, 1), (0, 0), (True, True, True)
+    x, w, b, g = t(2, 4, 5, 5), t(6, 2, 3, 3), t(6), t(2, 6, 5, 5)
+    conv = (one, one, one, 2)
+    m, ints = t(3, 4), torch.arange(3)
+    relu = registry["relu"]
+    plan = (5, 0, False, [1], [0], [(2, 0)])
+    calls: dict[str, list[Any]] = {
+        "conv2d": [x, w, b, *conv],
+        "conv2d_of_doubled": [x, w, b, *conv],
+        "conv2d_backward": [g, x, w, list(x.shape), list(w.shape), *conv, *nothing],
+        "conv2d_of_doubled_backward": [t(2, 6, 10, 10), x, w, [2, 4, 10, 10], list(w.shape), *conv, *nothing],
+        "conv2d_input_grad": [g, w, list(x.shape), *conv],
+        "conv2d_weight_grad": [g, x, list(w.shape), *conv],
+        "linear": [m, t(5, 4), t(5)],
+        "linear_backward": [t(3, 5), m, t(5, 4), *nothing],
+        "matmul": [t(2, 3, 4), t(4, 5)],
+        "matmul_backward": [t(2, 3, 5), t(2, 3, 4), t(4, 5), [2, 3, 4], [4, 5], True, True],
+        "upsample_conv2d": [x, t(6, 4, 3, 3), b],
+        "upsample_conv2d_backward": [t(2, 6, 10, 10), x, t(6, 4, 3, 3), *nothing],
+        "max_pool2d": [x, (2, 2), (2, 2), zero, one, False],
+        "max_pool2d_backward": [t(2, 4, 2, 2), torch.randint(25, (2, 4, 2, 2)), list(x.shape)],
+        "upsample_nearest2d": [x, (7, 10), None],
+        "upsample_nearest2d_backward": [t(2, 4, 10, 10), list(x.shape), (2.0, 2.0)],
+        "random_uniform": [[3, 4], torch.float32, 1, 2],
+        "random_normal": [[3, 4], torch.float64, 1, 2],
+        "random_int": [-5, 5, [3, 4], 1, 2],
+        "random_bernoulli": [0.5, [3, 4], 1, 2],
+        "random_blocks": [9, torch.float32],
+        "permutation": [9, 1, 2],
+        "philox": [1, 2, 3],
+        "scaled_product": [m, t(3, 4), t(3, 4), 2.0],
+        "dropout": [m, 0.5, 1, 2],
+        "sum": [x, [1, -1], True],
+        "mean": [x, [], False],
+        "softmax": [m, 1],
+        "softmax_backward": [m, t(3, 4), 1],
+        "log_softmax": [m, 0],
+        "log_softmax_backward": [m, t(3, 4), -1],
+        "mse_loss": [m, t(3, 4), True],
+        "mse_loss_backward": [t(), m, t(3, 4), True, True, True],
+        "cross_entropy": [m, ints, t(4), -100, "mean", 0.1],
+        "cross_entropy_backward": [t(), m, ints, t(4), t(3, 2), t(), -100, "mean", 0.1],
+        "sgd_": [[m, b], [t(3, 4), t(6)], [t(3, 4), t(6)], [torch.zeros(()), torch.ones(())], 0.1, 0.9, 0, 0.1, True, 0],
+        "adam_": [
+            *[[t(3, 4), t(6)] for _ in range(5)],
+            *([torch.zeros(()), torch.ones(())], 0.1, 0.9, 0.99, 1e-8, 0.1, True, False, True),
+        ],
+        "check": [torch.ones(2, dtype=torch.bool)],
+        **{name: [m, t(3, 4)] for name in ("add", "sub", "mul", "div")},
+        "tensor": [m, None],
+        "record": [relu, draw.choice([relu.plans, {1: plan}]), m, (tg.zeros(1, requires_grad=True)._node,), (m,)],
+        "unchanged": [[m, [m, b]], [(0, m._version), (1, [0, 0])]],
+        "is_plain": [m],
+        "storage_use_count": [m],
+        "bump_version": [m],
+        "parallel_threads": [4],
+        "place": [[(64, 0, 3), (128, 1, 2)]],
+        "watch": [False],
+        "set_profile": [lambda frame, event, argument: draw.random() < 0.5],
+        "set_recorder": [lambda name, arguments, result: draw.random()],
+        **{name: [] for name in ("empty_cache", "build_info", "watched")},
+    }
+    for name, parameters in _activations().items():
+        calls[name] = [m, *parameters]
+        calls[f"{name}_backward"] = [t(3, 4), m, *parameters]
+    return calls
+
+
+def _activations() -> dict[str, list[float]]:
+    names = dict.fromkeys(("relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "exp", "log"), [])
+    return {**names, "leaky_relu": [0.1], "softplus": [1.0, 20.0]}
+
+
+# Puts other functions into the process for good; given its own arguments, spoiled, and called anew afterwards.
+TAPE_CLASSES = "tape_classes"
+
+
+# --- spoiling ----------------------------------------------------------------------------------------------------
+
+NUMBERS = [0, 1, -1, 2, 7, 2**31 - 1, 2**31, -(2**31), 2**32 + 1, 2**62, 2**63 - 1, -(2**63), 2**63, 2**64, 10**30]
+FLOATS = [0.0, -0.0, 1e308, float("inf"), float("nan"), -1.5]
+
+
+def hollow(t: Any) -> Any:
+    """The tensor with the storage taken from under it, or most of it."""
+    t = t.clone()
+    t.untyped_storage().resize_(random.choice([0, max(t.nbytes - 1, 0), t.nbytes // 2]))
+    return t
+
+
+def tensors(draw: random.Random) -> Any:
+    """A tensor of any kind."""
+    size = [draw.choice([0, 1, 2, 3, 5]) for _ in range(draw.randint(0, 5))]
+    kinds: list[Callable[[], Any]] = [
+        lambda: torch.randn(size),
+        lambda: torch.randn(size, dtype=torch.float64),
+        lambda: torch.ones(size, dtype=draw.choice([torch.int64, torch.bool, torch.int8, torch.float16])),
+        lambda: torch.randn(size, dtype=torch.complex64),
+        lambda: torch.randn(size).to_sparse(),
+        lambda: torch.randn(size, device="meta"),
+        lambda: torch._efficientzerotensor(size),
+        lambda: torch._neg_view(torch.randn(size)),
+        lambda: torch.nn.Parameter(torch.randn(size)),
+        lambda: torch.quantize_per_tensor(torch.randn(size), 0.1, 0, torch.qint8),
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        lambda: torch.empty(1).expand(*size, 2**62 if draw.random() < 0.3 else 3),
+        lambda: torch.randn(64).as_strided([3, 4], [draw.randint(0, 3), draw.randint(0, 3)], draw.randint(0, 5)),
+        lambda: tg.ones(*size),
+    ]
+    made = draw.choice(kinds)()
+    return hollow(made) if draw.random() < 0.2 and type(made) is torch.Tensor and made.layout is torch.strided else made
+
+
+def spoiled_tensor(t: Any, draw: random.Random) -> Any:
+    """Nearly the tensor it should be."""
+    if t.layout is not torch.strided or t.device.type != "cpu":
+        return tensors(draw)
+    changes: list[Callable[[], Any]] = [
+        lambda: hollow(t),
+        lambda: t.double() if t.dtype is torch.float32 else t.float(),
+        lambda: t.mT.contiguous().mT if t.ndim > 1 else t.expand(2, *t.shape),
+        lambda: torch.stack([t, t], -1)[..., 0],
+        lambda: t[..., :1].expand(t.shape) if t.ndim else t.expand(1),
+        lambda: t.flatten()[draw.randint(0, 3) :],
+        lambda: t.unsqueeze(0),
+        lambda: t[:0] if t.ndim else t,
+        lambda: torch._neg_view(t),
+        lambda: torch._efficientzerotensor(t.shape, dtype=t.dtype),
+        lambda: t.new_full(t.shape, draw.choice([-1, 2**40, 2**62])),
+        lambda: t.to("meta"),
+        lambda: t.resize_(0),
+        lambda: tensors(draw),
+    ]
+    made = draw.choice(changes)()
+    return hollow(made) if draw.random() < 0.1 and made.device.type == "cpu" and type(made) is torch.Tensor else made
+
+
+def anything(draw: random.Random) -> Any:
+    """Any object."""
+    return draw.choice(
+        [
+            *(lambda: None, lambda: tensors(draw), lambda: draw.choice(NUMBERS), lambda: draw.choice(FLOATS)),
+            *(lambda: "mean", lambda: "", lambda: b"x", list, tuple, dict, object, lambda: int, lambda: type(tg.ones(1))),
+            *(lambda: [anything(draw)], lambda: (anything(draw),) * draw.randint(1, 6), lambda: torch.float32),
+            *(lambda: {draw.choice([0, 1, "a"]): anything(draw)}, lambda: tg.ones(2), lambda: len, lambda: Hostile(draw)),
+        ]
+    )()
+
+
+class Hostile:
+    """Answers whatever it is asked with anything, or an error."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self._draw = draw
+
+    def _answer(self, *_: Any, **__: Any) -> Any:
+        if self._draw.random() < 0.3:
+            raise KeyError("hostile")
+        return anything(self._draw)
+
+    __eq__ = __call__ = __getitem__ = __len__ = __index__ = __iter__ = __bool__ = _answer  # type: ignore[assignment]
+
+    def __hash__(self) -> int:
+        return self._draw.randrange(4)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_draw":
+            raise AttributeError(name)
+        return self._answer
+
+
+def spoiled(value: Any, draw: random.Random) -> Any:
+    """A value in the place of `value`: of its kind mostly."""
+    if draw.random() < 0.15:
+        return anything(draw)
+    if isinstance(value, torch.Tensor):
+        return spoiled_tensor(value, draw)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return draw.choice([*NUMBERS, value + 1, -value])
+    if isinstance(value, float):
+        return draw.choice([*FLOATS, *NUMBERS])
+    if isinstance(value, str):
+        return draw.choice(["sum", "none", "", "\ud800", "x" * 1000])
+    if isinstance(value, torch.dtype):
+        return draw.choice([torch.float32, torch.float64, torch.int64, torch.bool, torch.complex64, torch.bfloat16])
+    if isinstance(value, list | tuple):
+        items = list(value)
+        for _ in range(draw.randint(1, 2)):
+            what = draw.randrange(4)
+            if what == 0 or not items:
+                items.insert(draw.randint(0, len(items)), anything(draw))
+            elif what == 1:
+                del items[draw.randrange(len(items))]
+            else:
+                at = draw.randrange(len(items))
+                items[at] = spoiled(items[at], draw)
+        return type(value)(items)
+    if isinstance(value, dict):
+        return {key: spoiled(item, draw) for key, item in value.items()}
+    return anything(draw)
+
+
+def spoil(arguments: list[Any], draw: random.Random) -> list[Any]:
+    arguments = list(arguments)
+    for _ in range(draw.choice([0, 1, 1, 1, 2, 3])):
+        if arguments:
+            at = draw.randrange(len(arguments))
+            arguments[at] = spoiled(arguments[at], draw)
+    if draw.random() < 0.03:
+        arguments = arguments[:-1] if draw.random() < 0.5 else [*arguments, None]
+    return arguments
+
+
+# --- cases -------------------------------------------------------------------------------------------------------
+
+
+class Case:
+    """One case: calls, each told to `say` before it is made."""
+
+    def __init__(self, seed: str, say: Callable[[str], None] | None) -> None:
+        self.draw = random.Random(seed)
+        random.seed(seed)
+        torch.manual_seed(self.draw.randrange(2**31))
+        self.say = say
+        self.dtype = self.draw.choice([torch.float32, torch.float64])
+
+    def run(self) -> None:
+        weights = {self.function: 6, self.executor: 5, self.guards: 1, self.told: 1}
+        self.draw.choices(list(weights), list(weights.values()))[0]()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The answer; None where it raises."""
+        if self.say:
+            self.say(f"{getattr(function, '__qualname__', function)}({', '.join(map(described, arguments))})")
+        try:
+            answer = function(*arguments)
+        except SystemError:
+            raise
+        except Exception as error:  # any error is an answer
+            if self.say:
+                self.say(f"    {type(error).__name__}: {str(error)[:200]}")
+            return None
+        for t in answer if isinstance(answer, tuple | list) else [answer]:
+            if isinstance(t, torch.Tensor) and 0 < t.numel() < 1 << 24 and t.device.type == "cpu":
+                t.sum()  # reads all of it
+        return answer
+
+    def tensor(self, *size: int) -> Any:
+        return torch.randn(size, dtype=self.dtype)
+
+    def good(self) -> tuple[str, list[Any]]:
+        calls = good_calls(self.tensor, self.draw)
+        name = self.draw.choice(list(calls))
+        return name, calls[name]
+
+    def function(self) -> None:
+        name, arguments = self.good()
+        if self.draw.random() < 0.01:
+            name, arguments = TAPE_CLASSES, list(classes())
+        try:
+            self.call(getattr(_C, name), *spoil(arguments, self.draw))
+        finally:
+            self.restore(name)
+
+    def restore(self, name: str = "") -> None:
+        with contextlib.suppress(Exception):  # a profile function that raises is off by that
+            _C.set_profile(None)
+        _C.set_recorder(None)
+        _C.watch(False)
+        if name == TAPE_CLASSES:
+            _C.tape_classes(*classes())
+
+    def told(self) -> None:
+        """Calls while a recorder or a profile function listens."""
+        setter = self.draw.choice([_C.set_profile, _C.set_recorder])
+        self.call(setter, self.draw.choice([Hostile(self.draw), anything(self.draw), len, lambda *a: None]))
+        with contextlib.suppress(Exception):  # what listens may raise anywhere
+            for _ in range(3):
+                name, arguments = self.good()
+                if not name.startswith(("set_", "watch")):
+                    self.call(getattr(_C, name), *spoil(arguments, self.draw))
+        self.restore()
+
+    def guards(self) -> None:
+        draw, guards = self.draw, _C.Guards()
+        for _ in range(draw.randint(1, 6)):
+            container = draw.choice([{"a": 1, "b": 2.5}, [1, 2], (lambda: draw).__closure__[0], anything(draw), 5])
+            key = draw.choice(["a", 0, "real", len, lambda c: c, ("a", "b"), anything(draw), Hostile(draw), True])
+            value = draw.choice([1, 2, 2.5, ("a", "b"), ("a", Hostile(draw)), anything(draw), b"", Hostile(draw)])
+            again = draw.random() < 0.1
+            if again:  # asked, it adds a guard
+                key = lambda c, g=guards: [g.add(0, [1], 0, 1, True) for _ in range(100)]  # noqa: E731
+            kind = 5 if again else draw.choice([0, 1, 2, 3, 4, 5, 6, 7, *NUMBERS])
+            self.call(guards.add, kind, container, key, value, draw.random() < 0.5)
+        for _ in range(2):
+            self.call(guards.check)
+
+    def executor(self) -> None:
+        """A program of a few calls on slots of every kind, spoiled anywhere; then steps and runs."""
+        draw = self.draw
+        e = self.call(_C.Executor, draw.choice([1 << 16, 1 << 16, 1 << 16, 0, *NUMBERS]))
+        if e is None:
+            return
+        arguments: list[Any] = []
+        outside: list[Any] = []
+
+        def view(t: Any) -> Any:
+            """A value of the program in the place of a tensor."""
+            if not isinstance(t, torch.Tensor):
+                return [view(one) for one in t] if isinstance(t, list) else t
+            if draw.random() < 0.05 or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor():
+                return t
+            kind = draw.randrange(3)
+            if kind == 0:
+                slot = self.call(e.add_arena, *spoil([64 * draw.randint(0, 500), t.nbytes], rarely))
+            elif kind == 1:
+                slot = self.call(e.add_outside, *spoil([t, draw.random() < 0.5], rarely))
+                outside.append(t)
+            else:
+                slot = self.call(e.add_argument, *spoil([t, draw.random() < 0.5], rarely))
+                arguments.append(t)
+            place = [slot, t.dtype, 0, list(t.shape), list(t.stride())]
+            made = self.call(e.view, *spoil(place, rarely))
+            return t if made is None else made
+
+        rarely = Rarely(draw)
+        count = 0
+        for _ in range(draw.randint(1, 4)):
+            name, given = self.good()
+            if name.startswith(("set_", "watch", "record", "place", "parallel")):
+                continue
+            given = spoil(given, rarely)
+            results = self.call(getattr(_C, name), *given)
+            outs = [view(r) for r in (results if isinstance(results, tuple) else [results])]
+            given = [view(a) for a in given]
+            how = draw.randrange(3)
+            if how == 2:
+                name, given = draw.choice(
+                    [
+                        ("aten::add", [view(torch.ones(3)), view(torch.ones(3)), 1]),
+                        ("aten::clone", [view(torch.ones(3)), None]),
+                        ("aten::copy_", [view(torch.ones(3)), view(torch.ones(3)), False]),
+                        ("aten::neg", [view(torch.ones(3))]),
+                        ("aten::split", [view(torch.ones(4)), 2, 0]),
+                        ("aten::max", [view(torch.ones(4, 3)), 0, False]),
+                    ]
+                )
+                overload = {"aten::add": "Tensor", "aten::split": "Tensor", "aten::max": "dim"}.get(name, "")
+                outs = [view(torch.ones(3)) for _ in range(draw.randint(0, 3))]
+                args = spoil([name, overload, tuple(spoil(given, rarely)), outs, draw.random() < 0.1], rarely)
+                done = self.call(e.add_torch, *args)
+            else:
+                if draw.random() < 0.3:
+                    name = draw.choice(["aten::mul.Tensor", "aten::add_.Tensor", "aten::pow.Tensor_Scalar", name])
+                args = spoil([name, tuple(spoil(given, rarely)), spoil(outs, rarely)], rarely)
+                done = self.call(e.add_direct if how == 0 else e.add_kernel, *args)
+            count += done is not None
+            if draw.random() < 0.3:
+                self.call(e.add_dynamic, *spoil([draw.randint(0, 2), max(count - 1, 0), draw.randint(0, 8), 0, 1], rarely))
+            if draw.random() < 0.3:
+                self.call(e.add_result, spoiled(outs[0], draw) if draw.random() < 0.2 else outs[0])
+        if draw.random() < 0.4:
+            self.call(e.fuse, *spoil([0, count], rarely))
+        if outside and draw.random() < 0.3:
+            t = draw.choice(outside)
+            self.call(t.untyped_storage().resize_, draw.choice([0, t.nbytes // 2, t.nbytes * 2]))
+        given = [[t.clone(memory_format=torch.preserve_format) for t in arguments], [0.5], [(1, 2, 3)]]
+        for _ in range(draw.randint(1, 3)):
+            self.call(e.fits, *spoil(given[:1], rarely))
+            self.call(e.overlaps, *spoil(given[:1], rarely))
+            self.call(e.step, *spoil(given, rarely))
+            self.call(e.in_place)
+        tick = draw.choice([lambda done: True, lambda done: False, lambda done: e.add_result(torch.ones(1)), None, 5])
+        rows = arguments[0].shape[0] if arguments and arguments[0].ndim else 1
+        whole = [torch.cat([t, t]) if t.ndim else t for t in arguments]
+        order = draw.choice([None, torch.randperm(2 * rows)])
+        losses = torch.zeros(2, dtype=self.dtype)
+        self.call(e.run, *spoil([whole, order, rows, 0, draw.choice([1, 2, 100]), losses, *given[1:], tick], rarely))
+        if draw.random() < 0.2:
+            del e
+            for made in outs:
+                self.call(_C.relu, made)
+
+
+class Rarely(random.Random):
+    """Draws that make `spoil` leave most lists as they are."""
+
+    def __init__(self, draw: random.Random) -> None:
+        super().__init__(draw.random())
+
+    def choice(self, options: Any) -> Any:
+        return 0 if options == [0, 1, 1, 1, 2, 3] and self.random() < 0.8 else super().choice(options)
+
+
+def classes() -> tuple[Any, ...]:
+    from tapegrad.core import tape, tensor
+
+    return tape.Entry, tensor.Tensor, tape.next_slot, tape.inside
+
+
+def described(value: Any) -> str:
+    if isinstance(value, torch.Tensor) and type(value) is torch.Tensor and value.layout is torch.strided:
+        return f"tensor({list(value.shape)}, {list(value.stride())}, {str(value.dtype)[6:]})"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(described, value))}]"
+    try:
+        return repr(value)[:80]
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+def work(seed: int, first: int, last: int, place: str) -> None:
+    """Cases [first, last), the number of each written to the file `place` before it runs."""
+    if "asan" not in os.environ.get("LD_PRELOAD", ""):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    imports()
+    warnings.simplefilter("ignore")
+    with open(place, "r+b", buffering=0) as file:
+        for i in range(first, last):
+            os.pwrite(file.fileno(), f"{i:20d}".encode(), 0)
+            Case(f"{seed}:{i}", None).run()
+
+
+def findings(seed: int, cases: int, workers: int = 1) -> Iterator[str]:
+    """What dies or hangs, and how to see it again."""
+    step = -(-cases // workers)
+    parts = [(first, min(first + step, cases)) for first in range(0, cases, step)]
+    running: list[tuple[subprocess.Popen[bytes], str, int]] = []
+
+    def start(first: int, last: int, place: str) -> None:
+        command = [sys.executable, __file__, "--work", f"{seed}:{first}:{last}", "--place", place]
+        running.append((subprocess.Popen(command, stderr=subprocess.PIPE), place, last))
+
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (first, last) in enumerate(parts):
+            place = os.path.join(folder, str(i))
+            Path(place).write_text(f"{first:20d}")
+            start(first, last, place)
+        while running:
+            process, place, last = running.pop(0)
+            before = ""
+            while True:
+                try:
+                    _, text = process.communicate(timeout=SECONDS)
+                    how = f"exit status {process.returncode}" if process.returncode else ""
+                except subprocess.TimeoutExpired:
+                    now = Path(place).read_text()
+                    if now != before:
+                        before = now
+                        continue
+                    process.kill()
+                    _, text = process.communicate()
+                    how = f"hangs for {SECONDS} s"
+                break
+            if how:
+                at = int(Path(place).read_text())
+                yield f"case {seed}:{at}: {how}\n{text.decode(errors='replace')[-3000:]}"
+                if at + 1 < last:
+                    start(at + 1, last, place)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--case", help="SEED:NUMBER")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--place", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(*map(int, options.work.split(":")), options.place)
+        return 0
+    if options.case:
+        imports()
+        Case(options.case, lambda line: print(line, flush=True)).run()
+        return 0
+    print(f"{options.cases} cases from seed {options.seed}", flush=True)
+    found = 0
+    for text in findings(options.seed, options.cases, options.workers):
+        print(text, flush=True)
+        found += 1
+    print(f"{found} findings", flush=True)
+    return found > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
