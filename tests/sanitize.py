@@ -3,6 +3,7 @@
 Builds the extension with both in ``build/sanitize`` (several minutes) beside a copy of the Python files, and runs every
 ``tests/kernels/test_*kernels.py`` there, under each instruction set the machine has. Further arguments go to pytest.
 Exits with pytest's status; the first finding ends the process with a report of where it was.
+``--fuzz CASES`` runs ``tests/fuzz_bindings.py`` there instead.
 """
 
 from __future__ import annotations
@@ -48,9 +49,13 @@ def main(arguments: list[str]) -> int:
         "PYTHONPATH": str(build()),
         "LD_PRELOAD": f"{library('libasan.so')} {library('libubsan.so')}",
         # Python and torch keep memory to the end; torch pairs new and free oddly; one test asks for too much
-        "ASAN_OPTIONS": "detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1",
+        "ASAN_OPTIONS": "detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1"
+        ":max_allocation_size_mb=4096",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
+    if arguments[:1] == ["--fuzz"]:
+        fuzz = [sys.executable, Path(__file__).resolve().parent / "fuzz_bindings.py", "--cases", *arguments[1:]]
+        return subprocess.run(fuzz, cwd=TESTS, env=env, check=False).returncode
     files = sorted(path.name for path in TESTS.glob("test_*_kernels.py"))
     files += ["test_kernels.py", "test_vmath.py"]
     for isa in filter(supported, ISAS):

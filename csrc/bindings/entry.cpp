@@ -174,12 +174,16 @@ void hide(EntryObject* entry) {
 }
 
 void release(EntryObject* entry) {
-  if (!entry->versions || !entry->env || !PyList_CheckExact(entry->versions)) return;
+  if (!entry->versions || !PyList_CheckExact(entry->versions)) return;
+  if (!entry->env || !PyList_CheckExact(entry->env)) return;
   if (PyList_GET_SIZE(entry->versions) == 0) return;
   if (!is_open(entry)) give_back(entry);
   const auto versions = py::reinterpret_steal<py::list>(std::exchange(entry->versions, Py_NewRef(Py_None)));
   const auto env = py::reinterpret_borrow<py::list>(entry->env);
-  for (const py::handle pair : versions) env[PyLong_AsSize_t(PyTuple_GET_ITEM(pair.ptr(), 0))] = py::none();
+  for (const py::handle pair : versions) {
+    const auto [at, version] = pair.cast<std::pair<size_t, py::object>>();
+    env[at] = py::none();
+  }
 }
 
 void open_entries() {
@@ -193,7 +197,8 @@ void open_entries() {
 PyObject* collecting(PyObject*, PyObject* const* given, Py_ssize_t count) {
   if (count == 2 && PyUnicode_Check(given[0]) && PyDict_Check(given[1])) {
     PyObject* const generation = PyDict_GetItemString(given[1], "generation");
-    if (generation && PyLong_Check(generation) && PyLong_AsLong(generation) == 2) {
+    int overflow = 0;
+    if (generation && PyLong_Check(generation) && PyLong_AsLongAndOverflow(generation, &overflow) == 2) {
       const bool visible = PyUnicode_CompareWithASCIIString(given[0], "start") == 0;
       for (EntryObject* entry = hidden.after; entry != &hidden; entry = entry->after) show_whole(entry, visible);
     }

@@ -1,6 +1,7 @@
 #include "bindings/replay.h"
 
 #include <torch/csrc/jit/python/pybind_utils.h>
+#include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
 
 #include <cstring>
 
@@ -46,6 +47,21 @@ std::unique_ptr<Call> bind_torch(const std::string& name, const std::string& ove
   torch::jit::Stack stack;
   for (size_t i = 0; i < formal.size(); ++i) stack.push_back(torch::jit::toIValue(arguments[i], formal[i].type()));
   return std::make_unique<TorchCall>(op, std::move(stack), std::move(outs), into);
+}
+
+// Whether every tensor among these values, in lists and tuples too, lies in the executor's own memory.
+bool all_own(const Executor& e, py::handle values) {
+  if (THPVariable_Check(values.ptr())) return e.owns(THPVariable_Unpack(values.ptr()));
+  if (!PyTuple_Check(values.ptr()) && !PyList_Check(values.ptr())) return true;
+  for (const py::handle value : values)
+    if (!all_own(e, value)) return false;
+  return true;
+}
+Tensors own_places(const Executor& e, const std::vector<std::optional<at::Tensor>>& outs) {
+  Tensors given = defined_or_not(outs);
+  for (const at::Tensor& t : given)
+    if (t.defined() && !e.owns(t)) throw std::invalid_argument("Executor: results go to views of its slots");
+  return given;
 }
 
 using DrawsGiven = std::vector<std::tuple<uint64_t, uint64_t, uint64_t>>;
@@ -107,8 +123,11 @@ Tensors step(Executor& e, const Tensors& arguments, const std::vector<double>& n
 // place() for Python, which gives (bytes, first step, last step) of each piece.
 std::vector<int64_t> place_pieces(const std::vector<std::tuple<int64_t, int64_t, int64_t>>& given) {
   std::vector<Piece> pieces;
+  int64_t total = 0;
   for (const auto& [bytes, first, last] : given) {
     if (bytes < 0 || first < 0 || last < first) throw std::invalid_argument("place: a piece of no time, or below 0");
+    if (__builtin_add_overflow(total, bytes, &total))
+      throw std::invalid_argument("place: more bytes than int64 counts");
     pieces.push_back({bytes, first, last});
   }
   return place(pieces);
@@ -166,13 +185,22 @@ class Guards {
  public:
   enum Kind { item, attribute, cell, length, keys, copy, buffer };
   void add(int kind, py::object container, py::object key, py::object value, bool by_value) {
+    if (checking_) throw std::runtime_error("Guards: they are being checked");
+    const PyObject* of = value.ptr();
+    if (kind < item || kind > buffer || (kind == length && !PyLong_Check(of)) || (kind == keys && !PyTuple_Check(of)) ||
+        (kind == buffer && !PyBytes_Check(of)))
+      throw std::invalid_argument("Guards: no guard of kind " + std::to_string(kind) + " has such a value");
     all_.push_back({static_cast<Kind>(kind), std::move(container), std::move(key), std::move(value), by_value});
   }
   // The number of the first that does not hold, or -1.
-  int64_t check() const {
-    for (size_t i = 0; i < all_.size(); ++i)
-      if (!holds(all_[i])) return static_cast<int64_t>(i);
-    return -1;
+  int64_t check() {
+    if (checking_) throw std::runtime_error("Guards: they are being checked");
+    checking_ = true;
+    int64_t failed = -1;
+    for (size_t i = 0; i < all_.size() && failed < 0; ++i)
+      if (!holds(all_[i])) failed = static_cast<int64_t>(i);
+    checking_ = false;
+    return failed;
   }
 
  private:
@@ -184,7 +212,11 @@ class Guards {
 
   static bool holds(const Guard& g) {
     PyObject* container = g.container.ptr();
-    if (g.kind == length) return PyObject_Size(container) == PyLong_AsSsize_t(g.value.ptr());
+    if (g.kind == length) {
+      const Py_ssize_t size = PyObject_Size(container), expected = PyLong_AsSsize_t(g.value.ptr());
+      if (PyErr_Occurred()) PyErr_Clear();
+      return size >= 0 && size == expected;
+    }
     py::object now;
     if (g.kind == keys) return same_keys(container, g.value.ptr());
     if (g.kind == copy) {  // the key freezes a container's content
@@ -228,12 +260,14 @@ class Guards {
 
   // The keys of a dict, in order; they are mostly the same objects.
   static bool same_keys(PyObject* dict, PyObject* keys) {
-    if (PyDict_Size(dict) != PyTuple_GET_SIZE(keys)) return false;
+    if (!PyDict_Check(dict) || PyDict_Size(dict) != PyTuple_GET_SIZE(keys)) return false;
     PyObject *key, *value;
     Py_ssize_t position = 0, i = 0;
     while (PyDict_Next(dict, &position, &key, &value)) {
+      if (i == PyTuple_GET_SIZE(keys)) return false;  // a comparison added one
       PyObject* expected = PyTuple_GET_ITEM(keys, i++);
       if (key == expected) continue;
+      const py::object held = py::reinterpret_borrow<py::object>(key);
       const int equal = PyObject_RichCompareBool(key, expected, Py_EQ);
       if (equal < 0) PyErr_Clear();
       if (equal != 1) return false;
@@ -242,6 +276,7 @@ class Guards {
   }
 
   std::vector<Guard> all_;
+  bool checking_ = false;
 };
 
 }  // namespace
@@ -279,7 +314,8 @@ void bind_replay(py::module_& m) {
           "add_direct",
           [](Executor& e, const std::string& name, const py::tuple& arguments,
              const std::vector<std::optional<at::Tensor>>& outs) -> std::optional<size_t> {
-            std::unique_ptr<Call> call = direct_call(name, arguments, defined_or_not(outs));
+            if (!all_own(e, arguments)) return std::nullopt;
+            std::unique_ptr<Call> call = direct_call(name, arguments, own_places(e, outs));
             if (!call) return std::nullopt;
             return e.add(std::move(call));
           },
@@ -288,14 +324,16 @@ void bind_replay(py::module_& m) {
           "add_kernel",
           [](Executor& e, const std::string& name, const py::tuple& arguments,
              const std::vector<std::optional<at::Tensor>>& outs) {
-            return e.add(bind_kernel(name, arguments, defined_or_not(outs)));
+            return e.add(bind_kernel(name, arguments, own_places(e, outs)));
           },
           py::arg("name"), py::arg("arguments"), py::arg("outs"))
       .def(
           "add_torch",
           [](Executor& e, const std::string& name, const std::string& overload, const py::tuple& arguments,
-             const std::vector<std::optional<at::Tensor>>& outs,
-             bool into) { return e.add(bind_torch(name, overload, arguments, defined_or_not(outs), into)); },
+             const std::vector<std::optional<at::Tensor>>& outs, bool into) {
+            if (!all_own(e, arguments)) throw std::invalid_argument("Executor: torch works on views of its slots");
+            return e.add(bind_torch(name, overload, arguments, own_places(e, outs), into));
+          },
           py::arg("name"), py::arg("overload"), py::arg("arguments"), py::arg("outs"), py::arg("into"))
       .def(
           "add_dynamic",

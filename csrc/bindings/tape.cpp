@@ -318,17 +318,20 @@ void bind_tape(py::module_& m) {
                       py::object integers) {
     if (reinterpret_cast<PyTypeObject*>(entry.ptr())->tp_base != entry_base())
       throw py::type_error("tape_classes: entry must derive from EntryBase");
+    auto* const tensor_type = reinterpret_cast<PyTypeObject*>(tensor.ptr());
+    auto* const made = new Classes{reinterpret_cast<PyTypeObject*>(entry.release().ptr()),
+                                   {std::move(leaf), {"hooks", "shape", "dtype"}},
+                                   {std::move(tensor), {"_data", "_node", "_grad"}},
+                                   std::move(next_slot),
+                                   std::move(inside),
+                                   std::move(integers),
+                                   py::module_::import("torch").attr("Size"),
+                                   py::module_::import("sys").attr("_getframe")};
     // torch would read a Tensor that is an index as a tuple of its slices, with a warning: it asks PySequence_Size,
-    // which fails without this slot. len() finds the mapping's.
-    reinterpret_cast<PyTypeObject*>(tensor.ptr())->tp_as_sequence->sq_length = nullptr;
-    classes = new Classes{reinterpret_cast<PyTypeObject*>(entry.release().ptr()),
-                          {std::move(leaf), {"hooks", "shape", "dtype"}},
-                          {std::move(tensor), {"_data", "_node", "_grad"}},
-                          std::move(next_slot),
-                          std::move(inside),
-                          std::move(integers),
-                          py::module_::import("torch").attr("Size"),
-                          py::module_::import("sys").attr("_getframe")};
+    // which fails without this slot. len() finds the mapping's. (A class with slots of Python's is one of its heap
+    // types.)
+    tensor_type->tp_as_sequence->sq_length = nullptr;
+    classes = made;
   };
   m.def("tape_classes", set, py::arg("entry"), py::arg("leaf"), py::arg("tensor"), py::arg("next_slot"),
         py::arg("inside"), py::arg("integers"));

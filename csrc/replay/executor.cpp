@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
+#include "ops/border.h"
 #include "ops/elementwise.h"
 
 namespace tapegrad {
@@ -15,20 +18,51 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kTick = std::chrono::milliseconds(50);
 
-c10::Storage storage_at(void* data, int64_t nbytes) {
-  return c10::Storage(c10::Storage::use_byte_size_t(), nbytes, at::DataPtr(data, at::kCPU), nullptr, false);
+[[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument("Executor: " + why); }
+
+// Memory that keeps its owner.
+c10::Storage storage_at(void* data, size_t nbytes, const at::Tensor& owner) {
+  const auto drop = [](void* kept) { delete static_cast<at::Tensor*>(kept); };
+  at::DataPtr at(data, owner.defined() ? new at::Tensor(owner) : nullptr, owner.defined() ? +drop : nullptr, at::kCPU);
+  return c10::Storage(c10::Storage::use_byte_size_t(), static_cast<int64_t>(nbytes), std::move(at), nullptr, false);
+}
+
+// Whether t lies in ordinary memory, with sizes, strides and a storage.
+bool in_memory(const at::Tensor& t) {
+  return t.defined() && t.layout() == at::kStrided && t.device().type() == at::kCPU && !t.is_nested() &&
+         t.has_storage() && !t._is_zerotensor() && !t.is_neg() && !t.is_conj();
+}
+void check_in_memory(const at::Tensor& t, const char* what) {
+  if (!in_memory(t)) refuse(std::string(what) + " must be a dense CPU tensor");
+}
+
+// One beyond the last byte that such a view reaches, SIZE_MAX where that is beyond int64.
+size_t reach(int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides, size_t element) {
+  int64_t last = offset, bytes = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    int64_t step;
+    if (sizes[i] == 0) return 0;
+    if (__builtin_mul_overflow(sizes[i] - 1, strides[i], &step) || __builtin_add_overflow(last, step, &last))
+      return SIZE_MAX;
+  }
+  if (last == INT64_MAX || __builtin_mul_overflow(last + 1, static_cast<int64_t>(element), &bytes)) return SIZE_MAX;
+  return static_cast<size_t>(bytes);
 }
 
 // What the elements span, from the first on.
-size_t span(const at::Tensor& t) {
-  if (t.numel() == 0) return 0;
-  int64_t last = 0;
-  for (int64_t i = 0; i < t.dim(); ++i) last += (t.size(i) - 1) * t.stride(i);
-  return static_cast<size_t>(last + 1) * t.element_size();
-}
+size_t span(const at::Tensor& t) { return reach(0, t.sizes(), t.strides(), t.element_size()); }
 
 size_t bytes_of(const at::Tensor& t) { return t.storage().nbytes(); }
 void* start_of(const at::Tensor& t) { return const_cast<void*>(t.storage().data()); }
+
+void check_layout(int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides) {
+  const auto below = [](at::IntArrayRef all) {
+    return std::any_of(all.begin(), all.end(), [](int64_t n) { return n < 0; });
+  };
+  if (sizes.size() != strides.size() || offset < 0 || below(sizes) || below(strides))
+    refuse("a view of sizes " + text(sizes) + " and strides " + text(strides) + " from " + std::to_string(offset) +
+           " on");
+}
 
 at::Tensor view_of(c10::Storage storage, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                    at::IntArrayRef strides) {
@@ -45,7 +79,7 @@ size_t begin_of(const at::Tensor& t) { return static_cast<size_t>(t.storage_offs
 // they are needed; a call of memcpy for a few numbers takes longer than the numbers.
 void gather(const at::Tensor& array, const int64_t* order, int64_t n, const at::Tensor& out) {
   constexpr int64_t kFar = 1 << 20, kAhead = 4096, kLine = 64;  // bytes
-  const int64_t row = array.stride(0) * static_cast<int64_t>(array.element_size());
+  const int64_t row = static_cast<int64_t>(out.nbytes()) / n;
   const char* from = static_cast<const char*>(array.const_data_ptr());
   char* to = static_cast<char*>(out.mutable_data_ptr());
   if (row == 4 || row == 8) {
@@ -86,61 +120,135 @@ class Chain final : public Call {
 
 at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                  at::IntArrayRef strides) {
-  at::Tensor t = view_of(c10::Storage(memory.storage()), dtype, offset, sizes, strides);
-  if (offset < 0 || (t.numel() > 0 && begin_of(t) + span(t) > bytes_of(memory)))
+  check_in_memory(memory, "memory");
+  check_layout(offset, sizes, strides);
+  if (reach(offset, sizes, strides, c10::elementSize(dtype)) > bytes_of(memory))
     throw std::invalid_argument("alias: a view that reaches beyond its memory");
+  at::Tensor t = view_of(c10::Storage(memory.storage()), dtype, offset, sizes, strides);
   t.unsafeGetTensorImpl()->set_version_counter(memory.unsafeGetTensorImpl()->version_counter());
   return t;
 }
 
+class Executor::Running {
+ public:
+  explicit Running(Executor& e) : e_(e) {
+    if (e.running_.exchange(true)) throw std::runtime_error("Executor: it is running already");
+  }
+  ~Running() {
+    for (const Argument& a : e_.arguments_) {  // a view of it that somebody kept has no memory any more
+      c10::StorageImpl* storage = a.storage.unsafeGetStorageImpl();
+      storage->set_data_ptr_noswap(at::DataPtr(nullptr, at::kCPU));
+      storage->set_nbytes(0);
+    }
+    e_.running_ = false;
+  }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  Executor& e_;
+};
+
+void Executor::not_running() const {
+  if (running_) throw std::runtime_error("Executor: it is running");
+}
+
 Executor::Executor(int64_t arena_bytes) : arena_(at::detail::empty_cpu({arena_bytes}, at::kByte)) {}
 
-size_t Executor::add_arena(int64_t offset, int64_t nbytes) {
-  slots_.push_back(storage_at(static_cast<char*>(arena_.mutable_data_ptr()) + offset, nbytes));
+size_t Executor::add_slot(void* data, size_t nbytes, const at::Tensor& owner) {
+  not_running();
+  slots_.push_back(storage_at(data, nbytes, owner));
+  owned_.insert(slots_.back().unsafeGetStorageImpl());
   return slots_.size() - 1;
+}
+
+size_t Executor::add_arena(int64_t offset, int64_t nbytes) {
+  const int64_t size = arena_.numel();
+  if (offset < 0 || nbytes < 0 || offset > size || nbytes > size - offset)
+    refuse(std::to_string(nbytes) + " bytes from " + std::to_string(offset) + " on are not in an arena of " +
+           std::to_string(size));
+  return add_slot(static_cast<char*>(arena_.mutable_data_ptr()) + offset, static_cast<size_t>(nbytes), arena_);
 }
 
 size_t Executor::add_outside(const at::Tensor& t, bool written) {
-  slots_.push_back(storage_at(start_of(t), static_cast<int64_t>(bytes_of(t))));
-  outside_.push_back({t, written});
+  check_in_memory(t, "tensor");
+  const size_t slot = add_slot(start_of(t), bytes_of(t), t);
+  outside_.push_back({t, start_of(t), bytes_of(t), written});
   watch(t);
-  return slots_.size() - 1;
+  return slot;
 }
 
 size_t Executor::add_argument(const at::Tensor& example, bool written) {
-  slots_.push_back(storage_at(nullptr, 0));
+  check_in_memory(example, "example");
+  const size_t slot = add_slot(nullptr, 0, {});
   arguments_.push_back({slots_.back(), example.scalar_type(), at::DimVector(example.sizes()),
-                        at::DimVector(example.strides()), span(example), written});
-  return slots_.size() - 1;
+                        at::DimVector(example.strides()), span(example), slot, written});
+  return slot;
 }
 
-bool Executor::fits(const std::vector<at::Tensor>& arguments) const {
+// The arguments are laid out as those recorded, in memory that is there.
+bool Executor::takes(const std::vector<at::Tensor>& arguments) const {
   if (arguments.size() != arguments_.size()) return false;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const at::Tensor& t = arguments[i];
     const Argument& a = arguments_[i];
-    if (t.scalar_type() != a.dtype || t.sizes() != at::IntArrayRef(a.sizes) ||
-        t.strides() != at::IntArrayRef(a.strides) || t.is_neg() || t.layout() != at::kStrided ||
+    if (!in_memory(t) || t.scalar_type() != a.dtype || t.sizes() != at::IntArrayRef(a.sizes) ||
+        t.strides() != at::IntArrayRef(a.strides) ||
         bytes_of(t) < static_cast<size_t>(t.storage_offset()) * t.element_size() + a.nbytes)
       return false;
-    for (size_t j = 0; j < i; ++j)
-      if (t.storage().data() == arguments[j].storage().data()) return false;  // perhaps; the slow path looks closer
   }
+  return true;
+}
+
+bool Executor::fits(const std::vector<at::Tensor>& arguments) const {
+  if (!takes(arguments)) return false;
+  for (size_t i = 0; i < arguments.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (start_of(arguments[i]) == start_of(arguments[j])) return false;  // perhaps; the slow path looks closer
   return in_place() && !overlaps(arguments);
 }
 
 at::Tensor Executor::view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                           at::IntArrayRef strides) {
-  return view_of(c10::Storage(slots_.at(slot)), dtype, offset, sizes, strides);
+  not_running();
+  check_layout(offset, sizes, strides);
+  const c10::Storage& storage = slots_.at(slot);
+  const size_t needed = reach(offset, sizes, strides, c10::elementSize(dtype));
+  const auto argument =
+      std::find_if(arguments_.begin(), arguments_.end(), [&](const auto& a) { return a.slot == slot; });
+  if (argument != arguments_.end() && needed <= INT64_MAX)
+    argument->nbytes = std::max(argument->nbytes, needed);
+  else if (needed > storage.nbytes())
+    refuse("a view of sizes " + text(sizes) + " needs " + std::to_string(needed) + " bytes of slot " +
+           std::to_string(slot) + ", which has " + std::to_string(storage.nbytes()));
+  return view_of(c10::Storage(storage), dtype, offset, sizes, strides);
+}
+
+bool Executor::owns(const at::Tensor& t) const {
+  return in_memory(t) && owned_.count(t.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl()) > 0;
 }
 
 size_t Executor::add(std::unique_ptr<Call> call) {
+  not_running();
   calls_.push_back(std::move(call));
   order_.emplace_back(calls_.size() - 1, calls_.back().get());
   return calls_.size() - 1;
 }
 
+void Executor::add_dynamic(const Dynamic& dynamic) {
+  not_running();
+  if (dynamic.kind < Dynamic::number || dynamic.kind > Dynamic::offset || dynamic.call >= calls_.size())
+    refuse("a dynamic of kind " + std::to_string(dynamic.kind) + " for call " + std::to_string(dynamic.call) + " of " +
+           std::to_string(calls_.size()));
+  size_t& least = dynamic.kind == Dynamic::number ? numbers_ : generators_;
+  least = std::max(least, dynamic.source + 1);
+  if (dynamic.source == SIZE_MAX) refuse("a dynamic needs a source");
+  dynamics_.push_back(dynamic);
+}
+
 bool Executor::fuse(size_t first, size_t last) {
+  not_running();
+  if (first >= last) return false;
   std::vector<Elementwise*> links;
   for (size_t i = first; i < last; ++i) {
     auto* link = dynamic_cast<Elementwise*>(calls_.at(i).get());
@@ -155,7 +263,15 @@ bool Executor::fuse(size_t first, size_t last) {
   return true;
 }
 
+void Executor::set_loss(const at::Tensor& value) {
+  not_running();
+  if (!owns(value)) refuse("the loss must be a view of a slot");
+  loss_ = value;
+}
+
 void Executor::add_result(const at::Tensor& value, int64_t slot) {
+  not_running();
+  if (!owns(value)) refuse("a result must be a view of a slot");
   constexpr size_t kAlign = 64;  // bytes: every dtype's
   const size_t begin = begin_of(value) / kAlign * kAlign, end = begin_of(value) + span(value);
   const auto same = [&](const Group& g) { return g.slot == slot; };
@@ -170,6 +286,7 @@ void Executor::add_result(const at::Tensor& value, int64_t slot) {
 }
 
 void Executor::watch(const at::Tensor& t) {
+  check_in_memory(t, "tensor");
   watched_.push_back(
       {t, t.storage().data(), bytes_of(t), t.storage_offset(), at::DimVector(t.sizes()), at::DimVector(t.strides())});
 }
@@ -208,7 +325,18 @@ void Executor::bind(size_t argument, const at::Tensor& t) {
   storage->set_nbytes(bytes_of(t) - static_cast<size_t>(t.storage_offset()) * t.element_size());
 }
 
+// The program writes where an outside tensor's memory was when it was bound. Callers that ask `in_place` know; this is
+// for those that do not.
+void Executor::check_memory() const {
+  for (const Outside& o : outside_) {
+    const c10::StorageImpl& memory = *o.tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
+    if (memory.data() != o.data || memory.nbytes() != o.nbytes) refuse("the memory of a tensor is not where it was");
+  }
+}
+
 void Executor::set(const std::vector<double>& numbers, const std::vector<Draws>& draws) {
+  if (numbers.size() < numbers_ || draws.size() < generators_)
+    refuse("expected " + std::to_string(numbers_) + " numbers and " + std::to_string(generators_) + " generators");
   for (const Dynamic& d : dynamics_) {
     Call& call = *calls_[d.call];
     if (d.kind == Dynamic::number)
@@ -234,6 +362,9 @@ void Executor::replay() {
 
 std::vector<at::Tensor> Executor::step(const std::vector<at::Tensor>& arguments, const std::vector<double>& numbers,
                                        const std::vector<Draws>& draws) {
+  const Running running(*this);
+  if (!takes(arguments)) refuse("the arguments are not laid out as those recorded");
+  check_memory();
   for (size_t i = 0; i < arguments.size(); ++i) bind(i, arguments[i]);
   set(numbers, draws);
   replay();
@@ -266,26 +397,64 @@ std::vector<at::Tensor> Executor::step(const std::vector<at::Tensor>& arguments,
   return out;
 }
 
+// The memory of the first batch of every array: part of the array, or what the rows of `order` are gathered into.
+// Throws where it is not laid out as the step's arguments, or rows up to `last` are not there.
+std::vector<at::Tensor> Executor::first_batches(const std::vector<at::Tensor>& arrays,
+                                                const std::optional<at::Tensor>& order, int64_t rows, int64_t last) {
+  int64_t length = INT64_MAX;  // the shortest array's
+  for (const at::Tensor& array : arrays) {
+    check_in_memory(array, "an array");
+    check_storage(array, "Executor", "an array");
+    if (array.dim() == 0 || (order && !array.is_contiguous())) refuse("run: an array must have rows, contiguous ones");
+    length = std::min(length, array.size(0));
+  }
+  if (order) {
+    if (!in_memory(*order) || order->scalar_type() != at::kLong || !order->is_contiguous() || order->numel() < last)
+      refuse("run: order must be " + std::to_string(last) + " contiguous int64 numbers");
+    check_storage(*order, "Executor", "order");
+    const auto* begin = static_cast<const int64_t*>(order->const_data_ptr());
+    if (std::any_of(begin, begin + last, [&](int64_t row) { return row < 0 || row >= length; }))
+      refuse("run: order must name rows of arrays of " + std::to_string(length));
+  } else if (last > length) {
+    refuse("run: rows up to " + std::to_string(last) + " of arrays of " + std::to_string(length));
+  }
+  std::vector<at::Tensor> batch;
+  staged_.resize(arrays.size());
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    if (!order) {
+      batch.push_back(arrays[i].narrow(0, 0, rows));
+      continue;
+    }
+    at::DimVector sizes(arrays[i].sizes());
+    sizes[0] = rows;
+    if (!staged_[i].defined() || staged_[i].sizes() != at::IntArrayRef(sizes) ||
+        staged_[i].scalar_type() != arrays[i].scalar_type())
+      staged_[i] = at::detail::empty_cpu(sizes, arrays[i].scalar_type());
+    batch.push_back(staged_[i]);
+  }
+  if (!takes(batch)) refuse("run: the arrays are not laid out as the arguments recorded");
+  return batch;
+}
+
 int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional<at::Tensor>& order, int64_t rows,
                       int64_t first, int64_t count, const at::Tensor& losses, const std::vector<double>& numbers,
                       std::vector<Draws> draws, const std::function<bool(int64_t)>& tick) {
-  std::vector<at::Tensor> batch;
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    at::DimVector sizes(arrays[i].sizes());
-    sizes[0] = rows;
-    if (!order) {
-      batch.push_back(arrays[i].narrow(0, 0, rows));
-    } else {
-      if (staged_.size() <= i) staged_.emplace_back();
-      if (!staged_[i].defined() || staged_[i].sizes() != at::IntArrayRef(sizes))
-        staged_[i] = at::detail::empty_cpu(sizes, arrays[i].scalar_type());
-      batch.push_back(staged_[i]);
-    }
-    bind(i, batch.back());
-  }
-  const int64_t* index = order ? order->const_data_ptr<int64_t>() : nullptr;
+  const Running running(*this);
+  int64_t last = 0;  // one beyond the last row
+  if (rows < 1 || first < 0 || count < 0 || __builtin_add_overflow(first, count, &last) ||
+      __builtin_mul_overflow(last, rows, &last))
+    refuse("run: batches " + std::to_string(first) + " to " + std::to_string(count) + " of " + std::to_string(rows) +
+           " rows");
+  const std::vector<at::Tensor> batch = first_batches(arrays, order, rows, last);
   const at::Tensor& loss = loss_;
-  if (!loss.defined() || loss.dim() != 0) throw std::invalid_argument("run: set_loss comes first, with a 0-dim tensor");
+  if (!loss.defined() || loss.dim() != 0) refuse("run: set_loss comes first, with a 0-dim tensor");
+  check_in_memory(losses, "losses");
+  check_storage(losses, "Executor", "losses");
+  if (losses.scalar_type() != loss.scalar_type() || !losses.is_contiguous() || losses.numel() < count)
+    refuse("run: losses must be " + std::to_string(count) + " numbers of the loss's dtype");
+  check_memory();
+  for (size_t i = 0; i < batch.size(); ++i) bind(i, batch[i]);
+  const int64_t* index = order ? static_cast<const int64_t*>(order->const_data_ptr()) : nullptr;
   char* to = static_cast<char*>(losses.mutable_data_ptr());
   auto asked = Clock::now();
   steps_ = 0;
@@ -300,7 +469,7 @@ int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional
         const size_t skip = static_cast<size_t>(begin * arrays[i].stride(0)) * arrays[i].element_size();
         char* start = const_cast<char*>(static_cast<const char*>(arrays[i].const_data_ptr()));
         storage->set_data_ptr_noswap(at::DataPtr(start + skip, at::kCPU));
-        storage->set_nbytes(arrays[i].nbytes() - skip);
+        storage->set_nbytes(span(arrays[i]) - skip);
       }
     }
     set(numbers, draws);

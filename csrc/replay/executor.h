@@ -6,9 +6,11 @@
 #pragma once
 #include <c10/core/Storage.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <unordered_set>
 #include <vector>
 
 #include "replay/call.h"
@@ -31,6 +33,7 @@ struct Draws {  // one random generator
 at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                  at::IntArrayRef strides);
 
+// What it is given is checked, and nothing is built while it runs: std::invalid_argument, std::runtime_error.
 class Executor {
  public:
   explicit Executor(int64_t arena_bytes);
@@ -41,12 +44,14 @@ class Executor {
   size_t add_argument(const at::Tensor& example, bool written);
   at::Tensor view(size_t slot, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides);
   size_t add(std::unique_ptr<Call> call);
+  // Whether t is a view of one of the slots, whose memory is there whenever the program runs.
+  bool owns(const at::Tensor& t) const;
   // Makes one tiled pass of calls [first, last), if all are elementwise and of one size; whether it did.
   bool fuse(size_t first, size_t last);
-  void add_dynamic(const Dynamic& dynamic) { dynamics_.push_back(dynamic); }
+  void add_dynamic(const Dynamic& dynamic);
   // What a step copies out: results of one slot share their new memory as they share the slot's.
   void add_result(const at::Tensor& value, int64_t slot);
-  void set_loss(const at::Tensor& value) { loss_ = value; }  // what `run` notes of every step
+  void set_loss(const at::Tensor& value);  // what `run` notes of every step
   // A tensor that the step may look at: its memory, sizes and strides must stay what they are.
   void watch(const at::Tensor& t);
   void unwatch(const at::Tensor& t);
@@ -72,12 +77,22 @@ class Executor {
   int64_t failed() const { return failed_; }  // the call that threw last
 
  private:
+  class Running;  // while one lives, the executor is not to be changed, and its arguments are bound
+
+  size_t add_slot(void* data, size_t nbytes, const at::Tensor& owner);
+  void not_running() const;
+  bool takes(const std::vector<at::Tensor>& arguments) const;
+  void check_memory() const;
   void bind(size_t argument, const at::Tensor& t);
+  std::vector<at::Tensor> first_batches(const std::vector<at::Tensor>& arrays, const std::optional<at::Tensor>& order,
+                                        int64_t rows, int64_t last);
   void set(const std::vector<double>& numbers, const std::vector<Draws>& draws);
   void replay();
 
   struct Outside {
     at::Tensor tensor;
+    const void* data;  // its storage's
+    size_t nbytes;
     bool written;
   };
   struct Watched {
@@ -91,7 +106,7 @@ class Executor {
     c10::Storage storage;
     at::ScalarType dtype;
     at::DimVector sizes, strides;
-    size_t nbytes;  // from its first element on
+    size_t nbytes, slot;  // bytes: from its first element on, as far as a view of it reaches
     bool written;
   };
   struct Result {
@@ -105,6 +120,7 @@ class Executor {
   };
   at::Tensor arena_;
   std::vector<c10::Storage> slots_;
+  std::unordered_set<const c10::StorageImpl*> owned_;  // the slots'
   std::vector<Outside> outside_;
   std::vector<Watched> watched_;
   std::vector<Argument> arguments_;
@@ -112,6 +128,8 @@ class Executor {
   std::vector<std::pair<size_t, Call*>> order_;  // what runs: (number of the first call in it, call or chain)
   std::vector<std::unique_ptr<Call>> chains_;
   std::vector<Dynamic> dynamics_;
+  size_t numbers_ = 0, generators_ = 0;  // how many the dynamics ask for
+  std::atomic<bool> running_ = false;
   std::vector<Result> results_;
   std::vector<Group> groups_;
   std::vector<at::Tensor> staged_;
