@@ -113,8 +113,8 @@ Tensors step(Executor& e, const Tensors& arguments, const std::vector<double>& n
     throw;
   }
   for (const py::handle& item : left) {
-    PyObject* const* parts = PySequence_Fast_ITEMS(item.ptr());
-    if (PyObject_SetAttr(parts[0], parts[1], parts[2]) != 0) throw py::error_already_set();
+    const auto [owner, name, value] = item.cast<std::tuple<py::object, py::object, py::object>>();
+    if (PyObject_SetAttr(owner.ptr(), name.ptr(), value.ptr()) != 0) throw py::error_already_set();
   }
   leave_gradients(leaves, data);
   return results;

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from ..core import _C, Leaf
+from ..core import _C, Leaf, fork_safe_lock
 from ..optim.optimizer import number
 from .facts import _BY_VALUE, Fact, _frozen
 from .lower import lower
@@ -29,7 +28,7 @@ _DECIDE = "decide outside the step, or with tg.where"
 # --- lowered programs, shared by all models of one structure ------------------------------------------------------
 
 _programs: OrderedDict[Any, Program] = OrderedDict()
-_programs_lock = threading.RLock()
+_programs_lock = fork_safe_lock()
 _KEPT = 256  # programs
 
 

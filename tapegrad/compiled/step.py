@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, CompileError, TapegradError, Tensor, mode
+from ..core import _C, CompileError, TapegradError, Tensor, fork_safe_lock, mode
 from ..optim.optimizer import number
 from .arguments import Arguments, as_refusal, is_constant, is_loss, without_arrays
 from .bind import Bound, Failed, lowered
@@ -61,7 +60,7 @@ class Compiled:
         self._by_elements: dict[int, Any] = {}  # buffers that the step wraps, and reads in Python besides
         self._last: tuple[Bound, Any] | None = None  # the program of the last call, if its arguments are Tensors alone
         self._patience = Patience()
-        self._lock = threading.RLock()
+        self._lock = fork_safe_lock()
 
     def __repr__(self) -> str:
         return f"<compiled {getattr(self.fn, '__qualname__', self.fn)}, {len(self._bound)} programs>"

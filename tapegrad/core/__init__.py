@@ -3,7 +3,7 @@
 This room knows torch and the extension, and nothing of ops, networks, compiled steps or training; all of those enter it
 here. To read it, take the files in this order; each names only what the ones before it have introduced:
 
-    errors, extension, mode        what can go wrong; the C++ side; what a thread records
+    errors, extension, forks, mode  what can go wrong; the C++ side; forked processes; what a thread records
     tape                           Leaf, Entry, Tape: the list itself, and how it prints
     backward                       the one reversed loop over it
     incoming, methods, protocols   what raw values may come in; what a Tensor is to Python, NumPy and torch
@@ -28,6 +28,7 @@ from .errors import (
     TapegradError,
 )
 from .failures import from_torch
+from .forks import fork_safe_lock
 from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, plain
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
 from .op import Array, Arrays, caller, is_integers, op, with_integers
@@ -71,6 +72,7 @@ __all__ = [
     "either",
     "enable_grad",
     "entry_of",
+    "fork_safe_lock",
     "from_array",
     "from_torch",
     "functions",

@@ -8,7 +8,6 @@ tape: `Leaf`, `Entry` or (Entry, index), None for a constant. Operators and meth
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ import torch
 from .backward import Slots, replay
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from .extension import _C
+from .forks import fork_safe_lock
 from .incoming import FLOATS, from_array, integers, kind, known_dtype, on_cpu, plain, waits_for_torch
 from .mode import mode
 from .protocols import Protocols, functions
@@ -437,7 +437,7 @@ def seed(root: Tensor, gradient: Any, create_graph: bool, what: str) -> Any:
     return g if create_graph else g.data
 
 
-_collecting = threading.RLock()  # threads may share a leaf
+_collecting = fork_safe_lock()  # threads may share a leaf
 
 
 def collect(gradients: Slots) -> None:

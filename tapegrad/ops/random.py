@@ -27,6 +27,7 @@ from ..core import (
     Tensor,
     describe,
     either,
+    fork_safe_lock,
     integers,
     mode,
     on_cpu,
@@ -73,7 +74,7 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._lock = threading.RLock()
+        self._lock = fork_safe_lock()
         if mode.tracer is not None:
             mode.tracer.fresh.append(self)
         self.manual_seed(seed)
@@ -130,7 +131,7 @@ class Generator:
 
     def __setstate__(self, state: tuple[int, int]) -> None:
         self._no_jump("copying a generator")
-        self._lock = threading.RLock()
+        self._lock = fork_safe_lock()
         self.seed, self.offset = state
 
     def __repr__(self) -> str:

@@ -10,7 +10,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tapegrad"
 
 # The core's files from the bottom up: each imports from the ones before it only.
-CORE = ("errors", "extension", "mode", "tape", "backward", "incoming", "methods", "protocols", "tensor", "record")
+CORE = (
+    "errors",
+    "extension",
+    "forks",
+    "mode",
+    "tape",
+    "backward",
+    "incoming",
+    "methods",
+    "protocols",
+    "tensor",
+    "record",
+)
 CORE += ("failures", "op", "__init__")
 
 # The rooms from the bottom up; a room imports from rows below its own, or from its own row.
