@@ -1,6 +1,7 @@
 """Schedules that come again: warm restarts, triangles, one cycle; the last two move the momentum too.
 
-The momentum of a group is ``group["momentum"]``, or the first of ``group["betas"]``; it falls as the rate rises.
+The momentum of a group is ``group["momentum"]``, or the first of ``group["betas"]``; it falls as the rate rises. A
+compiled step reads rates anew at every call, but not momentums: with ``cycle_momentum`` it says so and runs uncompiled.
 """
 
 from __future__ import annotations

@@ -90,8 +90,12 @@ class LRScheduler:
                 UserWarning,
                 stacklevel=2,
             )
-        self._update_lr(epoch)
         self._step_count += 1
+        try:
+            self._update_lr(epoch)
+        except BaseException:  # the user's function may fail: the schedule stays where it was
+            self._step_count -= 1
+            raise
 
     def _update_lr(self, epoch: int | None = None) -> None:
         """Set the learning rates of the next step, or of the given one."""
@@ -106,7 +110,7 @@ class LRScheduler:
         self.last_epoch = before + 1 if epoch is None else epoch
         try:
             rates = self.get_lr() if epoch is None else self._get_closed_form_lr()
-        except BaseException:  # the user's function may fail: the schedule stays where it was
+        except BaseException:
             self.last_epoch = before
             raise
         for group, lr in zip(groups, rates, strict=True):
