@@ -6,6 +6,7 @@ A subclass states its hyper-parameters' checks, the names of its state tensors, 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import torch
 from ..core import (
     ArgumentError,
     DTypeError,
+    RemovableHandle,
     ShapeError,
     StateError,
     TapeError,
@@ -67,6 +69,27 @@ class Calls:
         return taken == self._taken and seen == [p._data._version for p in params][: len(seen)]
 
 
+def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """An optimizer's ``step`` with its hooks around it."""
+
+    @functools.wraps(step)
+    def with_hooks(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        for before in list(self._step_pre_hooks.values()):
+            changed = before(self, args, kwargs)
+            if changed is not None:
+                if not isinstance(changed, tuple) or len(changed) != 2:
+                    raise ArgumentError(
+                        f"{type(self).__name__}: a step pre hook must return None or (args, kwargs); got {changed!r}"
+                    )
+                args, kwargs = changed
+        result = step(self, *args, **kwargs)
+        for after in list(self._step_post_hooks.values()):
+            after(self, args, kwargs)
+        return result
+
+    return with_hooks
+
+
 class Optimizer:
     """Base class of optimizers.
 
@@ -92,6 +115,8 @@ class Optimizer:
             raise ArgumentError(f"{name}: params must not be empty")
         self.defaults = defaults
         self._calls = Calls()
+        self._step_pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._step_post_hooks: dict[int, Callable[..., Any]] = {}
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         self.param_groups: list[dict[str, Any]] = []
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
@@ -175,6 +200,7 @@ class Optimizer:
 
     # --- the step ---------------------------------------------------------------------------------------------
 
+    @hooked
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, in place; others, and their state, stay as they are.
 
@@ -207,6 +233,14 @@ class Optimizer:
             self._update(*update)
         self._calls.count()
         return loss
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` before each step; what it returns (if not None) replaces them."""
+        return RemovableHandle(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step."""
+        return RemovableHandle(self._step_post_hooks, hook)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every parameter's gradient, or fill it with zeros."""
