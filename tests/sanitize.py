@@ -3,7 +3,7 @@
 Builds the extension with both in ``build/sanitize`` (several minutes) beside a copy of the Python files, and runs every
 ``tests/kernels/test_*kernels.py`` there, under each instruction set the machine has. Further arguments go to pytest.
 Exits with pytest's status; the first finding ends the process with a report of where it was.
-``--fuzz CASES`` runs ``tests/fuzz_bindings.py`` there instead.
+``--fuzz CASES`` runs ``tests/kernels/fuzz_bindings.py`` there instead.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     if arguments[:1] == ["--fuzz"]:
-        fuzz = [sys.executable, Path(__file__).resolve().parent / "fuzz_bindings.py", "--cases", *arguments[1:]]
+        fuzz = [sys.executable, TESTS / "fuzz_bindings.py", "--cases", *arguments[1:]]
         return subprocess.run(fuzz, cwd=TESTS, env=env, check=False).returncode
     files = sorted(path.name for path in TESTS.glob("test_*_kernels.py"))
     files += ["test_kernels.py", "test_vmath.py"]

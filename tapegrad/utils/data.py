@@ -70,7 +70,7 @@ def _torchs(generator: Any) -> Any:
 
 
 class DataLoader(theirs.DataLoader[Any]):
-    __doc__ = theirs.DataLoader.__doc__
+    """torch's loader: batches of a data set, by worker processes if asked for. Arguments as ``torch.utils.data.DataLoader``."""
 
     def __init__(self, *args: Any, generator: Any = None, **kwargs: Any) -> None:
         kwargs["generator"] = _torchs(generator)
@@ -78,7 +78,7 @@ class DataLoader(theirs.DataLoader[Any]):
 
 
 class RandomSampler(theirs.RandomSampler):
-    __doc__ = theirs.RandomSampler.__doc__
+    """The indices in random order. Arguments as ``torch.utils.data.RandomSampler``."""
 
     def __init__(
         self, data_source: Any, replacement: bool = False, num_samples: int | None = None, generator: Any = None
@@ -87,14 +87,14 @@ class RandomSampler(theirs.RandomSampler):
 
 
 class SubsetRandomSampler(theirs.SubsetRandomSampler):
-    __doc__ = theirs.SubsetRandomSampler.__doc__
+    """Given indices in random order. Arguments as ``torch.utils.data.SubsetRandomSampler``."""
 
     def __init__(self, indices: Any, generator: Any = None) -> None:
         super().__init__(indices, _torchs(generator))
 
 
 class WeightedRandomSampler(theirs.WeightedRandomSampler):
-    __doc__ = theirs.WeightedRandomSampler.__doc__
+    """Indices drawn with probabilities proportional to weights. Arguments as ``torch.utils.data.WeightedRandomSampler``."""
 
     def __init__(self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None) -> None:
         weights = weights.data if isinstance(weights, Tensor) else weights

@@ -1,8 +1,8 @@
 """Wrong calls of the extension: whatever ``tapegrad._C`` is given, it answers or raises, and the process lives on.
 
-    python tests/fuzz_bindings.py                      # one million cases, from a new seed: some hours
-    python tests/fuzz_bindings.py --cases 200 --seed 0   # what the suite runs (tests/test_bindings.py)
-    python tests/fuzz_bindings.py --case 0:1234        # one case again, in this process, printed as it goes
+    python tests/kernels/fuzz_bindings.py                      # one million cases, from a new seed: some hours
+    python tests/kernels/fuzz_bindings.py --cases 200 --seed 0   # what the suite runs (tests/kernels/test_bindings.py)
+    python tests/kernels/fuzz_bindings.py --case 0:1234        # one case again, in this process, printed as it goes
     python tests/sanitize.py --fuzz 20000              # the same under AddressSanitizer and UBSan
 
 A case is decided by its seed and number alone. Each is one call of a function with good arguments of which some are
@@ -31,7 +31,7 @@ from typing import Any
 MEMORY = 6 << 30  # bytes of address space for a worker
 SECONDS = 20  # for a case
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def imports() -> None:

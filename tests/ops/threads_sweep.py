@@ -1,6 +1,6 @@
 """Identical bits for 1, 2 and 3 threads: every public op, at sizes where torch and our kernels split their work.
 
-``python tests/threads_sweep.py`` walks the whole op table: each sample is enlarged along each of its extents in turn
+``python tests/ops/threads_sweep.py`` walks the whole op table: each sample is enlarged along each of its extents in turn
 to 1e2 ... 1e6 elements, and value, gradient (fused and recorded) and second gradient are computed in float32 and
 float64 under 1, 2, 3 and again 3 threads, in two processes. Every difference is listed (about an hour; ``NAME ...``
 restricts it to some rows, ``--sizes 1e5 1e6`` and ``--dtypes float32`` to some sizes and dtypes).
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ itself is there
+    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1] / "helpers")]
 
 from optable import rows
 from optable.check import Call, Side, raw
