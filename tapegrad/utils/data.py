@@ -70,7 +70,7 @@ def _torchs(generator: Any) -> Any:
 
 
 class DataLoader(theirs.DataLoader[Any]):
-    """torch's loader: batches of a data set, by worker processes if asked for. Arguments as ``torch.utils.data.DataLoader``."""
+    """torch's loader: batches of a data set, by worker processes if asked. As ``torch.utils.data.DataLoader``."""
 
     def __init__(self, *args: Any, generator: Any = None, **kwargs: Any) -> None:
         kwargs["generator"] = _torchs(generator)
@@ -94,7 +94,7 @@ class SubsetRandomSampler(theirs.SubsetRandomSampler):
 
 
 class WeightedRandomSampler(theirs.WeightedRandomSampler):
-    """Indices drawn with probabilities proportional to weights. Arguments as ``torch.utils.data.WeightedRandomSampler``."""
+    """Indices drawn with probabilities proportional to weights. As ``torch.utils.data.WeightedRandomSampler``."""
 
     def __init__(self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None) -> None:
         weights = weights.data if isinstance(weights, Tensor) else weights

@@ -1,7 +1,7 @@
 """Identical bits for 1, 2 and 3 threads: every public op, at sizes where torch and our kernels split their work.
 
-``python tests/ops/threads_sweep.py`` walks the whole op table: each sample is enlarged along each of its extents in turn
-to 1e2 ... 1e6 elements, and value, gradient (fused and recorded) and second gradient are computed in float32 and
+``python tests/ops/threads_sweep.py`` walks the whole op table: each sample is enlarged along each of its extents in
+turn to 1e2 ... 1e6 elements, and value, gradient (fused and recorded) and second gradient are computed in float32 and
 float64 under 1, 2, 3 and again 3 threads, in two processes. Every difference is listed (about an hour; ``NAME ...``
 restricts it to some rows, ``--sizes 1e5 1e6`` and ``--dtypes float32`` to some sizes and dtypes).
 
