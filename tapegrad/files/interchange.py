@@ -29,21 +29,32 @@ LAYERS: dict[type[torch.nn.Module], type[nn.Module]] = {
 }
 _TORCH = {ours: theirs for theirs, ours in LAYERS.items()}
 
-# Arguments that are not kept as attributes of the same name: how to tell them from the module.
+
+def _bias(module: Any) -> bool:
+    value = getattr(module, "in_proj_bias" if hasattr(module, "in_proj_bias") else "bias")
+    return value if isinstance(value, bool) else value is not None  # recurrent layers keep the argument
+
+
+# Arguments that are not kept as attributes of the same name: how to tell them from the module, of either library.
 _ARGUMENTS: dict[str, Callable[[Any], Any]] = {
-    "bias": lambda m: getattr(m, "in_proj_bias" if hasattr(m, "in_proj_bias") else "bias") is not None,
+    "bias": _bias,
     "add_bias_kv": lambda m: m.bias_k is not None,
+    "p": lambda m: m.norm if isinstance(m, torch.nn.PairwiseDistance) else m.p,
 }
 
 
-def _arguments(ours: type[nn.Module], module: Any, tensor: Callable[[Any], Any]) -> dict[str, Any]:
-    """The arguments with which `module` was made, for the constructor of `ours` and its namesake in torch."""
+def _arguments(ours: type[nn.Module], module: Any, converted: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """The arguments with which `module` was made, for the constructor of `ours` and its namesake in torch.
+
+    ``converted(value, name)`` takes tensors and modules among them (a loss's distance) to the other library.
+    """
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(ours).parameters.items():
         if name in ("device", "dtype") or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         value = _ARGUMENTS[name](module) if name in _ARGUMENTS else getattr(module, name)
-        arguments[name] = tensor(value) if isinstance(value, Tensor | torch.Tensor) else value
+        ours_or_theirs = isinstance(value, Tensor | torch.Tensor | nn.Module | torch.nn.Module)
+        arguments[name] = converted(value, name) if ours_or_theirs else value
     return arguments
 
 
@@ -86,18 +97,24 @@ def _from_torch(
     ours = LAYERS.get(type(module))
     if ours is None:
         raise ArgumentError(f"from_torch: {_at(path)} is a {type(module).__name__}, which tapegrad does not have")
+
+    def converted(value: Any, name: str) -> Any:
+        if isinstance(value, torch.nn.Module):
+            return _from_torch(value, f"{path}.{name}" if path else name, modules, parameters)
+        return _ours(value)
+
     copy: nn.Module
     if issubclass(ours, CONTAINERS):
         copy = ours()
         for name, child in module._modules.items():
             if child is not None:
-                copy.add_module(name, _from_torch(child, f"{path}.{name}" if path else name, modules, parameters))
+                copy.add_module(name, converted(child, name))
     else:
         for name, value in module.named_parameters():
             if value.dtype not in FLOATS:
                 what = f"from_torch: {_at(path)}: {name}"
                 raise DTypeError(f"{what} has dtype {value.dtype}; expected float32 or float64")
-        copy = ours(**_arguments(ours, module, _ours))
+        copy = ours(**_arguments(ours, module, converted))
         _same_names(module, copy, path, "from_torch")
         for name, value in module.named_parameters(remove_duplicate=False):
             if id(value) not in parameters:
@@ -151,24 +168,29 @@ def _to_torch(
 ) -> torch.nn.Module:
     if id(module) in modules:
         return modules[id(module)]
+
+    def converted(value: Any, name: str) -> Any:
+        if isinstance(value, nn.Module):
+            return _to_torch(value, f"{path}.{name}" if path else name, modules, parameters)
+        return _theirs(value)
+
     copy: torch.nn.Module
     if isinstance(module, CONTAINERS) and type(module) in _TORCH:
         copy = _TORCH[type(module)]()
         for name, child in module.__dict__.items():
             if isinstance(child, nn.Module):
-                copy.add_module(name, _to_torch(child, f"{path}.{name}" if path else name, modules, parameters))
+                copy.add_module(name, converted(child, name))
     elif type(module) is nn.UpsampleConv2d:
-        conv = torch.nn.Conv2d(**_arguments(nn.Conv2d, module, _theirs), device="meta")
+        conv = torch.nn.Conv2d(**_arguments(nn.Conv2d, module, converted), device="meta")
         _same_names(module, conv, path, "to_torch")
         _fill(module, conv, parameters)
         scale = tuple(float(factor) for factor in module.scale_factor)
         copy = torch.nn.Sequential(torch.nn.Upsample(scale_factor=scale), conv)
     elif type(module) in _TORCH:
         theirs = _TORCH[type(module)]
-        arguments = _arguments(type(module), module, _theirs)
-        if "device" in inspect.signature(theirs).parameters:  # made without storage, so nothing is drawn
-            arguments["device"] = "meta"
-        copy = theirs(**arguments)
+        arguments = _arguments(type(module), module, converted)
+        with torch.device("meta"):  # made without storage, so nothing is drawn
+            copy = theirs(**arguments)
         _same_names(module, copy, path, "to_torch")
         _fill(module, copy, parameters)
     else:

@@ -75,6 +75,16 @@ def test_nesting_modes_and_flags_survive(convert):
 
 
 @pytest.mark.parametrize("convert", [from_torch, to_torch])
+def test_a_loss_keeps_its_distance(convert):
+    lib, other = (torch.nn, nn) if convert is from_torch else (nn, torch.nn)
+    source = lib.TripletMarginWithDistanceLoss(distance_function=lib.Bilinear(2, 2, 1), swap=True)
+    copy = convert(source)
+    assert type(copy.distance_function) is other.Bilinear
+    assert_equal_states(copy.state_dict(), source.state_dict())
+    assert convert(lib.TripletMarginWithDistanceLoss(distance_function=math.dist)).distance_function is math.dist
+
+
+@pytest.mark.parametrize("convert", [from_torch, to_torch])
 def test_sharing_survives(convert):
     lib = torch.nn if convert is from_torch else nn
     layer = lib.Linear(2, 2)
@@ -87,7 +97,7 @@ def test_sharing_survives(convert):
 
 
 def test_conversion_draws_no_random_numbers():
-    ours, theirs = model(nn), model(torch.nn)
+    ours, theirs = (lib.Sequential(model(lib), lib.LSTM(2, 2), lib.GRUCell(2, 2)) for lib in (nn, torch.nn))
     before, torch_before = default_generator.get_state(), torch.get_rng_state()
     from_torch(theirs)
     to_torch(ours)
@@ -104,11 +114,17 @@ def test_upsample_conv_becomes_two_layers():
 
 
 def test_unknown_layers_are_named_by_path():
-    bilinear = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sequential(torch.nn.Bilinear(2, 2, 2)))
-    with pytest.raises(ArgumentError, match=r"from_torch: module '1\.0' is a Bilinear, which tapegrad does not have"):
-        from_torch(bilinear)
-    with pytest.raises(ArgumentError, match="from_torch: the module is a GRU, which"):
-        from_torch(torch.nn.GRU(2, 2))
+    class Other(torch.nn.Module):
+        pass
+
+    other = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sequential(Other()))
+    with pytest.raises(ArgumentError, match=r"from_torch: module '1\.0' is a Other, which tapegrad does not have"):
+        from_torch(other)
+    with pytest.raises(ArgumentError, match="from_torch: the module is a LazyLinear, which"):
+        from_torch(torch.nn.LazyLinear(2))
+    loss = torch.nn.TripletMarginWithDistanceLoss(distance_function=Other())
+    with pytest.raises(ArgumentError, match="from_torch: module 'distance_function' is a Other, which"):
+        from_torch(loss)
 
     class Own(nn.Module):
         pass

@@ -1,6 +1,7 @@
 """Every layer with arguments and inputs, to be held against torch's of the same name."""
 
 import itertools
+from typing import Any
 
 import torch
 
@@ -214,6 +215,23 @@ LAYERS += [
     ("Transformer", (6, 2, 1, 2, 5), {**STILL, "activation": "gelu"}, [MEMORY, SEQUENCE]),
     ("Transformer", (6, 2, 1, 1, 5), {**STILL, "batch_first": True, "norm_first": True}, [SEQUENCE, SEQUENCE]),
 ]
+_STATES = floats(4, 2, 3, seed=5)  # two layers in two directions
+LAYERS += [
+    ("RNN", (3, 4), {}, [floats(5, 2, 3)]),
+    ("RNN", (3, 4, 2, "relu", False, True), {"bidirectional": True}, [floats(2, 5, 3), floats(4, 2, 4, seed=1)]),
+    ("GRU", (3, 4), {}, [floats(5, 3)]),
+    ("GRU", (3, 3, 2, True, True), {"bidirectional": True}, [floats(2, 5, 3), _STATES]),
+    ("GRU", (3, 4), {"bias": False}, [floats(5, 2, 3), floats(1, 2, 4, seed=1)]),
+    ("LSTM", (3, 4), {}, [floats(5, 2, 3)]),
+    ("LSTM", (3, 4), {"num_layers": 3, "bias": False, "batch_first": True}, [floats(2, 5, 3)]),
+    ("LSTM", (3, 4, 2), {"bidirectional": True, "proj_size": 2}, [floats(5, 3)]),
+    ("RNNCell", (3, 4), {}, [floats(2, 3)]),
+    ("RNNCell", (3, 4, False, "relu"), {}, [floats(2, 3), floats(2, 4)]),
+    ("GRUCell", (3, 4), {}, [floats(2, 3), floats(2, 4)]),
+    ("GRUCell", (3, 4, False), {}, [floats(3)]),
+    ("LSTMCell", (3, 4), {}, [floats(2, 3)]),
+    ("LSTMCell", (3, 4, False), {}, [floats(3)]),
+]
 for _kind, _n in itertools.product(("Circular", "Constant", "Reflection", "Replication", "Zero"), (1, 2, 3)):
     _image = floats(2, 3, *(5, 4, 6)[:_n])
     _value = (0.5,) if _kind == "Constant" else ()
@@ -224,5 +242,10 @@ for _kind, _n in itertools.product(("Circular", "Constant", "Reflection", "Repli
 IDS = [f"{row[0]}-{i}" for i, row in enumerate(LAYERS)]
 
 
-def first(output: object) -> object:
-    return output[0] if isinstance(output, tuple) else output
+def tensors(output: Any) -> list[Any]:
+    """The tensors of an output: itself, or those of a tuple, which may hold tuples (an LSTM's state)."""
+    return [t for part in output for t in tensors(part)] if isinstance(output, tuple) else [output]
+
+
+def first(output: Any) -> Any:
+    return tensors(output)[0]

@@ -1,4 +1,4 @@
-"""Gradient clipping."""
+"""Gradient clipping; `rnn` packs sequences of different lengths."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterable
 
 import torch
 
-from ..core import _C, NonFiniteError, Tensor, verify
-from .checks import require
+from ...core import _C, NonFiniteError, Tensor, verify
+from ..checks import require
+from . import rnn
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "rnn"]
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[torch.Tensor]:
