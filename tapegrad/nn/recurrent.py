@@ -115,12 +115,13 @@ class RNNBase(Module):
         after the last step, as ``hx``).
         """
         if isinstance(input, PackedSequence):
-            data, batch_sizes, order, back = input
-            sizes = [int(size) for size in batch_sizes.tolist()]
+            data, _, order, back = input
+            sizes = input.sizes
             self._check_input(data, 2)
             output, state = self._run(data, sizes, self._start(hx, sizes[0], False, order))
-            packed = PackedSequence(output, batch_sizes, order, back)
-            return packed, self._given(state if back is None else [ops.index_select(s, 1, back) for s in state])
+            return input.with_data(output), self._given(
+                state if back is None else [ops.index_select(s, 1, back) for s in state]
+            )
         batched = input.ndim != 2
         self._check_input(input, 3 if batched else 2)
         x = input if batched else ops.unsqueeze(input, 1)

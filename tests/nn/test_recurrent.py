@@ -92,22 +92,20 @@ def test_sequences_are_padded_and_packed_as_in_torch():
 
 @pytest.mark.parametrize(("name", "args", "kwargs"), KINDS, ids=IDS)
 def test_second_derivatives_of_sequences(name, args, kwargs):
-    kwargs = kwargs | {"dtype": tg.float64}
     tg.manual_seed(0)
-    layer = getattr(nn, name)(2, *args[1:], **kwargs)
-    parameters = list(layer.parameters())
-    inputs = [tg.tensor(v, requires_grad=True) for v in (floats(3, 2), *[s[:, 0] for s in states(name, kwargs, layer.num_layers, 1)])]
+    layer = getattr(nn, name)(2, 4, **kwargs).double()
+    keys = [key for key, _ in layer.named_parameters() if not key.endswith("_reverse")]
+    weights = [tg.tensor(getattr(layer, key).data, requires_grad=True) for key in keys]
+    inputs = [tg.tensor(v, requires_grad=True) for v in (floats(3, 2), *(s[:, 0] for s in states(name, kwargs, 1, 1)))]
 
     def run(x, *rest):
-        state, weights = rest[: len(inputs) - 1], rest[len(inputs) - 1 :]
-        assert all(a is b for a, b in zip(weights, parameters, strict=True))
+        state, parameters = rest[: len(inputs) - 1], rest[len(inputs) - 1 :]
+        vars(layer).update(zip(keys, parameters, strict=True))  # what is checked stands for the parameters
         return tuple(tensors(layer(x, given(state))))
 
-    def mixed(x, *state):
-        return tuple(tensors(layer(x, given(state))))
-
-    assert tg.gradcheck(mixed, inputs)
-    assert tg.gradgradcheck(mixed, inputs)
+    assert tg.gradcheck(run, [*inputs, *weights])
+    assert tg.gradgradcheck(lambda *values: run(*values[: len(inputs)], *weights), inputs)
+    assert tg.gradgradcheck(lambda hh: run(*inputs, weights[0], hh, *weights[2:]), weights[1:2])
 
 
 @pytest.mark.parametrize(("name", "args", "kwargs"), KINDS, ids=IDS)
@@ -130,7 +128,11 @@ def test_compiled_steps_are_eager_ones_bit_for_bit(name, args, kwargs):
 
         run = tg.compile(step) if compiled else step
         losses = [run(floats(4, 3, 3, seed=i).float()).item() for i in range(5)]
-        losses += [run(floats(4, 4, 3, seed=i).float(), [4, 1, 2, 3]).item() for i in range(4)] if not layer.batch_first else []
+        losses += (
+            [run(floats(4, 4, 3, seed=i).float(), [4, 1, 2, 3]).item() for i in range(4)]
+            if not layer.batch_first
+            else []
+        )
         results.append((losses, [p.data for p in layer.parameters()]))
     assert results[0][0] == results[1][0]
     for a, b in zip(results[0][1], results[1][1], strict=True):
@@ -156,8 +158,11 @@ def test_few_entries_are_recorded():
     layer = nn.LSTM(3, 4)
     with tg.Tape() as tape:
         layer(tg.randn(10, 2, 3))
-    per_step = 9  # product, split, sigmoid, chunk, tanh, 2 for c, sigmoid and tanh and product for h: counted below
-    assert len(list(tape)) <= 10 * (per_step + 1) + 10
+    # a step: addmm, split, sigmoid, chunk, mul, tanh, addcmul, sigmoid, tanh, mul; one product for all inputs
+    names = [entry.op.name for entry in tape]
+    assert names.count("addmm") == 10
+    assert names.count("linear") == 1
+    assert len(names) <= 10 * 10 + 10
 
 
 @pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM", "GRUCell"])
@@ -192,7 +197,11 @@ def test_weights_are_listed_by_layer_and_direction():
 def test_wrong_arguments_are_named():
     layer, x = nn.LSTM(3, 4), torch.zeros(5, 2, 3)
     for call, error, message in (
-        (lambda: layer(torch.zeros(5, 2, 2)), tg.ShapeError, r"LSTM: input must have shape \[L, N, 3\].*got \[5, 2, 2\]"),
+        (
+            lambda: layer(torch.zeros(5, 2, 2)),
+            tg.ShapeError,
+            r"LSTM: input must have shape \[L, N, 3\].*got \[5, 2, 2\]",
+        ),
         (lambda: layer(torch.zeros(0, 2, 3)), tg.ShapeError, r"LSTM: input must have at least one step"),
         (lambda: layer(torch.zeros(3)), tg.ShapeError, r"LSTM: input must have shape"),
         (lambda: layer(x, torch.zeros(1, 2, 4)), TypeError, r"LSTM: hx must be a tuple \(h, c\); got Tensor"),

@@ -47,7 +47,7 @@ class PackedSequence(_Packed):
     Made by `pack_padded_sequence` and `pack_sequence`. Source: ``torch.nn.utils.rnn.PackedSequence``.
     """
 
-    __slots__ = ()
+    _sizes: list[int] | None = None  # batch_sizes as they were given: a compiled step must not read them
 
     def __new__(
         cls, data: Any, batch_sizes: Any = None, sorted_indices: Any = None, unsorted_indices: Any = None
@@ -60,10 +60,21 @@ class PackedSequence(_Packed):
             unsorted_indices = invert_permutation(sorted_indices)
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
+    @property
+    def sizes(self) -> list[int]:
+        """The batch sizes as numbers."""
+        return [int(size) for size in self.batch_sizes.tolist()] if self._sizes is None else self._sizes
+
+    def with_data(self, data: Any) -> PackedSequence:
+        """Other rows [M, ...] of the same sequences."""
+        other = type(self)(data, *self[1:])
+        other._sizes = self._sizes
+        return other
+
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
         """The rows converted as `Tensor.to` does."""
         data = self.data.to(*args, **kwargs)
-        return self if data is self.data else type(self)(data, *self[1:])
+        return self if data is self.data else self.with_data(data)
 
     def double(self) -> PackedSequence:
         """The rows in float64."""
@@ -121,15 +132,17 @@ def pack_padded_sequence(
     require(max(values) <= length, name, "lengths", f"not exceed the {length} steps of input", values)
     order = None
     if not enforce_sorted:
-        sorting = torch.sort(torch.tensor(values), descending=True)  # ties fall as in torch
-        values, order = sorting.values.tolist(), Tensor(sorting.indices)
+        indices = sorted(range(n), key=lambda k: -values[k])  # ties stay in order, as in torch
+        values, order = [values[k] for k in indices], Tensor(torch.tensor(indices))
         x = ops.index_select(x, 1, order)
     elif any(a < b for a, b in itertools.pairwise(values)):
         raise ArgumentError(f"{name}: lengths must not grow (or pass enforce_sorted=False); got {values}")
     sizes = [sum(k > t for k in values) for t in range(values[0])]
     rows = ops.reshape(x, (length * n, *x.shape[2:]))  # [L, N, ...] -> [L * N, ...]
     kept = torch.tensor([t * n + row for t, size in enumerate(sizes) for row in range(size)])
-    return PackedSequence(ops.index_select(rows, 0, kept), Tensor(torch.tensor(sizes)), order)
+    packed = PackedSequence(ops.index_select(rows, 0, kept), Tensor(torch.tensor(sizes)), order)
+    packed._sizes = sizes
+    return packed
 
 
 def pad_packed_sequence(
@@ -144,7 +157,7 @@ def pad_packed_sequence(
 
     Source: ``torch.nn.utils.rnn.pad_packed_sequence``.
     """
-    sizes = [int(size) for size in sequence.batch_sizes.tolist()]
+    sizes = sequence.sizes
     longest = len(sizes)
     total = longest if total_length is None else total_length
     require(total >= longest, "pad_packed_sequence", "total_length", f"be at least {longest}", total_length)
@@ -154,15 +167,16 @@ def pad_packed_sequence(
     index = torch.full((total, n), m)
     for t, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         index[t, :size] = torch.arange(start, start + size)
-    lengths = torch.tensor([sum(size > k for size in sizes) for k in range(n)])
-    if sequence.unsorted_indices is not None:
-        back = torch.tensor(sequence.unsorted_indices.tolist())
-        index, lengths = index[:, back], lengths[back]
     if batch_first:
         index = index.T
     padding = torch.full((1, *data.shape[1:]), padding_value, dtype=data.dtype)
     padded = ops.index_select(ops.cat([data, padding]), 0, index.reshape(-1))
-    return ops.reshape(padded, (*index.shape, *data.shape[1:])), Tensor(lengths)
+    padded = ops.reshape(padded, (*index.shape, *data.shape[1:]))
+    lengths = Tensor(torch.tensor([sum(size > k for size in sizes) for k in range(n)]))
+    back = sequence.unsorted_indices
+    if back is None:
+        return padded, lengths
+    return ops.index_select(padded, 0 if batch_first else 1, back), ops.index_select(lengths, 0, back)
 
 
 def pad_sequence(
