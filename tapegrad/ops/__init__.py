@@ -39,11 +39,13 @@ from . import (
     loss,
     margins,
     normalization,
+    order,
     pool,
     random,
     rearrange,
     reduce,
     resample,
+    scatters,
     shape,
     special,
     spellings,
@@ -69,11 +71,13 @@ from .local_norms import *
 from .loss import *
 from .margins import *
 from .normalization import *
+from .order import *
 from .pool import *
 from .random import *
 from .rearrange import *
 from .reduce import *
 from .resample import *
+from .scatters import *
 from .shape import *
 from .special import *
 from .types import *
@@ -106,6 +110,8 @@ __all__ = [
     *special.__all__,
     *aliases.__all__,
     *rearrange.__all__,
+    *order.__all__,
+    *scatters.__all__,
     *factor.__all__,
     *without_gradient.__all__,
 ]
@@ -136,6 +142,7 @@ _NOT_METHODS = {
     *margins.__all__,
     *windows.__all__,
     *(name for name in rearrange.__all__ if not hasattr(torch.Tensor, name)),
+    *(name for name in order.__all__ if not hasattr(torch.Tensor, name)),
     *(name for name in aliases.__all__ if not hasattr(torch.Tensor, name)),
     *(name for name in factor.__all__ if not hasattr(torch.Tensor, name)),
     *types.__all__,
