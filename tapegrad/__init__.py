@@ -16,6 +16,7 @@ from . import (
     backends,
     cuda,
     data,
+    distributed,
     distributions,
     func,
     linalg,
@@ -63,7 +64,18 @@ int = int32
 __version__ = "0.1.0"
 
 __all__ = [
-    *("accelerator", "amp", "autograd", "backends", "cuda", "distributions", "linalg", "multiprocessing", "utils"),
+    *(
+        "accelerator",
+        "amp",
+        "autograd",
+        "backends",
+        "cuda",
+        "distributed",
+        "distributions",
+        "linalg",
+        "multiprocessing",
+        "utils",
+    ),
     *("data", "func", "nn", "optim", "plot"),
     *("Entry", "Tape", "Tensor", "checkpoint", "compile", "detect_anomaly", "enable_grad", "from_torch", "grad"),
     *("gradcheck", "gradgradcheck", "is_grad_enabled", "load", "no_grad", "op", "save", "set_grad_enabled", "to_torch"),

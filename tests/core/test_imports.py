@@ -41,6 +41,7 @@ ROWS = [
         "autograd",
         "backends",
         "cuda",
+        "distributed",
         "linalg",
         "multiprocessing",
         "settings",

@@ -41,6 +41,20 @@ def test_a_device_that_is_not_there_is_refused_by_name():
         tg.cuda.FloatTensor(2)
 
 
+def test_one_process_is_all_there_is():
+    assert not tg.distributed.is_available()
+    assert not tg.distributed.is_initialized()
+    with pytest.raises(tg.StateError, match=r"distributed\.init_process_group: tapegrad trains in one process"):
+        tg.distributed.init_process_group("gloo")
+    with pytest.raises(tg.StateError, match="DistributedDataParallel"):
+        tg.nn.parallel.DistributedDataParallel(tg.nn.Linear(1, 1))
+    inner = tg.nn.Linear(2, 3)
+    wrapped = tg.nn.DataParallel(inner)
+    assert list(wrapped.state_dict()) == ["module.weight", "module.bias"]
+    x = tg.randn(4, 2)
+    assert torch.equal(wrapped(x).data, inner(x).data)
+
+
 def test_flags_are_kept():
     import tapegrad.backends.cudnn as cudnn
 

@@ -112,7 +112,7 @@ def test_arguments_and_defaults_are_torchs(name):
 
 def test_every_layer_of_the_package_is_in_the_table():
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type) and name != "Parameter"}
-    others = {"Module", "ModuleDict", "ModuleList", "ParameterList", "Sequential", "UpsampleConv2d"}
+    others = {"DataParallel", "Module", "ModuleDict", "ModuleList", "ParameterList", "Sequential", "UpsampleConv2d"}
     others |= {"TransformerEncoder", "TransformerDecoder"}  # given a layer: tests/nn/test_transformer.py
     assert modules - others == {row[0] for row in LAYERS}
 
