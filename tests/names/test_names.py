@@ -5,7 +5,9 @@ import importlib
 import tapegrad as tg
 from tapegrad import nn, optim
 
-MODULES = "accelerator amp autograd backends cuda data distributed distributions func linalg multiprocessing nn optim plot utils"
+MODULES = """
+accelerator amp autograd backends cuda data distributed distributions func linalg multiprocessing nn optim plot utils
+"""
 
 TAPE = """
 Entry Tape Tensor checkpoint compile detect_anomaly enable_grad from_torch grad gradcheck gradgradcheck
