@@ -391,11 +391,6 @@ class Tensor(Protocols["Tensor"]):
             raise TapeError(f"{what}: a recorded output cannot be changed in place; change x.detach().clone()")
         return self._data
 
-    def zero_(self: Self) -> Self:
-        """Set every element to 0, in place."""
-        self._writable("zero_").zero_()
-        return self
-
 
 class RemovableHandle:
     """What `register_hook` returns; ``remove()`` takes the hook off (calling it again does nothing)."""

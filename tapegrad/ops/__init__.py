@@ -8,19 +8,7 @@ from typing import Any
 
 import torch
 
-from ..core import (
-    _C,
-    DTypeError,
-    IndexShapeError,
-    Leaf,
-    ShapeError,
-    TapeError,
-    Tensor,
-    functions,
-    mode,
-    raw,
-    with_integers,
-)
+from ..core import DTypeError, TapeError, Tensor, functions, with_integers
 from . import (
     activation,
     aliases,
@@ -34,6 +22,7 @@ from . import (
     factor,
     gates,
     indexing,
+    inplace,
     linalg,
     local_norms,
     loss,
@@ -65,7 +54,6 @@ from .elementwise import *
 from .factor import *
 from .gates import *
 from .indexing import *
-from .indexing import as_index, follow, is_own_view, setitem_op, write
 from .linalg import *
 from .local_norms import *
 from .loss import *
@@ -176,26 +164,6 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], bool]] = {  # operator: (op, ope
     },
 }
 
-_IN_PLACE = {  # method: operator
-    "add_": "__iadd__",
-    "sub_": "__isub__",
-    "mul_": "__imul__",
-    "div_": "__itruediv__",
-    "pow_": "__ipow__",
-    "floor_divide_": "__ifloordiv__",
-    "remainder_": "__imod__",
-    "bitwise_and_": "__iand__",
-    "bitwise_or_": "__ior__",
-    "bitwise_xor_": "__ixor__",
-    "copy_": None,
-    "fill_": None,
-    "clamp_": None,
-    "neg_": None,
-    "lerp_": None,
-    "addcmul_": None,
-    "addcdiv_": None,
-}
-
 
 def _swapped(op: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Tensor, other: Any) -> Any:
@@ -213,24 +181,6 @@ def _spread(op: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _in_place(name: str) -> Callable[..., Any]:
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        storage = self._writable(name, *args, *kwargs.values())
-        change = getattr(storage, name)
-        given = [raw(value, name, f"argument {i + 1}") for i, value in enumerate(args)]
-        named = {key: raw(value, name, key) for key, value in kwargs.items()}
-        try:
-            change(*given, **named)
-        except RuntimeError as error:
-            kind = DTypeError if "can't be cast" in str(error) else ShapeError
-            raise kind(f"{name}: {str(error).splitlines()[0]}") from error
-        return self
-
-    method.__name__ = name
-    method.__doc__ = f"``torch.Tensor.{name}`` on the storage: for leaves under `no_grad` and for plain data."
-    return method
-
-
 def _compared(op: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Tensor, other: Any) -> Any:
         if other is None or isinstance(other, str | list | tuple | dict):
@@ -242,37 +192,6 @@ def _compared(op: Callable[..., Any]) -> Callable[..., Any]:
 
 def _imatmul(self: Tensor, other: Any) -> Any:
     raise TapeError("@=: a matrix product cannot be written in place; write x = x @ w")
-
-
-def _setitem(self: Tensor, index: Any, value: Any) -> None:
-    """``self[index] = value``: in place for data, a recorded op on a computed value."""
-    index = as_index(index)
-    needs = isinstance(value, Tensor) and value._node is not None
-    if not mode.record or (self._node is None and not needs):
-        storage, values = self._writable("setitem", value), raw(value, "setitem", "value")
-        try:
-            write(storage, index, values)
-        except (RuntimeError, IndexError) as error:
-            kind = IndexShapeError if isinstance(error, IndexError) else ShapeError
-            raise kind(f"setitem: {str(error).splitlines()[0]}") from error
-        return
-    if isinstance(self._node, Leaf):
-        raise TapeError(
-            "setitem: a leaf that requires a gradient cannot be written to; write to a clone, or under no_grad"
-        )
-    recorded = 0 if mode.tracer is None else mode.tracer.holds(self.data)
-    own = is_own_view(value, self)  # y[0] = y[1]
-    if self.data._is_view() or _C.storage_use_count(self.data) > 1 + recorded + own:
-        raise TapeError(
-            "setitem: the tensor shares memory with another one, whose recorded value would change with it; "
-            "write to x.clone()"
-        )
-    if not self._data.is_floating_point():
-        raise DTypeError(f"setitem: a {self._data.dtype} tensor cannot hold a value that needs a gradient")
-    written = setitem_op(self, index, value)
-    if own:
-        follow(value, self, written)
-    self._data, self._node = written._data, written._node
 
 
 def _to(self: Tensor, *args: Any, dtype: torch.dtype | None = None, copy: bool = False, **kwargs: Any) -> Tensor:
@@ -319,13 +238,11 @@ METHODS: dict[str, Callable[..., Any]] = {
     **{name: functions[name] for name in __all__ if name not in _NOT_METHODS and name[0].islower()},
     **{name: _spread(functions[name]) for name in _SPREAD},
     **{name: _swapped(op) if swap else op for name, (op, swap) in _OPERATORS.items()},
-    **{name: _in_place(name) for name in _IN_PLACE},
-    **{operator: _in_place(name) for name, operator in _IN_PLACE.items() if operator},
+    **inplace.methods(),
     **{name: _cast(dtype) for name, dtype in _CASTS.items()},
     "__eq__": _compared(eq),
     "__ne__": _compared(ne),
     "__getitem__": getitem,
-    "__setitem__": _setitem,
     "__imatmul__": _imatmul,
     "__pos__": lambda self: self,
     "to": _to,

@@ -17,7 +17,6 @@ from ..core import (
     ArgumentError,
     Array,
     IndexShapeError,
-    Leaf,
     Op,
     ShapeError,
     Tensor,
@@ -238,23 +237,6 @@ getitem_op = caller(Op(_getitem, _getitem_rule, direct=operator.getitem, name="g
 def setitem_op(input: Array, index: Any, value: Array) -> Any:
     """A copy of the input with ``copy[index] = value``."""
     return write(input.clone(), index, value)
-
-
-def is_own_view(value: Any, base: Tensor) -> bool:
-    """Whether a value written into `base` is a view of it, which can `follow` to where `base` then is."""
-    if not isinstance(value, Tensor) or value is base or isinstance(value._node, Leaf):
-        return False
-    return value.dtype is base.dtype and base._data.is_contiguous() and _C.same_storage(value._data, base._data)
-
-
-def follow(value: Tensor, base: Tensor, written: Tensor) -> None:
-    """Make `value`, a view of `base`, the same view of `written`, as it is in torch after writing in place."""
-    at = value._data.storage_offset() - base._data.storage_offset()
-    window = value.shape, value._data.stride()
-    if value._node is not None:
-        positions = torch.arange(base.numel()).as_strided(*window, at)
-        value._node = getitem(written.reshape(-1), positions)._node
-    value._data = written._data.as_strided(*window, written._data.storage_offset() + at)
 
 
 def as_index(index: Any) -> Any:

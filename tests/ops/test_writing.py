@@ -176,28 +176,26 @@ def test_assignment_to_a_leaf_is_refused_outside_no_grad():
 @pytest.mark.parametrize(
     "alias", [lambda y: y.view(-1), lambda y: y[0], lambda y: y.detach(), lambda y: y.T, lambda y: y.data[1:]]
 )
-def test_assignment_to_shared_memory_is_refused_and_changes_nothing(alias):
-    y = leaf(torch.ones(2, 2)) * 2
-    other = alias(y)
-    with pytest.raises(tg.TapeError, match=r"setitem: .*shares memory.*clone"):
-        y[0, 0] = 5.0
-    assert bool((other == 2).all())
-    assert bool((y == 2).all())
-    del other
+def test_what_shares_the_memory_sees_an_assignment(alias):
+    y, theirs = leaf(torch.ones(2, 2)) * 2, torch.full((2, 2), 2.0, dtype=F64)
+    other, expected = alias(y), alias(theirs)
     y[0, 0] = 5.0
-    assert y.data.sum().item() == 11.0
+    theirs[0, 0] = 5.0
+    assert torch.equal(y.data, theirs)
+    assert torch.equal(torch.as_tensor(getattr(other, "_data", other)), expected)
 
 
-def test_a_view_of_a_constant_cannot_receive_a_tracked_value():
-    y = tg.zeros(3, dtype=F64)
+def test_a_view_of_a_constant_that_receives_a_tracked_value_takes_its_base_along():
+    y, x = tg.zeros(3, dtype=F64), leaf(1.0)
     view = y[1:]
-    with pytest.raises(tg.TapeError, match="shares memory"):
-        view[0] = leaf(1.0)
+    view[0] = x * 2
+    assert y.requires_grad
+    (y * y).sum().backward()
+    assert (y.tolist(), x.grad.item()) == ([0.0, 2.0, 0.0], 8.0)
     raw = torch.zeros(3, dtype=F64)
     first, second = tg.as_tensor(raw), tg.as_tensor(raw)
-    with pytest.raises(tg.TapeError, match="shares memory"):
-        first[0] = leaf(1.0)
-    assert y.tolist() == second.tolist() == [0.0, 0.0, 0.0]
+    first[0] = x
+    assert (second.tolist(), second.requires_grad) == ([1.0, 0.0, 0.0], False)
 
 
 def test_integers_never_join_the_tape():
@@ -259,15 +257,16 @@ def test_updates_of_a_leaf_under_no_grad_write_its_storage(name):
 
 
 @pytest.mark.parametrize("name", UPDATES)
-def test_updates_elsewhere_are_refused_and_change_nothing(name):
-    x = leaf([1.0, -2.0, 3.0])
-    y = x * 1.0
-    for value, word in ((x, "no_grad"), (y, "cannot be changed in place")):
-        with pytest.raises(tg.TapeError, match=word):
-            UPDATES[name](value)
-        assert value.tolist() == [1.0, -2.0, 3.0]
-    with tg.no_grad(), pytest.raises(tg.TapeError, match="recorded output"):
+def test_updates_of_a_recorded_value_leave_no_trace_of_themselves_under_no_grad(name):
+    """As in torch: the numbers change, the place on the tape does not."""
+    x, theirs = leaf([1.0, -2.0, 3.0]), torch.tensor([1.0, -2.0, 3.0], dtype=F64, requires_grad=True)
+    with pytest.raises(tg.TapeError, match="no_grad"):
+        UPDATES[name](x)
+    y, expected = x * 1.0, theirs * 1.0
+    with tg.no_grad(), torch.no_grad():
         UPDATES[name](y)
+        UPDATES[name](expected)
+    assert torch.equal(y.data, expected.detach())
     y.sum().backward()
     assert x.grad.tolist() == [1.0, 1.0, 1.0]
 
@@ -311,12 +310,11 @@ def test_refusals_advise_only_what_exists():
             assert hasattr(x, word.split("(")[0])
 
 
-def test_a_constant_cannot_take_a_tracked_value_in_place():
+def test_a_constant_that_takes_a_tracked_value_in_place_joins_the_tape():
     constant, x = tg.zeros(2, dtype=F64), leaf([1.0, 2.0])
-    with pytest.raises(tg.TapeError, match="add_"):
-        constant += x
-    assert constant.tolist() == [0.0, 0.0]
-    assert not constant.requires_grad
+    constant += x
+    (constant * constant).sum().backward()
+    assert (constant.tolist(), x.grad.tolist()) == ([1.0, 2.0], [2.0, 4.0])
 
 
 @pytest.mark.parametrize(
@@ -396,10 +394,8 @@ def test_a_view_that_was_assigned_follows_its_base():
     (dx,) = tg.grad([(rows * rows).sum(), (y * y).sum()], x)
     (expected_dx,) = torch.autograd.grad([(expected_rows * expected_rows).sum(), (expected * expected).sum()], theirs)
     assert torch.allclose(dx.data, expected_dx, rtol=1e-12)
-    with pytest.raises(tg.TapeError, match="shares memory"):
-        y[2] = 0.0
-    del rows
     y[2] = 0.0
+    assert y.tolist()[2] == [0.0, 0.0]
 
 
 def test_a_compiled_step_assigns_a_view_of_the_value():

@@ -1,0 +1,327 @@
+"""Writing in place: one mechanism for ``x += y``, ``x[i] = y``, ``x.exp_()`` and the rest of torch's ``name_`` methods.
+
+A constant is written by torch's own method. On a value that the tape follows, the op without the underscore is recorded
+at the value's old place, its result is copied into the value's memory, and the value moves to the new entry: the same
+object and memory, and one more line of the tape. What an earlier entry saved of that memory has then changed, which its
+backward says (`MutationError`); what the new entry itself saved of the old values is kept as a copy, as in torch.
+
+Whatever shares the memory (views, their bases, views of the same base) follows: every element that was written is read
+from the new entry from then on.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ..core import (
+    _C,
+    DTypeError,
+    Entry,
+    IndexShapeError,
+    Leaf,
+    ShapeError,
+    TapeError,
+    Tensor,
+    functions,
+    mode,
+    next_slot,
+    raw,
+    tensor_argument,
+)
+from .indexing import as_index, getitem_backward, getitem_op, setitem_op, write
+from .random import bernoulli, raw_normal, raw_uniform
+from .shape import to_dtype
+
+_OPERATORS = {  # method: operator
+    "add_": "__iadd__",
+    "sub_": "__isub__",
+    "mul_": "__imul__",
+    "div_": "__itruediv__",
+    "pow_": "__ipow__",
+    "floor_divide_": "__ifloordiv__",
+    "remainder_": "__imod__",
+    "bitwise_and_": "__iand__",
+    "bitwise_or_": "__ior__",
+    "bitwise_xor_": "__ixor__",
+}
+
+# what changes a tensor's shape instead of its values, and what `_OTHERS` defines
+_NOT_WRITTEN = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "normal_", "bernoulli_"}
+
+
+# --- one write -----------------------------------------------------------------------------------------------------
+
+
+def written(x: Tensor, name: str, compute: Callable[[Tensor], Any]) -> None:
+    """Record ``x = compute(x)`` in place: the same object and memory, at the new entry's place on the tape."""
+    if isinstance(x._node, Leaf):
+        raise TapeError(
+            f"{name}: a leaf that requires a gradient cannot be written to; write to a clone, or under tg.no_grad()"
+        )
+    if not x._data.is_floating_point():
+        raise DTypeError(f"{name}: a {x._data.dtype} tensor cannot hold a value that needs a gradient")
+    if torch._debug_has_internal_overlap(x._data) == 1:
+        raise ShapeError(f"{name}: several elements of the tensor lie in one place; write to x.clone()")
+    others = sharers(x)
+    if any(isinstance(t._node, Leaf) for t in others):
+        raise TapeError(f"{name}: the tensor shares memory with a leaf that requires a gradient; write to x.clone()")
+    storage, start = x._data, next_slot()
+    result = compute(Tensor._made(storage, x._node))
+    if tuple(result.shape) != tuple(storage.shape):
+        raise ShapeError(
+            f"{name}: the result has shape {list(result.shape)}; expected {list(storage.shape)}, the tensor's"
+        )
+    if result.dtype is not storage.dtype:
+        if result._node is not None and result.dtype.is_floating_point:
+            result = to_dtype(result, storage.dtype)
+        elif not torch.can_cast(result.dtype, storage.dtype):
+            raise DTypeError(f"{name}: a result of {result.dtype} can't be cast to {storage.dtype}")
+    if result._node is None:  # the op has no gradient: torch's is zero
+        result = setitem_op(Tensor._made(storage, x._node), ..., Tensor._made(result._data.to(storage.dtype), None))
+    made = [e for e in _since(result._node, start) if e.versions is not None]
+    for entry in made:
+        _keep(entry, storage)
+    storage.copy_(result._data)
+    for entry in made:
+        _save_output(entry, result._data, storage)
+    x._node = result._node
+    for other in others:
+        if is_followed(other, x):
+            follow(other, x)
+
+
+def _since(node: Any, start: int) -> list[Any]:
+    """The entries that `node` depends on and that were recorded after slot `start`."""
+    found: dict[Any, None] = {}
+    stack = [node]
+    while stack:
+        entry = stack.pop()
+        entry = entry[0] if isinstance(entry, tuple) else entry
+        if isinstance(entry, Entry) and entry.seq > start and entry not in found:
+            found[entry] = None
+            stack.extend(entry.parents)
+    return list(found)
+
+
+def _keep(entry: Any, storage: torch.Tensor) -> None:
+    """Give an entry a copy of what it saved of memory that is about to be written."""
+    copies: dict[int, torch.Tensor] = {}
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, list):
+            return [copy(v) for v in value]
+        if not isinstance(value, torch.Tensor) or not _C.same_storage(value, storage):
+            return value
+        return copies.setdefault(id(value), value.clone())
+
+    for i, (at, _) in enumerate(entry.versions):
+        value = entry.env[at]
+        kept = copy(value)
+        if copies:
+            entry.env[at] = kept
+            entry.versions[i] = (at, [v._version for v in kept] if isinstance(kept, list) else kept._version)
+
+
+def _save_output(entry: Any, result: torch.Tensor, storage: torch.Tensor) -> None:
+    """Let an entry that saved its output hold the memory that it was written to."""
+    for i, (at, _) in enumerate(entry.versions):
+        if entry.env[at] is result:
+            entry.env[at] = storage
+            entry.versions[i] = (at, storage._version)
+
+
+# --- views and bases -----------------------------------------------------------------------------------------------
+
+
+def sharers(x: Tensor) -> list[Tensor]:
+    """Every other live `Tensor` in the memory of `x`, looked for only where torch counts another user of it."""
+    added = 0 if mode.tracer is None else mode.tracer.holds(x._data)
+    if _C.storage_use_count(x._data) == 1 + added:
+        return []
+    live = [t for t in gc.get_objects() if issubclass(type(t), Tensor) and t is not x]
+    return [t for t in live if getattr(t, "_data", None) is not None and _C.same_storage(t._data, x._data)]
+
+
+def _root(value: torch.Tensor) -> Any:
+    return value._base if value._is_view() else value
+
+
+def is_followed(t: Tensor, x: Tensor) -> bool:
+    """Whether `t` is x's base, a view of it, or a view of the same base; what was detached goes its own way."""
+    return _root(t._data) is _root(x._data) or (t._node is not None and not isinstance(t._node, Leaf))
+
+
+def follow(t: Tensor, x: Tensor) -> None:
+    """Move `t`, which lies in the same memory as `x`, to a place on the tape that reads what was written to `x`."""
+    with torch._C._DisableTorchDispatch():
+        shared = _places(t, x) >= 0
+        none, every = not bool(shared.any()), bool(shared.all())
+    if none:
+        return
+    places = _places(t, x)
+    flat = functions["reshape"](x, (-1,))
+    if every:
+        t._node = getitem_op(flat, places)._node
+        return
+    picked = getitem_op(flat, places.clamp(min=0))
+    t._node = functions["where"](places >= 0, picked, Tensor._made(t._data, t._node))._node
+
+
+def _places(t: Tensor, x: Tensor) -> torch.Tensor:
+    """For each element of `t`, which element of `x` lies at its place in memory; -1 for none."""
+    first = int(min(t._data.storage_offset(), x._data.storage_offset()))
+    size = 0
+    for v in (t._data, x._data):
+        last = sum((n - 1) * step for n, step in zip(v.shape, v.stride(), strict=True))
+        size = max(size, int(v.storage_offset()) - first + last + 1)
+    table = torch.full((size,), -1)
+    at = int(x._data.storage_offset()) - first
+    table.as_strided(x._data.shape, x._data.stride(), at).copy_(torch.arange(x._data.numel()).reshape(x._data.shape))
+    return table.as_strided(t._data.shape, t._data.stride(), int(t._data.storage_offset()) - first).clone()
+
+
+# --- the methods ---------------------------------------------------------------------------------------------------
+
+
+def _needs(self: Tensor, values: Any) -> bool:
+    """Whether a write of these values is recorded."""
+    return mode.record and (self._node is not None or any(_is_recorded(v) for v in values))
+
+
+def _is_recorded(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_is_recorded(v) for v in value)
+    return isinstance(value, Tensor) and value._node is not None
+
+
+def _argument(value: Any, name: str, what: str) -> Any:
+    return value if isinstance(value, str | tuple | list) and what != "argument 1" else raw(value, name, what)
+
+
+def in_place(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
+    """The method `name` of Tensor: torch's on a constant, `op` recorded in place where the tape follows."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if _needs(self, (*args, *kwargs.values())):
+            written(self, name, lambda old: op(old, *args, **kwargs))
+            return self
+        given = [_argument(value, name, f"argument {i + 1}") for i, value in enumerate(args)]
+        named = {key: value if isinstance(value, str) else raw(value, name, key) for key, value in kwargs.items()}
+        try:
+            getattr(self._data, name)(*given, **named)
+        except RuntimeError as error:
+            kind = DTypeError if "can't be cast" in str(error) else ShapeError
+            raise kind(f"{name}: {str(error).splitlines()[0]}") from error
+        return self
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"``{name.rstrip('_')}`` written into this tensor's memory, as ``torch.Tensor.{name}``."
+    return method
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    """``self[index] = value``, in place."""
+    index = as_index(index)
+    if _needs(self, (value,)):
+        written(self, "setitem", lambda old: setitem_op(old, index, value))
+        return
+    values = raw(value, "setitem", "value")
+    try:
+        write(self._data, index, values)
+    except (RuntimeError, IndexError) as error:
+        kind = IndexShapeError if isinstance(error, IndexError) else ShapeError
+        raise kind(f"setitem: {str(error).splitlines()[0]}") from error
+
+
+def _copied(old: Tensor, src: Any, non_blocking: bool = False) -> Any:
+    src = tensor_argument(src, "copy_", "src")
+    return setitem_op(old, ..., functions["expand"](src, tuple(old.shape)))
+
+
+def _filled(old: Tensor, value: Any) -> Any:
+    return setitem_op(old, ..., value)
+
+
+def _at(dim: int, index: Any) -> Any:
+    return as_index(((slice(None),) * dim + (index,)) if dim >= 0 else (..., index) + (slice(None),) * (-1 - dim))
+
+
+def _index_filled(old: Tensor, dim: int, index: Any, value: Any) -> Any:
+    return setitem_op(old, _at(dim, index), value)
+
+
+def _index_put(old: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    index = as_index(tuple(indices))
+    if not accumulate:
+        return setitem_op(old, index, values)
+    shape = tuple(getitem_op(old.detach(), index).shape)
+    return old + getitem_backward(functions["expand"](values, shape), tuple(old.shape), index)
+
+
+def _scattered(old: Tensor, dim: int, index: Any, src: Any) -> Any:
+    index = raw(index, "scatter_", "index")
+    at = [torch.arange(n).reshape([-1 if i == d else 1 for i in range(index.ndim)]) for d, n in enumerate(index.shape)]
+    at[dim] = index
+    if isinstance(src, Tensor | torch.Tensor):
+        src = getitem_op(src, tuple(slice(0, n) for n in index.shape))
+    return setitem_op(old, tuple(torch.broadcast_tensors(*at)), src)  # type: ignore[no-untyped-call]
+
+
+_OTHERS: dict[str, Callable[..., Any]] = {
+    "copy_": _copied,
+    "fill_": _filled,
+    "zero_": lambda old: _filled(old, 0.0),
+    "index_fill_": _index_filled,
+    "index_copy_": _index_filled,
+    "index_put_": _index_put,
+    "scatter_": _scattered,
+}
+
+
+def _drawn(name: str, draw: Callable[..., torch.Tensor]) -> Callable[..., Any]:
+    """A method that fills a tensor with random numbers of our generators."""
+
+    def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
+        if isinstance(self._node, Leaf) and mode.record:
+            written(self, name, lambda old: old)  # which refuses
+        return self.copy_(Tensor._made(draw(self._data, *args, generator=generator, **kwargs), None))
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"Random numbers in place, as ``torch.Tensor.{name}``, from `tapegrad`'s generators."
+    return method
+
+
+def _uniform(like: torch.Tensor, a: float = 0.0, b: float = 1.0, *, generator: Any = None) -> torch.Tensor:
+    return raw_uniform(like.shape, like.dtype, generator, "uniform_") * (b - a) + a
+
+
+def _normal(like: torch.Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> torch.Tensor:
+    return raw_normal(like.shape, like.dtype, generator, "normal_") * std + mean
+
+
+def _bernoulli(like: torch.Tensor, p: Any = 0.5, *, generator: Any = None) -> torch.Tensor:
+    chance = torch.full(like.shape, 1.0).mul_(raw(p, "bernoulli_", "p"))
+    return bernoulli(chance, generator=generator)._data
+
+
+def _methods() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name, op in functions.items():
+        method = f"{name}_"
+        if hasattr(torch.Tensor, method) and method not in _NOT_WRITTEN:
+            yield method, in_place(method, op)
+    for name, op in _OTHERS.items():
+        yield name, in_place(name, op)
+    for name, draw in (("uniform_", _uniform), ("normal_", _normal), ("bernoulli_", _bernoulli)):
+        yield name, _drawn(name, draw)
+
+
+def methods() -> dict[str, Callable[..., Any]]:
+    """The methods of `Tensor` that write, once `functions` knows the ops."""
+    table = dict(_methods())
+    table.update({operator: table[name] for name, operator in _OPERATORS.items()})
+    table["__setitem__"] = setitem
+    return table
