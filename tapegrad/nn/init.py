@@ -6,11 +6,13 @@ numbers come from `tapegrad.Generator` (the default one unless ``generator=`` is
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -102,6 +104,18 @@ def _normal(tensor: T, mean: float, std: float, generator: Generator | None, nam
     require(std >= 0, name, "std", "not be negative", std)
     if not _local.skip:
         data.copy_(raw_normal(data.shape, data.dtype, generator, name).mul_(std).add_(mean))
+    return tensor
+
+
+def trunc_normal_(
+    tensor: T, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Generator | None = None
+) -> T:
+    """Normal numbers, those outside [a, b] drawn again: by the inverse of the distribution function, and clamped."""
+    data = _target(tensor, "trunc_normal_")
+    if not _local.skip:
+        low, high = (math.erf((edge - mean) / std / math.sqrt(2)) for edge in (a, b))  # 2 cdf - 1
+        data.copy_(raw_uniform(data.shape, data.dtype, generator, "trunc_normal_").mul_(high - low).add_(low))
+        data.erfinv_().mul_(std * math.sqrt(2)).add_(mean).clamp_(min=a, max=b)
     return tensor
 
 
@@ -197,3 +211,23 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
         q = q * torch.sign(torch.diagonal(r))
         data.copy_((q.T if rows < columns else q).reshape(data.shape).mul(gain))
     return tensor
+
+
+def _deprecated(fill: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's old name of an initialiser, without the underscore; it warns, as there."""
+    new = fill.__name__
+    old = new.rstrip("_")
+
+    @functools.wraps(fill)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(f"`nn.init.{old}` is deprecated; use `nn.init.{new}`", FutureWarning, stacklevel=2)
+        return fill(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = old
+    return call
+
+
+uniform, normal = _deprecated(uniform_), _deprecated(normal_)
+constant, orthogonal = _deprecated(constant_), _deprecated(orthogonal_)
+xavier_uniform, xavier_normal = _deprecated(xavier_uniform_), _deprecated(xavier_normal_)
+kaiming_uniform, kaiming_normal = _deprecated(kaiming_uniform_), _deprecated(kaiming_normal_)

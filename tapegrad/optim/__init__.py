@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules, as torch.optim's."""
 
-from . import lr_scheduler
+from . import lr_scheduler, swa_utils
 from .adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, Rprop
 from .algorithms import SGD, Adam, AdamW, RMSprop
 from .lbfgs import LBFGS
@@ -20,4 +20,5 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "swa_utils",
 ]

@@ -19,6 +19,14 @@ from .scheduler import LRScheduler, attributes, check_optimizer, write
 Numbers = float | Sequence[float]
 
 
+def each(optimizer: Optimizer, what: str, argument: str, value: Numbers) -> list[float]:
+    """One number per group; 0-dim tensors are read."""
+    groups = len(optimizer.param_groups)
+    values: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * groups
+    require(len(values) == groups, what, argument, f"be one or {groups} numbers", value)
+    return [float(v) for v in values]
+
+
 class CosineAnnealingWarmRestarts(LRScheduler):
     """``lr = eta_min + (base - eta_min) * (1 + cos(pi T_cur / T_i)) / 2``, from the top again after T_i steps.
 
@@ -82,11 +90,7 @@ class _WithMomentum(LRScheduler):
     use_beta1: bool
 
     def _each(self, name: str, value: Numbers) -> list[float]:
-        """One number per group."""
-        groups = len(self.optimizer.param_groups)
-        values: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * groups
-        require(len(values) == groups, type(self).__name__, name, f"be one or {groups} numbers", value)
-        return [float(v) for v in values]  # a 0-dim tensor is read
+        return each(self.optimizer, type(self).__name__, name, value)
 
     def _begin_momentum(self, base: Numbers, most: Numbers, last_epoch: int) -> tuple[list[float], list[float]]:
         """Check that there is a momentum, and start it at its largest; (base, most), one number per group."""

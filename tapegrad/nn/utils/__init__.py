@@ -1,16 +1,26 @@
-"""Gradient clipping; `rnn` packs sequences of different lengths."""
+"""Gradient clipping, all parameters as one vector; `rnn` packs sequences of different lengths."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
 from ...core import _C, NonFiniteError, Tensor, verify
 from ..checks import require
 from . import rnn
+from .vectors import parameters_to_vector, vector_to_parameters
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "rnn"]
+__all__ = [
+    "clip_grad_norm",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "parameters_to_vector",
+    "rnn",
+    "vector_to_parameters",
+]
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[torch.Tensor]:
@@ -51,6 +61,14 @@ def clip_grad_norm_(
         )
     torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
     return Tensor(norm)
+
+
+def clip_grad_norm(*args: Any, **kwargs: Any) -> Tensor:
+    """torch's old name of `clip_grad_norm_`; it warns, as there."""
+    warnings.warn(
+        "`nn.utils.clip_grad_norm` is deprecated; use `nn.utils.clip_grad_norm_`", FutureWarning, stacklevel=2
+    )
+    return clip_grad_norm_(*args, **kwargs)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
