@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .core import Tensor, detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from .derivatives import grad, gradcheck, gradgradcheck
+from ..core import Tensor, detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from ..derivatives import Function, grad, gradcheck, gradgradcheck
+from . import function, functional
 
 __all__ = [
+    "Function",
     "Variable",
     "backward",
     "detect_anomaly",
     "enable_grad",
+    "function",
+    "functional",
     "grad",
     "gradcheck",
     "gradgradcheck",
