@@ -7,6 +7,7 @@ arguments kept as attributes of the same names. `save` and `load` write nested d
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -43,19 +44,78 @@ _ARGUMENTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _layer(module: Any) -> dict[str, Any]:
+    """The arguments of a Transformer's layer, which keeps few of them."""
+    attention = module.self_attn
+    return {
+        "d_model": attention.embed_dim,
+        "nhead": attention.num_heads,
+        "dim_feedforward": module.linear1.out_features,
+        "activation": module.activation,
+        "batch_first": attention.batch_first,
+        "norm_first": module.norm_first,
+    }
+
+
+def _stack(module: Any) -> dict[str, Any]:
+    kept = ("enable_nested_tensor", "mask_check")
+    kind = (
+        "encoder_layer" if isinstance(module, nn.TransformerEncoder | torch.nn.TransformerEncoder) else "decoder_layer"
+    )
+    layer = module.layers[0] if len(module.layers) else None
+    return {kind: layer, "num_layers": 0} | {name: getattr(module, name) for name in kept if hasattr(module, name)}
+
+
+def _transformer(module: Any) -> dict[str, Any]:
+    sizes = {"d_model": module.d_model, "nhead": module.nhead, "batch_first": module.batch_first}
+    return sizes | {"num_encoder_layers": 0, "num_decoder_layers": 0, "dim_feedforward": 1}
+
+
+# Modules made of modules, each of which is converted by itself and put in its place: what they are made with.
+_COMPOSED: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "TransformerEncoderLayer": _layer,
+    "TransformerDecoderLayer": _layer,
+    "TransformerEncoder": _stack,
+    "TransformerDecoder": _stack,
+    "Transformer": _transformer,
+}
+
+
 def _arguments(ours: type[nn.Module], module: Any, converted: Callable[[Any, str], Any]) -> dict[str, Any]:
     """The arguments with which `module` was made, for the constructor of `ours` and its namesake in torch.
 
-    ``converted(value, name)`` takes tensors and modules among them (a loss's distance) to the other library.
+    ``converted(value, name)`` takes them to the other library: tensors, modules (a loss's distance), functions.
     """
+    if ours.__name__ in _COMPOSED:
+        return {name: converted(value, name) for name, value in _COMPOSED[ours.__name__](module).items()}
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(ours).parameters.items():
         if name in ("device", "dtype") or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         value = _ARGUMENTS[name](module) if name in _ARGUMENTS else getattr(module, name)
-        ours_or_theirs = isinstance(value, Tensor | torch.Tensor | nn.Module | torch.nn.Module)
-        arguments[name] = converted(value, name) if ours_or_theirs else value
+        arguments[name] = converted(value, name)
     return arguments
+
+
+def _function(value: Any, source: Any, target: Any) -> Any:
+    """`value`, or the function of the same name in `target` if it is one of `source`."""
+    name = getattr(value, "__name__", "")
+    known = callable(value) and getattr(source, name, None) is value
+    return getattr(target, name, value) if known else value
+
+
+def _children(module: Any) -> list[tuple[str, Any]]:
+    """(name, module) of every direct submodule of a module of either library, shared ones under each name."""
+    children = vars(module)["_modules"] if isinstance(module, torch.nn.Module) else vars(module)
+    return [(name, child) for name, child in children.items() if isinstance(child, nn.Module | torch.nn.Module)]
+
+
+def _parts(module: Any, converted: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """The attributes that a module made of modules gets once it is made."""
+    if type(module).__name__ not in _COMPOSED:
+        return {}
+    parts = {name: converted(child, name) for name, child in _children(module)}
+    return parts | ({"num_layers": len(module.layers)} if "layers" in parts else {})
 
 
 def _ours(value: torch.Tensor) -> Tensor:
@@ -101,20 +161,24 @@ def _from_torch(
     def converted(value: Any, name: str) -> Any:
         if isinstance(value, torch.nn.Module):
             return _from_torch(value, f"{path}.{name}" if path else name, modules, parameters)
-        return _ours(value)
+        if isinstance(value, torch.Tensor):
+            return _ours(value)
+        return _function(value, torch.nn.functional, nn.functional)
 
     copy: nn.Module
     if issubclass(ours, CONTAINERS):
         copy = ours()
-        for name, child in module._modules.items():
-            if child is not None:
-                copy.add_module(name, converted(child, name))
+        for name, child in _children(module):
+            copy.add_module(name, converted(child, name))
     else:
         for name, value in module.named_parameters():
             if value.dtype not in FLOATS:
                 what = f"from_torch: {_at(path)}: {name}"
                 raise DTypeError(f"{what} has dtype {value.dtype}; expected float32 or float64")
+        parts = _parts(module, converted)
         copy = ours(**_arguments(ours, module, converted))
+        for name, value in parts.items():
+            setattr(copy, name, value)
         _same_names(module, copy, path, "from_torch")
         for name, value in module.named_parameters(remove_duplicate=False):
             if id(value) not in parameters:
@@ -172,14 +236,15 @@ def _to_torch(
     def converted(value: Any, name: str) -> Any:
         if isinstance(value, nn.Module):
             return _to_torch(value, f"{path}.{name}" if path else name, modules, parameters)
-        return _theirs(value)
+        if isinstance(value, Tensor):
+            return _theirs(value)
+        return _function(value, nn.functional, torch.nn.functional)
 
     copy: torch.nn.Module
     if isinstance(module, CONTAINERS) and type(module) in _TORCH:
         copy = _TORCH[type(module)]()
-        for name, child in module.__dict__.items():
-            if isinstance(child, nn.Module):
-                copy.add_module(name, converted(child, name))
+        for name, child in _children(module):
+            copy.add_module(name, converted(child, name))
     elif type(module) is nn.UpsampleConv2d:
         conv = torch.nn.Conv2d(**_arguments(nn.Conv2d, module, converted), device="meta")
         _same_names(module, conv, path, "to_torch")
@@ -188,14 +253,19 @@ def _to_torch(
         copy = torch.nn.Sequential(torch.nn.Upsample(scale_factor=scale), conv)
     elif type(module) in _TORCH:
         theirs = _TORCH[type(module)]
+        parts = _parts(module, converted)
         arguments = _arguments(type(module), module, converted)
-        with torch.device("meta"):  # made without storage, so nothing is drawn
+        with torch.device("meta"), warnings.catch_warnings():  # made without storage, so nothing is drawn
+            warnings.filterwarnings("ignore", "enable_nested_tensor")  # torch's advice on how it computes
             copy = theirs(**arguments)
+        for name, part in parts.items():
+            setattr(copy, name, part)
         _same_names(module, copy, path, "to_torch")
         _fill(module, copy, parameters)
     else:
         raise ArgumentError(f"to_torch: {_at(path)} is a {type(module).__name__}, which torch.nn does not have")
-    for part in copy.modules() if not isinstance(module, CONTAINERS) else [copy]:
+    made_of_modules = isinstance(module, CONTAINERS) or type(module).__name__ in _COMPOSED
+    for part in [copy] if made_of_modules else copy.modules():
         part.training = module.training
     modules[id(module)] = copy
     return copy

@@ -30,7 +30,9 @@ def assert_equal_states(a, b):
 
 @pytest.mark.parametrize(("name", "args", "kwargs", "inputs"), LAYERS, ids=IDS)
 def test_every_layer_goes_to_torch_and_back(name, args, kwargs, inputs):
-    theirs = getattr(torch.nn, name)(*args, **kwargs).double()
+    with warnings.catch_warnings():  # torch's advice on nested tensors
+        warnings.simplefilter("ignore")
+        theirs = getattr(torch.nn, name)(*args, **kwargs).double()
     ours = from_torch(theirs)
     assert type(ours) is getattr(nn, name)
     assert repr(ours) == repr(theirs).replace("NonDynamicallyQuantizableLinear", "Linear")
@@ -75,6 +77,35 @@ def test_nesting_modes_and_flags_survive(convert):
 
 
 @pytest.mark.parametrize("convert", [from_torch, to_torch])
+def test_stacks_of_transformer_layers_are_converted_part_by_part(convert):
+    lib, other = (torch.nn, nn) if convert is from_torch else (nn, torch.nn)
+    options = {"dim_feedforward": 5, "batch_first": True, "dropout": 0.25}
+    layer = lib.TransformerEncoderLayer(4, 2, activation=lib.ReLU(), bias=False, **options)
+    encoder = lib.TransformerEncoder(layer, 3, lib.LayerNorm(4), enable_nested_tensor=False)
+    encoder.layers[1].dropout1 = lib.Identity()
+    encoder.layers[2] = encoder.layers[0]
+    encoder.layers[1].norm2 = encoder.layers[1].norm1
+    encoder.layers[1].eval()
+    decoder = lib.TransformerDecoder(lib.TransformerDecoderLayer(4, 2, activation="gelu", **options), 1)
+    source = lib.Sequential(encoder, decoder, lib.TransformerDecoder(decoder.layers[0], 0))
+    copy = convert(source)
+    written = [repr(side).replace("NonDynamicallyQuantizableLinear", "Linear") for side in (copy, source)]
+    assert written[0] == written[1]
+    assert_equal_states(copy.state_dict(), source.state_dict())
+    assert [m.training for m in copy.modules()] == [m.training for m in source.modules()]
+    assert copy[0].num_layers == 3
+    assert copy[0].layers[2] is copy[0].layers[0]
+    assert copy[0].layers[1].norm2 is copy[0].layers[1].norm1
+    assert type(copy[0].layers[0].activation) is other.ReLU
+    assert copy[1].layers[0].activation is other.functional.gelu
+    x = torch.randn(2, 3, 4)
+    for side in (source, copy):
+        side.eval()
+    y, t = (side[1](x, side[0](x)) for side in (source, copy))
+    torch.testing.assert_close(getattr(y, "data", y), getattr(t, "data", t), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("convert", [from_torch, to_torch])
 def test_a_loss_keeps_its_distance(convert):
     lib, other = (torch.nn, nn) if convert is from_torch else (nn, torch.nn)
     source = lib.TripletMarginWithDistanceLoss(distance_function=lib.Bilinear(2, 2, 1), swap=True)
@@ -82,6 +113,8 @@ def test_a_loss_keeps_its_distance(convert):
     assert type(copy.distance_function) is other.Bilinear
     assert_equal_states(copy.state_dict(), source.state_dict())
     assert convert(lib.TripletMarginWithDistanceLoss(distance_function=math.dist)).distance_function is math.dist
+    functional = lib.TripletMarginWithDistanceLoss(distance_function=lib.functional.pairwise_distance)
+    assert convert(functional).distance_function is other.functional.pairwise_distance
 
 
 @pytest.mark.parametrize("convert", [from_torch, to_torch])
@@ -97,7 +130,10 @@ def test_sharing_survives(convert):
 
 
 def test_conversion_draws_no_random_numbers():
-    ours, theirs = (lib.Sequential(model(lib), lib.LSTM(2, 2), lib.GRUCell(2, 2)) for lib in (nn, torch.nn))
+    ours, theirs = (
+        lib.Sequential(model(lib), lib.LSTM(2, 2), lib.GRUCell(2, 2), lib.TransformerEncoderLayer(2, 1))
+        for lib in (nn, torch.nn)
+    )
     before, torch_before = default_generator.get_state(), torch.get_rng_state()
     from_torch(theirs)
     to_torch(ours)
@@ -122,6 +158,9 @@ def test_unknown_layers_are_named_by_path():
         from_torch(other)
     with pytest.raises(ArgumentError, match="from_torch: the module is a LazyLinear, which"):
         from_torch(torch.nn.LazyLinear(2))
+    decoder = torch.nn.TransformerDecoder(Other(), 1)
+    with pytest.raises(ArgumentError, match=r"from_torch: module 'layers\.0' is a Other, which"):
+        from_torch(decoder)
     loss = torch.nn.TripletMarginWithDistanceLoss(distance_function=Other())
     with pytest.raises(ArgumentError, match="from_torch: module 'distance_function' is a Other, which"):
         from_torch(loss)
