@@ -1,10 +1,12 @@
 #include "bindings/recording.h"
 
 #include <ATen/Functions.h>
+#include <ATen/record_function.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/PyInterpreter.h>
 
 #include <cstring>
+#include <exception>
 #include <memory>
 
 #include "bindings/kernel.h"
@@ -73,6 +75,57 @@ class Tracer {
   const py::object& mode_;
 };
 
+// Tells the recorder of values that are read where torch has switched dispatch modes off: `torch.tensor([x[0], 1.0])`
+// does while it fills its memory. Torch catches what an observer throws, so it is kept until the call is over.
+class UnseenReads {
+ public:
+  explicit UnseenReads(const py::object& recorder)
+      : tell_(recorder.attr("read_unseen")), modes_(c10::impl::TorchDispatchModeTLS::stack_len()), before_(current_) {
+    const auto observer = at::RecordFunctionCallback(&started).scopes({at::RecordScope::FUNCTION});
+    handle_ = at::addThreadLocalCallback(observer);
+    current_ = this;
+  }
+  ~UnseenReads() {
+    at::removeCallback(handle_);
+    current_ = before_;
+  }
+  UnseenReads(const UnseenReads&) = delete;
+  UnseenReads& operator=(const UnseenReads&) = delete;
+
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> started(const at::RecordFunction& function) {
+    if (std::strcmp(function.name(), "aten::_local_scalar_dense") == 0 && current_->unseen()) current_->tell();
+    return nullptr;
+  }
+  // What fills a tensor from a list switches functorch's modes off, too, which kernels and the recorder do not; while
+  // the recorder runs an operator it is off the stack of modes.
+  bool unseen() const {
+    return c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::Python) &&
+           c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::FuncTorchDynamicLayerFrontMode) &&
+           c10::impl::TorchDispatchModeTLS::stack_len() >= modes_;
+  }
+  void tell() {
+    const py::gil_scoped_acquire held;
+    const ProfilePaused paused;
+    try {
+      tell_();
+    } catch (...) {
+      if (!error_) error_ = std::current_exception();
+    }
+  }
+
+  inline static thread_local UnseenReads* current_ = nullptr;
+  py::object tell_;
+  int64_t modes_;
+  UnseenReads* before_;
+  at::CallbackHandle handle_;
+  std::exception_ptr error_;
+};
+
 class NoCollection {  // what runs when garbage is collected is not the step's doing
  public:
   NoCollection() : before_(PyGC_Disable()) {}
@@ -137,9 +190,12 @@ py::object record_call(const py::object& mode, const py::object& recorder, const
     const NoCollection none;
     const Tracer tracer(mode, recorder);
     const DispatchMode innermost(recorder);
+    const UnseenReads reads(recorder);
     const Profiler profiler;
     set_profile(recorder.attr("_profile"));
-    return call(function, args, kwargs);
+    py::object result = call(function, args, kwargs);
+    reads.rethrow();
+    return result;
   } catch (...) {
     mode.attr("record") = record;  // backward switches it, and may have been interrupted
     throw;

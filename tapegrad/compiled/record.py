@@ -140,13 +140,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = _C.record_call(mode, self, fn, args, kwargs)
         except Exception as error:
             self.raised = error
-            if self.strict and self.refusal is not None and error is not self.refusal:
+            if self.refusal is not None and not self.over and error is not self.refusal:
                 raise self.refusal from error
             raise
         finally:
             at = "" if self._frame is None else place(self._frame)
             self._frame = None  # it leads back to this one: no cycle
-        if self.strict and self.refusal is not None:  # raised inside, and swallowed by the user's code
+        if self.refusal is not None and not self.over:  # raised inside, and swallowed by the user's code
             raise self.refusal
         self._at = at
         self._finish(result, setting)
@@ -187,6 +187,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise self._failed(error) from error
 
     # --- what the package tells -------------------------------------------------------------------------------
+
+    @_ours
+    def read_unseen(self) -> None:
+        """A value is read by a function of torch that has switched this mode off meanwhile."""
+        raise self.refusal_for(
+            f"{reader() or 'a list'} takes the value of a torch tensor out of the program, to make a tensor of it, "
+            "which a replay cannot follow; use tg.stack or tg.cat"
+        )
 
     @_ours
     def read_grad(self, owner: Leaf | Tensor) -> None:
@@ -365,7 +373,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """An operator of torch is about to run."""
-        if self.refusal is not None and self.strict:
+        if self.refusal is not None and not self.over:
             raise self.refusal
         kwargs, schema = kwargs or {}, schemas[function]
         if schema.view:  # no instruction, where it is one

@@ -4,7 +4,7 @@ A program is a text: what it sets up, a step, and what happens between its calls
 and compiled; results (held ones too, and what they share memory with), parameters, ``.grad``, optimizer state, buffers,
 outside memory and the generator must agree after every call. The suite runs a few hundred seeds; the long form is
 
-    python tests/compiled/fuzz_compile.py --seeds 0 20000
+    PYTHONPATH=tests/helpers python tests/compiled/fuzz_compile.py --seeds 0 20000
 
 and ``--show SEED`` prints a program and where its two sides part.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import gc
 import mmap
@@ -209,6 +210,82 @@ def test_the_memory_of_an_argument_is_not_taken_out(take):
     step = tg.compile(lambda x: x * takes[take](x))
     with pytest.raises(CompileError, match="takes a value out of the program"):
         step(tg.ones(2))
+
+
+# ways to make a tensor from numbers, which read elements of a list where torch has switched its dispatch modes off
+MAKERS = {
+    "torch.tensor": lambda v: torch.tensor([v, 1.0]),
+    "nested": lambda v: torch.tensor([[1.0, 2.0], (1.0, v)]),
+    "float64": lambda v: torch.tensor([v, 1.0], dtype=torch.float64),
+    "integers": lambda v: torch.tensor([v.long(), 1]),
+    "as_tensor": lambda v: torch.as_tensor([v, 1.0]),
+    "asarray": lambda v: torch.asarray([v, 1.0]),
+    "new_tensor": lambda v: v.new_tensor([v, 1.0]),
+    "new": lambda v: v.new([v, 1.0]),
+    "torch.Tensor": lambda v: torch.Tensor([v, 1.0]),
+    "FloatTensor": lambda v: torch.FloatTensor([v, 1.0]),
+    "LongTensor": lambda v: torch.LongTensor([v.long(), 1]),
+    "sparse": lambda v: torch.sparse_coo_tensor([[0]], [v], (2,)).to_dense(),
+    "Parameter": lambda v: torch.nn.Parameter(torch.tensor([v]), requires_grad=False),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_numbers_that_a_list_reads_are_refused_by_line(name):
+    make = MAKERS[name]
+
+    def step(x):
+        made = make(x.data[0])
+        return x * 2, made
+
+    compiled = tg.compile(step)
+    line = make.__code__.co_firstlineno
+    with pytest.raises(CompileError, match=rf"test_compile_memory.py:{line}: a list takes the value .* use tg.stack"):
+        compiled(tg.tensor([3.0, 2.0]))
+    x = tg.tensor([3.0, 2.0])
+    assert make(x.data[0]).flatten().tolist() == step(x)[1].flatten().tolist()  # nobody listens any more
+
+
+def test_a_read_by_a_list_whose_refusal_is_swallowed():
+    def step(x):
+        with contextlib.suppress(CompileError):
+            torch.tensor([x.data[0], 1.0])
+        return x * 2
+
+    with pytest.raises(CompileError, match="a list takes the value"):
+        tg.compile(step)(tg.ones(2))
+
+
+def test_a_step_that_has_a_program_goes_on_where_a_list_reads():
+    w = tg.ones(2, requires_grad=True)
+
+    def step(x):
+        scale = 2.0 if len(x) == 2 else torch.tensor([x.data[0], x.data[1], 1.0])
+        return (w.sum() * x * scale).detach()
+
+    compiled = tg.compile(step)
+    for _ in range(3):
+        compiled(tg.ones(2))
+    with pytest.warns(RuntimeWarning, match="a list takes the value"):
+        assert compiled(tg.tensor([1.0, 2.0, 3.0])).tolist() == [2.0, 8.0, 6.0]
+    assert compiled(tg.tensor([5.0, 2.0, 3.0])).tolist() == [50.0, 8.0, 6.0]
+    assert compiled(tg.ones(2)).tolist() == [4.0, 4.0]
+
+
+def test_what_torch_copies_itself_is_no_read():
+    copies = {
+        "a tensor": lambda x: torch.asarray(x.data, copy=True),
+        "a shape": lambda x: torch.tensor(x.shape),
+        "fill_": lambda x: x.data.clone().fill_(x.data[0]),
+        "masked_fill": lambda x: x.data.masked_fill(x.data > 1, x.data[0]),
+        "a check": lambda x: tg.nn.functional.embedding(tg.arange(2), x.reshape(2, 1)).reshape(2),
+    }
+    for make in copies.values():
+        step = tg.compile(lambda x, make=make: x * make(x))
+        for i in range(4):
+            x = tg.tensor([float(i), 2.0])
+            assert step(x).tolist() == (x * make(x)).tolist()
+        assert replays(step) == 2
 
 
 def test_an_array_that_is_wrapped_and_read_by_elements():

@@ -21,6 +21,7 @@ from tapegrad.core import CompileError
 REFUSED = {
     "getitem": "boolean mask",
     "one_hot": "one_hot reads a value into Python",  # where num_classes is not given
+    "repeat_interleave": "output whose shape depends on values",  # where repeats is a tensor
     "setitem": "boolean mask",
 }
 
