@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..cli import Options
 from ..common.tables import environment, write_json
+from . import growth
 from . import memory as step_memory
 from . import plots as step_plots
 from . import tables as step_tables
@@ -12,7 +13,7 @@ from .workloads import WORKLOADS
 
 
 def run(options: Options) -> None:
-    """Every workload on one thread, then on all; peak memory; print, write steps.json and steps.png."""
+    """Every workload on one thread, then on all; long loops; peak memory; print, write steps.json and steps.png."""
     machine = environment(options.threads)
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(EXPLANATION, flush=True)
@@ -23,10 +24,13 @@ def run(options: Options) -> None:
         print(f"\n{threads} thread(s)\n" + step_tables.times([row for row in rows if row.threads == threads]))
     print("\n" + step_tables.ratios(rows))
     print("\n" + step_tables.costs(rows))
+    loops = growth.measure(options.quick)
+    print("\n" + growth.report(loops))
     large = [workload for workload in WORKLOADS if workload.memory]
     peaks = step_memory.peaks(large[-1:] if options.quick else large)
     print("\n" + step_memory.report(peaks))
     result = {"environment": machine, "rows": [step_tables.plain(row) for row in rows], "memory": peaks}
+    result["growth"] = [growth.plain(loop) for loop in loops]
     write_json(options.out / "steps.json", result)
     step_plots.times(options.out / "steps.png", rows, machine)
     print(f"\nwritten to {options.out}: steps.json, steps.png")
@@ -40,4 +44,4 @@ epochs, shuffling, gathering and losses included. PyTorch eager: the fastest mem
 and number of threads. compile step: the update is part of the compiled function. JAX scan: an epoch in one call,
 batches gathered inside in an order made before (1 thread by XLA's flags). planning: the recorded calls beyond as many
 eager ones, lowering included; again: for a second model of the same structure; beside it the first call of the others,
-which compiles."""
+which compiles. length of a loop: planning a step that Python unrolls, and the power of the length that it grows by."""

@@ -147,6 +147,50 @@ def test_planning_is_that_of_a_program_not_yet_cached():
     assert planned.instructions > 0
 
 
+# --- long loops ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["two LSTM cells", "a spring"])
+def test_the_loops_are_those_of_torch(name):
+    from bench.steps.growth import LOOPS
+
+    make = LOOPS[name][0]
+    (ours, mine), (theirs, reference) = make(tg, 5), make(torch, 5)
+    compiled, again = make(tg, 5)
+    compiled = tg.compile(compiled)
+    for _ in range(3):
+        loss = ours()
+        assert compiled().item() == loss.item()
+        assert loss.item() == pytest.approx(theirs().item(), rel=1e-5)
+    for a, b, c in zip(mine, again, reference, strict=True):
+        assert torch.equal(a.grad.data, b.grad.data)
+        torch.testing.assert_close(a.grad.data, c.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_planning_a_longer_loop_takes_instructions_in_proportion():
+    from bench.steps.growth import LOOPS, growth, plain, report
+
+    for name in LOOPS:
+        found = growth(name, [3, 6, 9], 1)
+        a, b, c = found.instructions
+        assert c - b == b - a > 0
+        assert min(found.planning + found.eager) > 0
+        assert plain(found)["exponent"] == found.exponent
+        assert f"{name}, 9" in report([found])
+
+
+def test_the_exponent_is_that_of_a_power():
+    from bench.steps.growth import Growth, report
+
+    def of(power):
+        lengths = [50, 100, 200, 400]
+        return Growth("loop", lengths, [10 * n for n in lengths], [2e-6 * n**power for n in lengths], [1e-3] * 4)
+
+    assert of(1.5).exponent == pytest.approx(1.5)
+    lines = report([of(1.1), of(2.0)]).splitlines()[2:]
+    assert [line.split()[-1] for line in lines if "1.2" in line.split()] == ["1.2", "ABOVE"]
+
+
 # --- rows, tables, files ------------------------------------------------------------------------------------------
 
 
@@ -192,6 +236,7 @@ def test_peak_memory_is_that_of_the_steps(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_run_writes_json_and_a_picture(monkeypatch, tmp_path, capsys, threads):
     from bench import cli
+    from bench.steps import growth
     from bench.steps import memory as step_memory
     from bench.steps import rows as step_rows
     from bench.steps import suite as steps
@@ -205,9 +250,11 @@ def test_a_run_writes_json_and_a_picture(monkeypatch, tmp_path, capsys, threads)
     monkeypatch.setattr(step_rows.torch_compiled, "whole_step", unavailable)
     monkeypatch.setattr(step_rows.jax_side, "sides", unavailable)
     monkeypatch.setattr(step_memory, "peaks", lambda workloads: [])
+    monkeypatch.setattr(growth, "LOOPS", {"a spring": (growth.physics, (4, 8, 16, 32))})
     assert cli.main(["steps", "--quick", "--threads", str(threads), "--out", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "steps.json").read_text())
     assert [row["threads"] for row in result["rows"]] == [1, 2][:threads]
+    assert [loop["lengths"] for loop in result["growth"]] == [[4, 8]]
     first = result["rows"][0]
     assert set(first["figures"]) == {"eager", "call", "run"}
     assert all(figure["median"] > 0 for figure in first["figures"].values())
