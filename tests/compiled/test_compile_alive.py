@@ -252,7 +252,7 @@ def test_whatever_fails_is_a_compile_error_with_the_users_line_and_changes_nothi
             assert world.state() == expected[i], code
 
 
-@pytest.mark.parametrize("name", ["_ref", "_finish", "_settle", "difference", "lower", "_plan", "_bind", "collect"])
+@pytest.mark.parametrize("name", ["_ref", "_finish", "_settle", "difference", "lower", "plan", "_bind", "collect"])
 def test_fit_goes_on_after_a_failure_in_the_package(name: str) -> None:
     """With its warning, and the parameters of the uncompiled training."""
 

@@ -20,6 +20,8 @@ from tapegrad.core import CompileError
 # Samples that are refused, by row, with the reason that the error gives.
 REFUSED = {
     "getitem": "boolean mask",
+    "index_put": "boolean mask",
+    "masked_select": "shape depends on values",
     "one_hot": "one_hot reads a value into Python",  # where num_classes is not given
     "repeat_interleave": "output whose shape depends on values",  # where repeats is a tensor
     "setitem": "boolean mask",
