@@ -79,6 +79,7 @@ class Slotted {
     return made;
   }
 
+  py::handle type() const { return type_; }
   bool holds(py::handle value) const { return Py_IS_TYPE(value.ptr(), reinterpret_cast<PyTypeObject*>(type_.ptr())); }
   PyObject* get(py::handle value, size_t i) const {
     return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(value.ptr()) + offsets_[i]);

@@ -78,8 +78,8 @@ Plan plan_of(py::handle op, const py::dict& plans, const py::tuple& parents) {
   PyObject* const known = PyDict_GetItemWithError(plans.ptr(), key.ptr());
   if (!known && PyErr_Occurred()) throw py::error_already_set();
   const py::tuple plan = as_tuple(known ? py::reinterpret_borrow<py::object>(known) : op.attr("plan")(key));
-  const Plan p = {index(item(plan, 0)), index(item(plan, 1)), item(plan, 2).ptr() == Py_True,
-                  as_list(item(plan, 3)),  as_list(item(plan, 4)),  as_list(item(plan, 5))};
+  const Plan p = {index(item(plan, 0)),   index(item(plan, 1)),   item(plan, 2).ptr() == Py_True,
+                  as_list(item(plan, 3)), as_list(item(plan, 4)), as_list(item(plan, 5))};
   if (p.size > 1 << 20) throw py::type_error("record: a plan of " + std::to_string(p.size) + " values");
   return p;
 }
@@ -272,6 +272,17 @@ PyObject* integers_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
   });
 }
 
+// Those of `objects` that are Tensors, or of a class of theirs, in the memory of `value`.
+py::list tensors_in(const at::Tensor& value, const py::list& objects) {
+  py::list found;
+  for (const py::handle object : objects)
+    if (PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(classes->tensor.type().ptr()))) {
+      PyObject* const data = classes->tensor.get(object, 0);
+      if (data && is_tensor(data) && THPVariable_Unpack(data).is_alias_of(value)) found.append(object);
+    }
+  return found;
+}
+
 // What tapegrad/core/incoming.py asks of a tensor from outside, and finds of nearly every one.
 bool is_plain(const py::object& value) {
   if (Py_TYPE(value.ptr()) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;
@@ -338,6 +349,7 @@ void bind_tape(py::module_& m) {
   m.attr("EntryBase") = py::handle(reinterpret_cast<PyObject*>(entry_base()));
   m.def("open_entries", &open_entries);
   m.def("is_plain", &is_plain, py::arg("value"));
+  m.def("tensors_in", &tensors_in, py::arg("value"), py::arg("objects"));
   m.def("watched", [] { return watched; });
   m.def("watch", [](bool on) { watched = on; }, py::arg("on"));
 }

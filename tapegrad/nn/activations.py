@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import ops as F
+from ..ops.inplace import overwritten
 from .checks import require
 from .module import Module
 
@@ -17,8 +18,7 @@ from .module import Module
 class Activation(Module):
     """A function without arguments, by its name in `nn.functional`; subclasses with arguments call it themselves.
 
-    ``inplace`` is taken as torch takes it, and changes nothing but the ``repr``: values the tape follows are not
-    overwritten.
+    With ``inplace`` the input takes the values of the result, as in torch; not so a leaf that requires a gradient.
     """
 
     function: ClassVar[str]
@@ -26,7 +26,7 @@ class Activation(Module):
 
     def forward(self, input: Any) -> Any:
         """The function of the input."""
-        return getattr(F, self.function)(input)
+        return overwritten(getattr(self, "inplace", False), input, getattr(F, self.function)(input))
 
     def extra_repr(self) -> str:
         shown = [f"{name}={getattr(self, name)!r}" for name in self.__match_args__ if name != "inplace"]
@@ -57,7 +57,7 @@ class LeakyReLU(Activation):
     inplace: bool = False
 
     def forward(self, input: Any) -> Any:
-        return F.leaky_relu(input, self.negative_slope)
+        return overwritten(self.inplace, input, F.leaky_relu(input, self.negative_slope))
 
 
 @dataclass(eq=False, repr=False)
@@ -68,7 +68,7 @@ class ELU(Activation):
     inplace: bool = False
 
     def forward(self, input: Any) -> Any:
-        return F.elu(input, self.alpha)
+        return overwritten(self.inplace, input, F.elu(input, self.alpha))
 
 
 @dataclass(eq=False, repr=False)
@@ -90,7 +90,7 @@ class CELU(Activation):
     inplace: bool = False
 
     def forward(self, input: Any) -> Any:
-        return F.celu(input, self.alpha)
+        return overwritten(self.inplace, input, F.celu(input, self.alpha))
 
 
 @dataclass(eq=False, repr=False)
@@ -158,7 +158,7 @@ class Hardtanh(Activation):
         require(fits, "Hardtanh", "min_val", f"be less than max_val = {self.max_val}", self.min_val)
 
     def forward(self, input: Any) -> Any:
-        return F.hardtanh(input, self.min_val, self.max_val)
+        return overwritten(self.inplace, input, F.hardtanh(input, self.min_val, self.max_val))
 
 
 class Tanh(Activation):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import ops as F
+from ..ops.inplace import overwritten
 from .layers import Dropout
 
 
@@ -15,7 +16,7 @@ class _Dropped(Dropout):
 
     def forward(self, input: Any) -> Any:
         """input -> the same shape."""
-        return getattr(F, self.function)(input, self.p, self.training)
+        return overwritten(self.inplace, input, getattr(F, self.function)(input, self.p, self.training))
 
 
 class Dropout1d(_Dropped):

@@ -1,7 +1,7 @@
 """torch.nn.functional's names: the ops of `tapegrad.ops` that torch keeps there, under the same names.
 
-Activations and dropout take torch's last argument ``inplace`` too. A tape never overwrites a value it may need, so the
-result is a new tensor either way.
+Activations and dropout take torch's last argument ``inplace`` too, and write over their input as
+`ops.inplace.overwritten` says: a leaf that requires a gradient is left alone, and the result is a new tensor.
 """
 
 import functools
@@ -89,15 +89,18 @@ from ..ops import (
     unfold,
     upsample_nearest2d,
 )
+from ..ops.inplace import overwritten
 
 
 def _with_inplace(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The op with torch's last positional argument `inplace`, which changes nothing."""
+    """The op with torch's last positional argument `inplace`: the result is written over the input."""
     arguments = [name for name, p in inspect.signature(op).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     @functools.wraps(op)
     def function(*args: Any, inplace: bool = False, **kwargs: Any) -> Tensor:
-        return op(*args[: len(arguments)], **kwargs)
+        result = op(*args[: len(arguments)], **kwargs)
+        inplace = inplace or any(args[len(arguments) :])
+        return overwritten(inplace, args[0] if args else kwargs["input"], result)  # type: ignore[no-any-return]
 
     function.__module__ = __name__  # where pickle finds it
     return function

@@ -9,6 +9,7 @@ import torch
 
 from .. import ops as F
 from ..core import ArgumentError, ShapeError
+from ..ops.inplace import overwritten
 from .activations import Activation
 from .checks import extent, parameter_dtype
 from .module import Module
@@ -20,7 +21,8 @@ class _WithArguments(Activation):
 
     def forward(self, input: Any) -> Any:
         """The function of the input."""
-        return getattr(F, self.function)(input, *[getattr(self, n) for n in self.__match_args__ if n != "inplace"])
+        given = [getattr(self, name) for name in self.__match_args__ if name != "inplace"]
+        return overwritten(getattr(self, "inplace", False), input, getattr(F, self.function)(input, *given))
 
 
 @dataclass(eq=False, repr=False)
@@ -103,7 +105,7 @@ class RReLU(Activation):
     inplace: bool = False
 
     def forward(self, input: Any) -> Any:
-        return F.rrelu(input, self.lower, self.upper, self.training)
+        return overwritten(self.inplace, input, F.rrelu(input, self.lower, self.upper, self.training))
 
 
 @dataclass(eq=False, repr=False)

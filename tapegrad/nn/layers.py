@@ -14,6 +14,7 @@ import torch
 
 from .. import ops
 from ..core import Tensor, integers
+from ..ops.inplace import overwritten
 from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require
@@ -185,7 +186,7 @@ class Dropout(Module):
 
     def forward(self, input: Any) -> Any:
         """input of any shape -> the same shape."""
-        return F.dropout(input, self.p, self.training)
+        return overwritten(self.inplace, input, F.dropout(input, self.p, self.training))
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

@@ -26,6 +26,7 @@ from ..core import (
     ShapeError,
     TapeError,
     Tensor,
+    entry_of,
     functions,
     mode,
     next_slot,
@@ -56,8 +57,32 @@ _NOT_WRITTEN = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_"
 # --- one write -----------------------------------------------------------------------------------------------------
 
 
-def written(x: Tensor, name: str, compute: Callable[[Tensor], Any]) -> None:
-    """Record ``x = compute(x)`` in place: the same object and memory, at the new entry's place on the tape."""
+def overwritten(inplace: bool, x: Any, result: Any) -> Any:
+    """The result, computed from `x`; where ``inplace`` asks for it, `x` itself with the values of the result.
+
+    Where nothing else lies in the memory of a recorded value, it takes over that of the result: nothing is copied, and
+    what earlier entries saved stays. A leaf that requires a gradient is left alone: the result is a new value.
+    """
+    if not inplace or not isinstance(x, Tensor) or result is x or result.dtype is not x.dtype:
+        return result
+    if not _needs(x, (result,)):
+        x._data.copy_(result._data)
+        return x
+    if isinstance(x._node, Leaf):
+        return result
+    alone = not x._data._is_view() and _C.storage_use_count(x._data) == 1
+    if alone and mode.tracer is None and x._node is not None:
+        x._data, x._node = result._data, result._node
+        return x
+    written(x, "inplace=True", lambda _: result, -1 if x._node is None else entry_of(x._node).seq)
+    return x
+
+
+def written(x: Tensor, name: str, compute: Callable[[Tensor], Any], start: int | None = None) -> None:
+    """Record ``x = compute(x)`` in place: the same object and memory, at the new entry's place on the tape.
+
+    ``start`` : the slot after which compute's entries were recorded, if they were already
+    """
     if isinstance(x._node, Leaf):
         raise TapeError(
             f"{name}: a leaf that requires a gradient cannot be written to; write to a clone, or under tg.no_grad()"
@@ -69,7 +94,8 @@ def written(x: Tensor, name: str, compute: Callable[[Tensor], Any]) -> None:
     others = sharers(x)
     if any(isinstance(t._node, Leaf) for t in others):
         raise TapeError(f"{name}: the tensor shares memory with a leaf that requires a gradient; write to x.clone()")
-    storage, start = x._data, next_slot()
+    storage = x._data
+    start = next_slot() if start is None else start
     result = compute(Tensor._made(storage, x._node))
     if tuple(result.shape) != tuple(storage.shape):
         raise ShapeError(
@@ -139,11 +165,13 @@ def _save_output(entry: Any, result: torch.Tensor, storage: torch.Tensor) -> Non
 
 def sharers(x: Tensor) -> list[Tensor]:
     """Every other live `Tensor` in the memory of `x`, looked for only where torch counts another user of it."""
-    added = 0 if mode.tracer is None else mode.tracer.holds(x._data)
-    if _C.storage_use_count(x._data) == 1 + added:
-        return []
-    live = [t for t in gc.get_objects() if issubclass(type(t), Tensor) and t is not x]
-    return [t for t in live if getattr(t, "_data", None) is not None and _C.same_storage(t._data, x._data)]
+    users = _C.storage_use_count(x._data) - (0 if mode.tracer is None else mode.tracer.holds(x._data))
+    found: list[Tensor] = []
+    for generation in range(3):  # of Python's collector; a view is mostly young, and the old ones take long to walk
+        if len({id(t._data) for t in (x, *found)}) >= users:
+            break
+        found += [t for t in _C.tensors_in(x._data, gc.get_objects(generation)) if t is not x]
+    return found
 
 
 def _root(value: torch.Tensor) -> Any:

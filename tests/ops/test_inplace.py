@@ -168,6 +168,30 @@ def test_random_numbers_in_place_come_from_our_generators(name):
     assert torch.equal(x.grad.data, torch.zeros_like(START))
 
 
+def block(nn, x, y, cut):
+    """A block that reads its input again after an activation has written over it."""
+    out = y * 2
+    rows = out[1:] if cut else None
+    again = nn.ReLU(inplace=True)(out) if cut else nn.functional.leaky_relu(out, 0.1, inplace=True)
+    return (again * out).sum() + (0 if rows is None else (rows * x[1:]).sum()), out
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_activations_in_place_write_over_their_input(cut):
+    x, tx = sides(START - 0.5)
+    total, out = block(tg.nn, x, x, cut)
+    expected, expected_out = block(torch.nn, tx, tx, cut)
+    total.backward()
+    expected.backward()
+    assert torch.equal(out.data, expected_out.detach())
+    assert torch.allclose(x.grad.data, tx.grad, rtol=1e-12)
+    constant = tg.tensor(START - 0.5)
+    assert tg.nn.Hardtanh(0.0, 0.2, inplace=True)(constant) is constant
+    assert constant.data.max().item() == 0.2
+    assert tg.nn.functional.relu(x, inplace=True) is not x  # a leaf is left alone
+    assert torch.equal(x.data, START - 0.5)
+
+
 def residual(x, w):
     out = (x @ w).sin_()
     out += x
