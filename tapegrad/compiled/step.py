@@ -142,6 +142,8 @@ class Compiled:
         if self._is_new():
             raise refusal
         self._give_up(_UNKNOWN, refusal)
+        if self._uncompiled.unsaid is not None:
+            self._uncompiled.say()
         return None, None
 
     def _ready(self, given: Arguments) -> Bound | None:
@@ -180,7 +182,7 @@ class Compiled:
         self._patience.begin()
         try:
             recorder = Recorder(given.tensors, given.holders, self._is_new(), self._patience)
-            return _C.all_or_nothing(recorder.before, self._recorded, recorder, given, known, scalar)
+            result = _C.all_or_nothing(recorder.before, self._recorded, recorder, given, known, scalar)
         except TapegradError as error:
             if recorder is None or recorder.strict or recorder.refusal is not error:
                 raise
@@ -189,12 +191,18 @@ class Compiled:
             if recorder is not None and error is recorder.raised:
                 raise
             refusal = as_refusal(error, "the step cannot be compiled")
+        else:
+            if self._uncompiled.unsaid is not None:
+                self._uncompiled.say()
+            return result
         finally:
             if recorder is not None:
                 recorder.raised = None  # no cycle through the traceback
         if self._is_new():
             raise refusal
         self._give_up(given.key, refusal)
+        if self._uncompiled.unsaid is not None:
+            self._uncompiled.say()
         return self._inner()(*given.args, **given.kwargs)
 
     def _recorded(self, recorder: Recorder, given: Arguments, known: Bound | None, scalar: bool) -> Any:

@@ -31,6 +31,7 @@ class Uncompiled:
         self._patience = patience
         self._rests: OrderedDict[Any, int] = OrderedDict()  # calls left, by signature; None: of any
         self._said = False
+        self.unsaid: str | None = None  # a warning that is due
         self._recordings = 0  # since so many replays
         self._replays = 0
         self._moved: Counter[str] = Counter()  # how often what made a new recording necessary
@@ -45,12 +46,17 @@ class Uncompiled:
         return False
 
     def give_up(self, key: Any, text: str) -> None:
-        """Let calls of a signature (None: all) run as they are for a while; the first time, say so."""
+        """Let calls of a signature (None: all) run as they are for a while; the first time, `say` so."""
         self._rests[key] = REST
         if len(self._rests) > _KEPT:
             self._rests.popitem(last=False)
-        if not self._said:
-            self._said = True
+        if not self._said and self.unsaid is None:
+            self.unsaid = text
+
+    def say(self) -> None:
+        """Warn, now that no recorded call is under way: where warnings are errors, this raises."""
+        text, self.unsaid, self._said = self.unsaid, None, True
+        if text is not None:
             warn(text)
 
     def moved(self, path: str) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from compile_checks import batch, bits, mlp, replays, state, training_step
 
 import tapegrad as tg
-from tapegrad import CompileError, nn
+from tapegrad import CompileError, nn, optim
 from tapegrad import compiled as room
 from tapegrad.compiled import bind
 from tapegrad.nn import functional as F
@@ -279,3 +280,30 @@ def test_fit_goes_on_after_a_failure_in_the_package(name: str) -> None:
     assert result == expected
     assert len(said) == 1
     assert re.search("^fit: training goes on uncompiled: compile: .*RuntimeError: on purpose", said[0])
+
+
+def test_where_the_warning_is_an_error_the_step_has_run_once() -> None:
+    sides: list[list[object]] = []
+    for compiled in (False, True):
+        tg.manual_seed(0)
+        layer = nn.Linear(3, 4)
+        optimizer = optim.Adam(layer.parameters(), lr=0.01)
+
+        def step(x: torch.Tensor, read: bool, layer: Any = layer, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad()
+            loss = (layer(x * len(tg.ones(2).tolist()) if read else x) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run, seen = tg.compile(step) if compiled else step, []
+        for i in range(8):
+            x = torch.randn(4, 3, generator=torch.Generator().manual_seed(i))
+            if compiled and i == 4:
+                with pytest.raises(RuntimeWarning, match="the step runs uncompiled"):  # an error in this suite
+                    run(x, True)
+            else:
+                run(x, i >= 4)
+            seen.append(state([layer], [optimizer]))
+        sides.append(seen)
+    assert sides[0] == sides[1]
