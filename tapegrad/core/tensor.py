@@ -18,6 +18,7 @@ from .backward import Slots, replay
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from .extension import _C
 from .forks import fork_safe_lock
+from .graph import GradFn
 from .incoming import FLOATS, from_array, integers, kind, known_dtype, on_cpu, plain, waits_for_torch
 from .mode import mode
 from .protocols import Protocols, functions
@@ -319,6 +320,28 @@ class Tensor(Protocols["Tensor"]):
         _C.open_entries()  # the hook may hold a value that depends on this one: a cycle
         return RemovableHandle(owner.hooks, (index, call))
 
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
+        """Call ``hook(tensor)`` after each backward that added to this leaf's ``.grad``."""
+        if not isinstance(self._node, Leaf):
+            raise TapeError("register_post_accumulate_grad_hook: the tensor must be a leaf that requires a gradient")
+        reference = weakref.ref(self)
+
+        def call(_: Any) -> None:
+            tensor = reference()
+            if tensor is not None:
+                hook(tensor)
+
+        if self._node.hooks is None:
+            self._node.hooks = {}
+        return RemovableHandle(self._node.hooks, (_AFTERWARDS, call))
+
+    @property
+    def grad_fn(self) -> GradFn | None:
+        """The op that computed this value, with ``name()`` and ``next_functions``; None for leaves and constants."""
+        if self._node is None or isinstance(self._node, Leaf):
+            return None
+        return GradFn(self._node[0] if isinstance(self._node, tuple) else self._node)
+
     def retain_grad(self) -> None:
         """Keep this computed value's gradient in ``.grad`` when backward passes (leaves do so anyway)."""
         if self._node is None:
@@ -432,12 +455,18 @@ def seed(root: Tensor, gradient: Any, create_graph: bool, what: str) -> Any:
     return g if create_graph else g.data
 
 
+_AFTERWARDS = -1  # in the place of an output's number: a leaf's hook that is called when its gradient is collected
 _collecting = fork_safe_lock()  # threads may share a leaf
 
 
 def collect(gradients: Slots) -> None:
     """Add the leaves' gradients to their ``.grad``, which never shares storage with another tensor."""
     _C.locked(_collecting, _collect, gradients)
+    for leaf in list(gradients):
+        if leaf.hooks:
+            for which, hook in list(leaf.hooks.values()):
+                if which == _AFTERWARDS:
+                    hook(None)
 
 
 def _collect(gradients: Slots) -> None:

@@ -23,8 +23,10 @@ from ..core import (
     StateError,
     Tensor,
     describe,
+    mode,
     raw,
 )
+from .backward_hooks import Crossing, Hooks
 from .parameter import Parameter
 
 Self = TypeVar("Self", bound="Module")
@@ -43,18 +45,24 @@ class _Hooks:
     def __init__(self) -> None:
         self.before: dict[int, Callable[..., Any]] = {}
         self.after: dict[int, Callable[..., Any]] = {}
+        self.backward: Hooks = {}
+        self.backward_before: Hooks = {}
 
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook in list(self.before.values()):
             changed = hook(module, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
+        crossing = None
+        if (self.backward or self.backward_before) and mode.record:
+            crossing = Crossing(module, self.backward, self.backward_before)
+            args = crossing.enter(args)
         output = module.forward(*args, **kwargs)
         for hook in list(self.after.values()):
             changed = hook(module, args, output)
             if changed is not None:
                 output = changed
-        return output
+        return output if crossing is None else crossing.leave(output)
 
 
 class Module:
@@ -95,6 +103,18 @@ class Module:
     def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after ``forward``; what it returns (if not None) replaces the output."""
         return RemovableHandle(self._own_hooks().after, hook)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, grad_input, grad_output)`` when backward has the gradients of the positional arguments.
+
+        Both are tuples, None for what needs no gradient (in ``grad_input`` zeros if another argument needs one). What the
+        hook returns (if not None) replaces ``grad_input``.
+        """
+        return RemovableHandle(self._own_hooks().backward, hook)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, grad_output)`` before backward enters; what it returns (if not None) replaces it."""
+        return RemovableHandle(self._own_hooks().backward_before, hook)
 
     def _own_hooks(self) -> _Hooks:
         if self._hooks is None:

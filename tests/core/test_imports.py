@@ -16,6 +16,7 @@ CORE = (
     "forks",
     "mode",
     "tape",
+    "graph",
     "backward",
     "incoming",
     "methods",
