@@ -107,8 +107,8 @@ class Module:
     def register_full_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` when backward has the gradients of the positional arguments.
 
-        Both are tuples, None for what needs no gradient (in ``grad_input`` zeros if another argument needs one). What the
-        hook returns (if not None) replaces ``grad_input``.
+        Both are tuples, None for what needs no gradient (in ``grad_input`` zeros if another argument needs one). What
+        the hook returns (if not None) replaces ``grad_input``.
         """
         return RemovableHandle(self._own_hooks().backward, hook)
 
