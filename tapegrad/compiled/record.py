@@ -222,6 +222,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """References to a storage that the recording itself added when it was made."""
         return self._added.get(self._slot_of.get(_C.storage_key(t), -1), 0)
 
+    def made(self, t: torch.Tensor) -> bool:
+        """Whether a storage was made by the recorded step."""
+        known = self._slot_of.get(_C.storage_key(t))
+        return known is not None and self.trace.slots[known].kind == "made"
+
     @_ours
     def copied(self, copy: torch.Tensor, source: torch.Tensor) -> None:
         """``copy`` stands for what is a view of ``source`` in an uncompiled step."""

@@ -70,8 +70,8 @@ def overwritten(inplace: bool, x: Any, result: Any) -> Any:
         return x
     if isinstance(x._node, Leaf):
         return result
-    alone = not x._data._is_view() and _C.storage_use_count(x._data) == 1
-    if alone and mode.tracer is None and x._node is not None:
+    alone = x._node is not None and not x._data._is_view() and _users(x) == 1
+    if alone and (mode.tracer is None or mode.tracer.made(x._data)):
         x._data, x._node = result._data, result._node
         return x
     written(x, "inplace=True", lambda _: result, -1 if x._node is None else entry_of(x._node).seq)
@@ -163,9 +163,14 @@ def _save_output(entry: Any, result: torch.Tensor, storage: torch.Tensor) -> Non
 # --- views and bases -----------------------------------------------------------------------------------------------
 
 
+def _users(x: Tensor) -> int:
+    """How many raw tensors lie in the memory of `x`, itself included, as far as the step's own code goes."""
+    return _C.storage_use_count(x._data) - (0 if mode.tracer is None else mode.tracer.holds(x._data))
+
+
 def sharers(x: Tensor) -> list[Tensor]:
     """Every other live `Tensor` in the memory of `x`, looked for only where torch counts another user of it."""
-    users = _C.storage_use_count(x._data) - (0 if mode.tracer is None else mode.tracer.holds(x._data))
+    users = _users(x)
     found: list[Tensor] = []
     for generation in range(3):  # of Python's collector; a view is mostly young, and the old ones take long to walk
         if len({id(t._data) for t in (x, *found)}) >= users:
