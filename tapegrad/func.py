@@ -1,5 +1,18 @@
-"""``tg.func``: transforms of functions, as in ``torch.func``; they stand in `tapegrad.derivatives.func`."""
+"""``tg.func``: transforms of functions, as in ``torch.func``; they stand in `tapegrad.derivatives`."""
 
 from .derivatives.func import grad, hessian, hvp, jacfwd, jacrev, jvp, value_and_grad, vjp
+from .derivatives.stateless import functional_call, stack_module_state, vmap
 
-__all__ = ["grad", "hessian", "hvp", "jacfwd", "jacrev", "jvp", "value_and_grad", "vjp"]
+__all__ = [
+    "functional_call",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "stack_module_state",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]
