@@ -21,6 +21,7 @@ from .activations import (
     Tanh,
 )
 from .attention import MultiheadAttention
+from .bags import EmbeddingBag
 from .cells import GRUCell, LSTMCell, RNNCell
 from .containers import ModuleDict, ModuleList, ParameterList
 from .convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, UpsampleConv2d
@@ -39,7 +40,17 @@ from .gates import (
     Tanhshrink,
     Threshold,
 )
-from .layers import Dropout, Embedding, Flatten, Identity, Linear, Unflatten, Upsample
+from .layers import (
+    Dropout,
+    Embedding,
+    Flatten,
+    Identity,
+    Linear,
+    Unflatten,
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
+)
 from .local_norms import BatchNorm3d, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, LocalResponseNorm, RMSNorm
 from .losses import (
     BCELoss,
@@ -154,6 +165,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
@@ -237,6 +249,8 @@ __all__ = [
     "Unfold",
     "Upsample",
     "UpsampleConv2d",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",

@@ -34,6 +34,7 @@ from . import (
     rearrange,
     reduce,
     resample,
+    sampling,
     scatters,
     shape,
     special,
@@ -65,6 +66,7 @@ from .random import *
 from .rearrange import *
 from .reduce import *
 from .resample import *
+from .sampling import *
 from .scatters import *
 from .shape import *
 from .special import *
@@ -99,6 +101,7 @@ __all__ = [
     *aliases.__all__,
     *rearrange.__all__,
     *order.__all__,
+    *sampling.__all__,
     *scatters.__all__,
     *factor.__all__,
     *without_gradient.__all__,
@@ -115,6 +118,7 @@ spellings.register()
 # torch has these as functions only
 _NOT_METHODS = {
     *resample.__all__,
+    *sampling.__all__,
     *create.__all__,
     *conv.__all__,
     *attention.__all__,

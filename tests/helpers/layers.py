@@ -202,6 +202,11 @@ LAYERS += [
 SEQUENCE, MEMORY = floats(4, 3, 6), floats(5, 3, 6, seed=1)
 STILL = {"dropout": 0.0}
 LAYERS += [
+    ("EmbeddingBag", (7, 3), {}, [integers(7, 2, 5)]),
+    ("EmbeddingBag", (7, 3), {"mode": "sum", "padding_idx": -5}, [integers(7, 9), torch.tensor([0, 4, 4])]),
+    ("EmbeddingBag", (7, 3, 0.7, 1.0), {"mode": "max"}, [integers(7, 2, 5)]),
+    ("UpsamplingNearest2d", (), {"scale_factor": 2}, [floats(2, 3, 3, 4)]),
+    ("UpsamplingBilinear2d", ((5, 7),), {}, [floats(2, 3, 3, 4)]),
     ("TransformerEncoderLayer", (6, 2, 5, 0.0), {}, [SEQUENCE]),
     (
         "TransformerEncoderLayer",

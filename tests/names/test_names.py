@@ -34,39 +34,39 @@ use_deterministic_algorithms version
 OPS = """
 BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor Generator IntTensor LongTensor ShortTensor ValuesIndices
 abs absolute acos acosh adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool2d_backward adaptive_max_pool1d
-adaptive_max_pool2d add addcdiv addcmul addmm addmv addr alias all allclose alpha_dropout amax amin aminmax any
-arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort argwhere as_tensor asin asinh atan
-atan2 atanh atleast_1d atleast_2d atleast_3d avg_pool1d avg_pool2d avg_pool2d_backward baddbmm batch_norm bernoulli
-bilinear binary_cross_entropy binary_cross_entropy_with_logits bincount bitwise_and bitwise_not bitwise_or
-bitwise_xor block_diag bmm broadcast_tensors broadcast_to bucketize can_cast cartesian_prod cat cdist ceil celu
-channel_shuffle cholesky chunk clamp clip clone column_stack combinations concat concatenate constant_pad_nd
-contiguous conv1d conv2d conv2d_input_grad conv2d_weight_grad conv3d conv_transpose1d conv_transpose2d copysign cos
-cosh cosine_embedding_loss cosine_similarity count_nonzero cross cross_entropy cummax cummin cumprod cumsum
-default_generator deg2rad det diag diag_embed diagonal diagonal_backward diff digamma dist div divide dot dropout
-dropout1d dropout2d dropout3d dstack eigh eigvalsh einsum elu embedding empty empty_like eq equal erf erfc erfinv
-exp exp2 expand expm1 eye feature_alpha_dropout fix flatten flip fliplr flipud floor floor_divide fmax fmin fmod
-fold frac from_numpy full full_like gather gaussian_nll_loss ge gelu ger getitem getitem_backward glu greater
-greater_equal group_norm gt hamming_window hann_window hardshrink hardsigmoid hardswish hardtanh heaviside
-hinge_embedding_loss histc histogram hsplit hstack huber_loss hypot index_add index_copy index_fill index_put
-index_select inner instance_norm interpolate inverse is_floating_point is_tensor isclose isfinite isin isinf isnan
-isneginf isposinf isreal kl_div kron kthvalue l1_loss layer_norm le leaky_relu lerp less less_equal lgamma linear
-linear_recurrence linspace local_response_norm log log10 log1p log2 log_softmax logaddexp logaddexp2 logcumsumexp
-logdet logical_and logical_not logical_or logical_xor logit logsigmoid logsumexp lp_pool1d lp_pool2d lt manual_seed
-margin_ranking_loss masked_fill masked_scatter masked_select matmul matrix_exp matrix_power max max_pool1d
-max_pool2d max_pool2d_backward maximum mean median meshgrid min minimum mish mm moveaxis movedim mse_loss mul
-multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss multinomial multiply mv nan_to_num nanmean
-nanmedian nanquantile nansum narrow ne neg negative nll_loss nonzero norm normal normalize not_equal numel one_hot
-ones ones_like outer pad pairwise_distance permute pinverse pixel_shuffle pixel_unshuffle poisson_nll_loss polygamma
-pow prelu prod promote_types qr quantile rad2deg rand rand_like randint randn randn_like randperm ravel reciprocal
-relu relu6 remainder repeat repeat_interleave reshape result_type rms_norm roll rot90 round rrelu rsqrt
-scaled_dot_product_attention scatter scatter_add scatter_reduce searchsorted select select_scatter selu sgn sigmoid
-sign signbit silu sin sinc sinh slice_scatter slogdet smooth_l1_loss soft_margin_loss softmax softmin softplus
-softshrink softsign solve solve_triangular sort split sqrt square squeeze stack std std_mean sub subtract sum svd
-svdvals swapaxes swapdims take take_along_dim tan tanh tanhshrink tensor tensor_split tensordot threshold tile
-to_dtype topk trace transpose tril tril_indices triplet_margin_loss triplet_margin_with_distance_loss triu
-triu_indices true_divide trunc unbind unflatten unfold unique unique_consecutive unsqueeze upsample_conv2d
-upsample_nearest2d upsample_nearest2d_backward vander var var_mean vdot view vsplit vstack where xlogy zeros
-zeros_like
+adaptive_max_pool2d add addcdiv addcmul addmm addmv addr affine_grid alias all allclose alpha_dropout amax amin
+aminmax any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort argwhere as_tensor
+asin asinh atan atan2 atanh atleast_1d atleast_2d atleast_3d avg_pool1d avg_pool2d avg_pool2d_backward baddbmm
+batch_norm bernoulli bilinear binary_cross_entropy binary_cross_entropy_with_logits bincount bitwise_and bitwise_not
+bitwise_or bitwise_xor block_diag bmm broadcast_tensors broadcast_to bucketize can_cast cartesian_prod cat cdist
+ceil celu channel_shuffle cholesky chunk clamp clip clone column_stack combinations concat concatenate
+constant_pad_nd contiguous conv1d conv2d conv2d_input_grad conv2d_weight_grad conv3d conv_transpose1d
+conv_transpose2d copysign cos cosh cosine_embedding_loss cosine_similarity count_nonzero cross cross_entropy cummax
+cummin cumprod cumsum default_generator deg2rad det diag diag_embed diagonal diagonal_backward diff digamma dist div
+divide dot dropout dropout1d dropout2d dropout3d dstack eigh eigvalsh einsum elu embedding embedding_bag empty
+empty_like eq equal erf erfc erfinv exp exp2 expand expm1 eye feature_alpha_dropout fix flatten flip fliplr flipud
+floor floor_divide fmax fmin fmod fold frac from_numpy full full_like gather gaussian_nll_loss ge gelu ger getitem
+getitem_backward glu greater greater_equal grid_sample group_norm gt gumbel_softmax hamming_window hann_window
+hardshrink hardsigmoid hardswish hardtanh heaviside hinge_embedding_loss histc histogram hsplit hstack huber_loss
+hypot index_add index_copy index_fill index_put index_select inner instance_norm interpolate inverse
+is_floating_point is_tensor isclose isfinite isin isinf isnan isneginf isposinf isreal kl_div kron kthvalue l1_loss
+layer_norm le leaky_relu lerp less less_equal lgamma linear linear_recurrence linspace local_response_norm log log10
+log1p log2 log_softmax logaddexp logaddexp2 logcumsumexp logdet logical_and logical_not logical_or logical_xor logit
+logsigmoid logsumexp lp_pool1d lp_pool2d lt manual_seed margin_ranking_loss masked_fill masked_scatter masked_select
+matmul matrix_exp matrix_power max max_pool1d max_pool2d max_pool2d_backward maximum mean median meshgrid min
+minimum mish mm moveaxis movedim mse_loss mul multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss
+multinomial multiply mv nan_to_num nanmean nanmedian nanquantile nansum narrow ne neg negative nll_loss nonzero norm
+normal normalize not_equal numel one_hot ones ones_like outer pad pairwise_distance permute pinverse pixel_shuffle
+pixel_unshuffle poisson_nll_loss polygamma pow prelu prod promote_types qr quantile rad2deg rand rand_like randint
+randn randn_like randperm ravel reciprocal relu relu6 remainder repeat repeat_interleave reshape result_type
+rms_norm roll rot90 round rrelu rsqrt scaled_dot_product_attention scatter scatter_add scatter_reduce searchsorted
+select select_scatter selu sgn sigmoid sign signbit silu sin sinc sinh slice_scatter slogdet smooth_l1_loss
+soft_margin_loss softmax softmin softplus softshrink softsign solve solve_triangular sort split sqrt square squeeze
+stack std std_mean sub subtract sum svd svdvals swapaxes swapdims take take_along_dim tan tanh tanhshrink tensor
+tensor_split tensordot threshold tile to_dtype topk trace transpose tril tril_indices triplet_margin_loss
+triplet_margin_with_distance_loss triu triu_indices true_divide trunc unbind unflatten unfold unique
+unique_consecutive unsqueeze upsample_conv2d upsample_nearest2d upsample_nearest2d_backward vander var var_mean vdot
+view vsplit vstack where xlogy zeros zeros_like
 """
 
 PUBLIC = " ".join((MODULES, TAPE, DTYPES, ERRORS, SETTINGS, OPS)).split()

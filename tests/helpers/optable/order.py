@@ -62,6 +62,20 @@ rows = [
         S(D(4), 0.3, None, True), K(holes, 0.5, 1), K(holes, V([0.5, 0.2]), 0, True), K(V([NAN, NAN]), 0.5),
         S(D(3), V([])),
     ], exact=False) for name in ("quantile", "nanquantile")),
+    Row("embedding_bag", [
+        *(S(ints([[0, 2, 1], [3, 3, 0]]), D(4, 3), mode=mode) for mode in ("sum", "mean", "max")),
+        *(S(ints([0, 2, 1, 3]), D(4, 3), ints([0, 2, 2]), mode=mode, padding_idx=1) for mode in ("sum", "mean", "max")),
+        S(ints([0, 2, 1, 3]), D(4, 3), ints([0, 1, 4]), include_last_offset=True),
+        S(ints([[0, 2], [1, 1]]), R(4, 3), mode="sum", per_sample_weights=R(2, 2)), S(ints([[0]]), R(1, 1)),
+        S(ints([]), R(2, 3), ints([0, 0])), K1(ints([[0, 2], [2, 2]]), R(4, 3), None, None, 2.0, True, "sum"),
+    ], exact=False, method=False),
+    Row("grid_sample", [
+        *(S(R(2, 3, 4, 5), R(2, 3, 2, 2), mode, padding, corners) for padding in ("zeros", "border", "reflection")
+          for mode, corners in (("bilinear", False), ("bilinear", True))),
+        *(S(R(2, 3, 4, 5), data(R(2, 3, 2, 2)), "nearest", padding, corners)
+          for padding in ("zeros", "border", "reflection") for corners in (False, True)),
+        S(R(1, 1, 1, 1), R(1, 1, 1, 2), align_corners=False), S(R(1, 2, 3, 3), R(1, 0, 2, 2), align_corners=False),
+    ], exact=False, method=False),
     Row("aminmax", [
         S(x), S(x, dim=1), S(x, dim=-1, keepdim=True), S(D()), S(D(1)), S(D(0, 2), dim=1), K(tied), K(tied, dim=1),
         K(V([NAN, 1.0])),
