@@ -271,7 +271,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 
 
 def _copied(old: Tensor, src: Any, non_blocking: bool = False) -> Any:
-    src = tensor_argument(src, "copy_", "src")
+    src = tensor_argument(torch.as_tensor(src) if isinstance(src, bool | int | float) else src, "copy_", "src")
     return setitem_op(old, ..., functions["expand"](src, tuple(old.shape)))
 
 
@@ -308,6 +308,7 @@ _OTHERS: dict[str, Callable[..., Any]] = {
     "copy_": _copied,
     "fill_": _filled,
     "zero_": lambda old: _filled(old, 0.0),
+    "polygamma_": lambda old, n: functions["polygamma"](n, old),
     "index_fill_": _index_filled,
     "index_copy_": _index_filled,
     "index_put_": _index_put,

@@ -46,6 +46,8 @@ UPDATES = {
     "fill_": lambda y, o: y.fill_(0.5),
     "fill_ value": lambda y, o: y.fill_(o[0, 0]),
     "copy_": lambda y, o: y.copy_(o),
+    "copy_ number": lambda y, o: y.copy_(0.5),
+    "polygamma_": lambda y, o: y.polygamma_(1),
     "copy_ row": lambda y, o: y.copy_(o[0]),
     "lerp_": lambda y, o: y.lerp_(o, 0.25),
     "addcmul_": lambda y, o: y.addcmul_(o, o, value=0.5),
