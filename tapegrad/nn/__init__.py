@@ -23,7 +23,7 @@ from .activations import (
 from .attention import MultiheadAttention
 from .bags import EmbeddingBag
 from .cells import GRUCell, LSTMCell, RNNCell
-from .containers import ModuleDict, ModuleList, ParameterList
+from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList
 from .convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, UpsampleConv2d
 from .distances import Bilinear, CosineSimilarity, PairwiseDistance
 from .dropouts import AlphaDropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
@@ -209,6 +209,7 @@ __all__ = [
     "PReLU",
     "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
     "ParameterList",
     "PixelShuffle",
     "PixelUnshuffle",

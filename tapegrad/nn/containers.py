@@ -1,4 +1,4 @@
-"""ModuleList, ModuleDict, ParameterList: submodules and parameters in a list or dict that a module can find."""
+"""ModuleList, ModuleDict, ParameterList, ParameterDict: what a module finds in a list or dict."""
 
 from __future__ import annotations
 
@@ -228,3 +228,62 @@ class ParameterList(Module):
             size = "x".join(map(str, value.shape))
             lines.append(f"  ({i}): Parameter containing: [{value.dtype} of size {size}]")
         return "\n".join(lines)
+
+
+class ParameterDict(Module):
+    """A dict of parameters that a module finds; other tensors put into it become parameters.
+
+    Source: ``torch.nn.ParameterDict``.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
+        super().__init__()
+        self.update(parameters or {})
+
+    def _items(self) -> dict[str, Parameter]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, Parameter)}
+
+    def __getitem__(self, key: str) -> Parameter:
+        return self._items()[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.register_parameter(key, value if isinstance(value, Parameter) else Parameter(value))
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key)
+
+    def __len__(self) -> int:
+        return len(self._items())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items()
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._items().keys()
+
+    def values(self) -> Iterable[Parameter]:
+        """The parameters."""
+        return self._items().values()
+
+    def items(self) -> Iterable[tuple[str, Parameter]]:
+        """(name, parameter) pairs."""
+        return self._items().items()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter of that name, or the default."""
+        return self._items().get(key, default)
+
+    def update(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Add or replace parameters by name."""
+        for key, value in dict(parameters).items():
+            self[key] = value
+
+    def pop(self, key: str) -> Parameter:
+        """Take a parameter out and return it."""
+        value = self[key]
+        delattr(self, key)
+        return value

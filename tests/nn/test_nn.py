@@ -113,7 +113,11 @@ def test_arguments_and_defaults_are_torchs(name):
 def test_every_layer_of_the_package_is_in_the_table():
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type) and name != "Parameter"}
     others = {"DataParallel", "Module", "ModuleDict", "ModuleList", "ParameterList", "Sequential", "UpsampleConv2d"}
-    others |= {"TransformerEncoder", "TransformerDecoder"}  # given a layer: tests/nn/test_transformer.py
+    others |= {
+        "ParameterDict",
+        "TransformerEncoder",
+        "TransformerDecoder",
+    }  # given a layer: test_transformer.py
     assert modules - others == {row[0] for row in LAYERS}
 
 
@@ -652,6 +656,18 @@ def test_module_dict_is_a_dict():
     assert len(named) == 0
     with pytest.raises(ArgumentError, match="the name 'keys' of a module is taken"):
         named["keys"] = a
+
+
+def test_parameter_dict_is_a_dict():
+    ours = nn.ParameterDict({"a": nn.Parameter(torch.ones(2)), "b": tg.zeros(3)})
+    assert list(ours) == list(ours.keys()) == list(ours.state_dict()) == ["a", "b"]
+    assert [name for name, _ in ours.named_parameters()] == ["a", "b"]
+    assert isinstance(ours["b"], nn.Parameter)
+    ours["a"] = torch.zeros(1)
+    assert ours.get("c") is None
+    assert (len(ours), "a" in ours, ours["a"].shape) == (2, True, (1,))
+    assert ours.pop("b").shape == (3,)
+    assert list(dict(ours.items())) == ["a"]
 
 
 def test_parameter_list_is_torchs():
