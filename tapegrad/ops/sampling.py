@@ -172,9 +172,9 @@ def grid_sample(
             f"grid_sample: mode must be bilinear or nearest, padding_mode zeros, border or reflection; "
             f"got {mode!r} and {padding_mode!r}"
         )
-    if x.ndim != 4 or points.ndim != 4 or points.shape[-1] != 2 or points.shape[0] != x.shape[0] or not x.numel():
+    if x.ndim != 4 or points.ndim != 4 or points.shape[-1] != 2 or points.shape[0] != x.shape[0] or 0 in x.shape[2:]:
         raise ShapeError(
-            f"grid_sample: input must be [N, C, H, W], not empty, and grid [N, h, w, 2]; "
+            f"grid_sample: input must be [N, C, H, W], H and W not 0, and grid [N, h, w, 2]; "
             f"got {list(x.shape)} and {list(points.shape)}"
         )
     n, c, height, width = x.shape

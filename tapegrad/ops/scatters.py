@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import ArgumentError, Array, ShapeError, Tensor, op, raw, tensor_argument, verify
+from ..core import ArgumentError, Array, IndexShapeError, ShapeError, Tensor, op, raw, tensor_argument, verify
 from .elementwise import where
 from .indexing import (
     _gathered,
@@ -168,7 +168,10 @@ def _slices(name: str, input: Any, dim: int, at: Any, src: Any, argument: str) -
     """A copy with ``src`` in place of ``input[..., at, ...]``; shapes must be equal."""
     x, new = tensor_argument(input, name, "input"), tensor_argument(src, name, argument)
     index = (*[slice(None)] * as_dims(dim, x.ndim)[0], at)
-    expected = x.data[index].shape
+    try:
+        expected = x.data[index].shape
+    except IndexError as error:
+        raise IndexShapeError(f"{name}: {error}; input has shape {list(x.shape)}") from None
     if new.shape != expected:
         raise ShapeError(f"{name}: {argument} must have shape {list(expected)}; got {list(new.shape)}")
     return setitem_op(x, index, new.to(x.dtype))
@@ -206,7 +209,14 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     at = raw(index, "index_fill", "index").reshape(-1)
     d = as_dims(dim, x.ndim)[0]
     n = x.shape[d] if x.ndim else 1
-    hidden = torch.zeros(n, dtype=torch.bool).index_fill(0, at, True)
+    hidden = torch.zeros(n, dtype=torch.bool)
+    try:
+        if x.data.numel():
+            hidden = hidden.index_fill(0, at, True)
+        else:
+            x.data.index_fill(d, at, 0)  # which indices of nothing are allowed
+    except (IndexError, RuntimeError) as error:
+        raise IndexShapeError(f"index_fill: {error}; input has shape {list(x.shape)}") from None
     shape = [n if i == d else 1 for i in range(x.ndim)]
     return masked_fill(x, hidden.reshape(shape), value)
 
@@ -219,7 +229,11 @@ def index_put(input: Any, indices: Sequence[Any], values: Any, accumulate: bool 
     index = as_index(tuple(slice(None) if i is None else i for i in indices))
     if not accumulate:
         return setitem_op(x, index, new)
-    wide = broadcast_to(new, tuple(x.data[index].shape))
+    try:
+        shape = tuple(x.data[index].shape)
+    except IndexError as error:
+        raise IndexShapeError(f"index_put: {error}; input has shape {list(x.shape)}") from None
+    wide = broadcast_to(new, shape)
     return x + getitem_backward(wide, tuple(x.shape), index)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from tapegrad import nn
+
 
 def floats(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -254,3 +256,10 @@ def tensors(output: Any) -> list[Any]:
 
 def first(output: Any) -> Any:
     return tensors(output)[0]
+
+
+def both(name: str, args: tuple, kwargs: dict) -> tuple[nn.Module, torch.nn.Module]:
+    """The layer and torch's, in float64, from the same values."""
+    ours, theirs = getattr(nn, name)(*args, **kwargs).double(), getattr(torch.nn, name)(*args, **kwargs).double()
+    theirs.load_state_dict({key: value.data.clone() for key, value in ours.state_dict().items()})
+    return ours, theirs

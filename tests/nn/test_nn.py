@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from layers import IDS, LAYERS, floats, tensors
+from layers import IDS, LAYERS, both, floats, tensors
 
 import tapegrad as tg
 from tapegrad import nn, ops
@@ -25,13 +25,6 @@ from tapegrad.ops.random import default_generator
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")  # torch's advice on its own speed
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}  # float64; sums are taken in another order than torch's
-
-
-def both(name: str, args: tuple, kwargs: dict) -> tuple[nn.Module, torch.nn.Module]:
-    """The layer and torch's, in float64, from the same values."""
-    ours, theirs = getattr(nn, name)(*args, **kwargs).double(), getattr(torch.nn, name)(*args, **kwargs).double()
-    theirs.load_state_dict({key: value.data.clone() for key, value in ours.state_dict().items()})
-    return ours, theirs
 
 
 def assert_same(ours: object, theirs: torch.Tensor, what: str) -> None:
