@@ -205,5 +205,6 @@ def test_empty_bags_are_zeros() -> None:
     weight = tg.ones(3, 2, requires_grad=True)
     for shape in ((0, 4), (2, 0), (0, 0)):
         out = nn.functional.embedding_bag(torch.zeros(shape, dtype=torch.int64), weight)
-        assert tuple(out.shape) == (shape[0], 2) and not out.data.any()
+        assert tuple(out.shape) == (shape[0], 2)
+        assert not out.data.any()
         assert not tg.grad([out.sum()], [weight])[0].data.any()
