@@ -255,7 +255,15 @@ PyObject* unchanged_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
                 [&] { return py::bool_(unchanged(borrow<py::list>(given[0]), borrow<py::list>(given[1]))); });
 }
 
-bool is_number(PyObject* value) { return PyLong_Check(value) || PyFloat_CheckExact(value) || value == Py_None; }
+bool fits_64_bits(PyObject* value) {
+  int overflow = 0;
+  PyLong_AsLongLongAndOverflow(value, &overflow);
+  return overflow == 0;
+}
+
+bool is_number(PyObject* value) {
+  return PyLong_Check(value) ? fits_64_bits(value) : PyFloat_CheckExact(value) || value == Py_None;
+}
 
 // Whether an argument that stands for integers holds nothing that incoming.py's `integers` would turn into one.
 bool all_numbers(PyObject* value) {

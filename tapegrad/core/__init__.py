@@ -22,12 +22,13 @@ from .errors import (
     MutationError,
     NonFiniteError,
     OpError,
+    OutOfMemoryError,
     ShapeError,
     StateError,
     TapeError,
     TapegradError,
 )
-from .failures import from_torch
+from .failures import calling, from_torch
 from .forks import fork_safe_lock
 from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, plain
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
@@ -57,6 +58,7 @@ __all__ = [
     "NonFiniteError",
     "Op",
     "OpError",
+    "OutOfMemoryError",
     "RemovableHandle",
     "ShapeError",
     "StateError",
@@ -67,6 +69,7 @@ __all__ = [
     "active_entries",
     "arithmetic",
     "caller",
+    "calling",
     "describe",
     "detect_anomaly",
     "either",

@@ -32,6 +32,10 @@ class OpError(TapegradError, RuntimeError):
     """A failure inside torch that is neither about shapes nor dtypes; its own message is kept."""
 
 
+class OutOfMemoryError(TapegradError, MemoryError):
+    """A result for which there is no memory; nothing was changed."""
+
+
 class DTypeError(TapegradError, TypeError):
     """A dtype or device the op cannot work with."""
 

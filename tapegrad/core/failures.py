@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .errors import ArgumentError, DTypeError, IndexShapeError, OpError, ShapeError, TapegradError
+from .errors import ArgumentError, DTypeError, IndexShapeError, OpError, OutOfMemoryError, ShapeError, TapegradError
 from .record import Op
 from .tape import describe
 
@@ -85,6 +85,8 @@ _SHAPE_WORDS = (
     "index",
     "target",
 )
+FOREIGN = (RuntimeError, ValueError, OverflowError, MemoryError)  # torch's and Python's own, which name no op of ours
+_MEMORY_WORDS = ("allocate memory", "alloc_cpu", "bad_alloc", "bad allocation")
 _DTYPE_WORDS = (
     "dtype",
     "scalar type",
@@ -99,20 +101,39 @@ _DTYPE_WORDS = (
 
 
 def from_torch(name: str, error: Exception, actual: str) -> Exception:
-    """torch's own message as an exception of our tree: MemoryError, TypeError or ShapeError."""
+    """torch's own message as an exception of our tree: OutOfMemoryError, TypeError or ShapeError."""
+    if isinstance(error, TapegradError):
+        return error
     says = str(error).strip().split("\n")[0]
-    if "allocate memory" in says or "alloc_cpu" in says:
-        return MemoryError(f"{name}: not enough memory ({actual})")
+    if isinstance(error, MemoryError) or any(words in says for words in _MEMORY_WORDS):
+        return OutOfMemoryError(f"{name}: not enough memory ({actual})")
     kind = TypeError if isinstance(error, TypeError) else ShapeError
     return kind(f"{name}: {says} ({actual})")
 
 
+def calling(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``function(*args, **kwargs)`` of torch's; what it refuses, or has no memory for, is refused in our words."""
+    try:
+        return function(*args, **kwargs)
+    except (RuntimeError, TypeError, ValueError, MemoryError, OverflowError) as error:
+        raise from_torch(name, error, f"got {', '.join(shown(value) for value in args)}") from error
+
+
+def shown(value: Any) -> str:
+    """A value for a message: a tensor by its dtype and shape."""
+    return describe(value) if hasattr(value, "shape") else repr(value)
+
+
+def composition(name: str, arguments: Sequence[str], values: Sequence[Any], error: Exception) -> Exception:
+    """The exception to raise from `error`, one of `FOREIGN` that came out of a composition of ops."""
+    given = zip(arguments, values, strict=True)
+    return from_torch(name, error, f"got {', '.join(f'{x} = {shown(v)}' for x, v in given if v is not None)}")
+
+
 def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
     """The exception to raise from `error`, which ``op.forward(*values)`` raised."""
-    if isinstance(error, MemoryError):
-        return error
     named = dict(zip(op.arguments, values, strict=True))
-    dim = _dim(op.name, named)
+    dim = None if isinstance(error, MemoryError) else _dim(op.name, named)
     if dim is not None:
         return IndexShapeError(dim)
     if isinstance(error, TapegradError):
@@ -128,7 +149,7 @@ def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
         return IndexShapeError(general)
     if isinstance(error, OverflowError):
         return ArgumentError(general)
-    if "allocate memory" in torch_says or "alloc_cpu" in torch_says:
+    if isinstance(error, MemoryError) or any(words in torch_says for words in _MEMORY_WORDS):
         return from_torch(op.name, error, f"got {actual}")
     if isinstance(error, TypeError):
         return TypeError((_SPECIFIC[op.name](op.name, named) if op.name in _SPECIFIC else None) or general)

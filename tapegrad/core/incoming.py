@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from .errors import DTypeError, TapeError
+from .errors import ArgumentError, DTypeError, TapeError
 from .extension import _C
 from .mode import mode
 from .tape import DTYPE_NAMES, describe
@@ -37,6 +37,8 @@ def integers(value: Any, op_name: str, argument: str, *, floats: bool = False) -
 
     Ops call it through ``_C.integers``, which answers for Python's own numbers. With ``floats``, any number will do.
     """
+    if isinstance(value, int) and not floats and not -(2**63) <= value < 2**63:
+        raise ArgumentError(f"{op_name}: {argument} must fit 64 bits; got {value}")
     if value is None or isinstance(value, int | float | str):
         return value
     if isinstance(value, tuple | list):

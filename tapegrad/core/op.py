@@ -36,7 +36,7 @@ import torch
 
 from .errors import TapeError
 from .extension import _C
-from .failures import explain
+from .failures import FOREIGN, composition, explain
 from .mode import mode
 from .record import Op, registry
 from .tape import PACKAGE, Node
@@ -126,9 +126,25 @@ _UNWRAP_SEQUENCE = """\
     __raw_{x}, __node_{x} = __raw_sequence({x}, __op.name, "{x}")
 """
 
+_INTEGER = """\
+    if type({x}) is not int or not -0x8000000000000000 <= {x} <= 0x7FFFFFFFFFFFFFFF:
+        {x} = __integers({x}, "{op}", "{x}")
+"""
+
 _INTEGERS = """\
     if type({x}) is not int:
         {x} = __integers({x}, "{op}", "{x}")
+"""
+
+_COMPOSITION = """\
+def call({signature}):
+{convert}
+    try:
+        return __function({arguments})
+    except __FOREIGN as error:
+        if type(error) not in __FOREIGN:  # of our tree: it names what is wrong
+            raise
+        raise __composition("{name}", {names}, ({values}), error) from error
 """
 
 _NO_RULE = """\
@@ -209,13 +225,22 @@ def with_integers(function: Callable[P, Any]) -> Callable[P, Any]:
     """A composition of ops that takes a 0-dim integer tensor wherever it takes an int, as an op's own call does."""
     params = list(inspect.signature(function).parameters.values())
     name = function.__name__
-    convert = [_INTEGERS.format(x=p.name, op=name) for p in params if is_integers(p)]
+    convert = [_INTEGER.format(x=p.name, op=name) for p in params if is_integers(p)]
     if not convert:
         return function
     passed = {"VAR_POSITIONAL": "*{0}", "KEYWORD_ONLY": "{0}={0}"}
     arguments = ", ".join(passed.get(p.kind.name, "{0}").format(p.name) for p in params)
-    source = f"def call({_signature(params)}):\n{''.join(convert)}    return __function({arguments})\n"
+    names = [p.name for p in params]
+    source = _COMPOSITION.format(
+        signature=_signature(params),
+        convert="".join(convert),
+        arguments=arguments,
+        name=name,
+        names=names,
+        values="".join(f"{x}, " for x in names),
+    )
     scope = {"__function": function, "__integers": _C.integers, **_defaults(params)}
+    scope |= {"__composition": composition, "__FOREIGN": FOREIGN}
     exec(compile(source, f"{PACKAGE}op.py:{name}", "exec"), scope)
     call: Callable[P, Any] = update_wrapper(scope["call"], function)
     call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]

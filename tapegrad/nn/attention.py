@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import ops
-from ..core import ArgumentError, DTypeError, ShapeError, Tensor, raw
+from ..core import ArgumentError, DTypeError, ShapeError, Tensor, calling, raw
 from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require
@@ -74,7 +74,7 @@ class MultiheadAttention(Module):
         dtype = parameter_dtype(device, dtype, name)
 
         def new(*shape: int) -> Parameter:
-            return Parameter(torch.empty(shape, dtype=dtype))
+            return Parameter(calling(name, torch.empty, shape, dtype=dtype))
 
         packed = self.kdim == e and self.vdim == e
         self.q_proj_weight = None if packed else new(e, e)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from .. import ops
-from ..core import ShapeError
+from ..core import ShapeError, calling
 from . import init
 from .checks import extent, one_of, parameter_dtype
 from .module import Module
@@ -38,10 +38,10 @@ class RNNCellBase(Module):
         self.bias = bias
         dtype = parameter_dtype(device, dtype, name)
         gates = num_chunks * self.hidden_size
-        self.weight_ih = Parameter(torch.empty(gates, self.input_size, dtype=dtype))
-        self.weight_hh = Parameter(torch.empty(gates, self.hidden_size, dtype=dtype))
-        self.bias_ih = Parameter(torch.empty(gates, dtype=dtype)) if bias else None
-        self.bias_hh = Parameter(torch.empty(gates, dtype=dtype)) if bias else None
+        self.weight_ih = Parameter(calling(type(self).__name__, torch.empty, gates, self.input_size, dtype=dtype))
+        self.weight_hh = Parameter(calling(type(self).__name__, torch.empty, gates, self.hidden_size, dtype=dtype))
+        self.bias_ih = Parameter(calling(type(self).__name__, torch.empty, gates, dtype=dtype)) if bias else None
+        self.bias_hh = Parameter(calling(type(self).__name__, torch.empty, gates, dtype=dtype)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

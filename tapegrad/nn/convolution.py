@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..core import ShapeError
+from ..core import ShapeError, calling
 from ..ops.conv import upsample_conv2d
 from . import functional as F
 from .checks import extent, ntuple, one_of, parameter_dtype, require
@@ -68,8 +68,10 @@ class _Conv(Module):
         rows, columns = self.in_channels, self.out_channels
         if not self.transposed:
             rows, columns = columns, rows
-        self.weight = Parameter(torch.empty(rows, columns // self.groups, *self.kernel_size, dtype=dtype))
-        self.bias = Parameter(torch.empty(self.out_channels, dtype=dtype)) if bias else None
+        self.weight = Parameter(
+            calling(name, torch.empty, rows, columns // self.groups, *self.kernel_size, dtype=dtype)
+        )
+        self.bias = Parameter(calling(name, torch.empty, self.out_channels, dtype=dtype)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

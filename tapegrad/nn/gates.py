@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import ops as F
-from ..core import ArgumentError, ShapeError
+from ..core import ArgumentError, ShapeError, calling
 from ..ops.inplace import overwritten
 from .activations import Activation
 from .checks import extent, parameter_dtype
@@ -82,7 +82,7 @@ class PReLU(Module):
         self.num_parameters = extent(num_parameters, "PReLU", "num_parameters", 1)
         self.init = init
         dtype = parameter_dtype(device, dtype, "PReLU")
-        self.weight = Parameter(torch.full((self.num_parameters,), float(init), dtype=dtype))
+        self.weight = Parameter(calling("PReLU", torch.full, (self.num_parameters,), float(init), dtype=dtype))
 
     def forward(self, input: Any) -> Any:
         """The input, its negative part scaled."""

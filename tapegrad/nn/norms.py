@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..core import ShapeError, Tensor, integers
+from ..core import ShapeError, Tensor, calling, integers
 from . import functional as F
 from . import init
 from .checks import extent, ntuple, parameter_dtype, require
@@ -24,8 +24,10 @@ class _Norm(Module):
         self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: torch.dtype | None
     ) -> torch.dtype:
         dtype = parameter_dtype(device, dtype, type(self).__name__)
-        self.weight = Parameter(torch.ones(shape, dtype=dtype)) if weight else None
-        self.bias = Parameter(torch.zeros(shape, dtype=dtype)) if weight and bias else None
+        self.weight = Parameter(calling(type(self).__name__, torch.ones, shape, dtype=dtype)) if weight else None
+        self.bias = (
+            Parameter(calling(type(self).__name__, torch.zeros, shape, dtype=dtype)) if weight and bias else None
+        )
         return dtype
 
     def reset_parameters(self) -> None:
@@ -64,8 +66,12 @@ class _BatchNorm(_Norm):
         self.track_running_stats = track_running_stats
         dtype = self._affine((self.num_features,), affine, bias, device, dtype)
         tracked = track_running_stats
-        self.register_buffer("running_mean", torch.zeros(num_features, dtype=dtype) if tracked else None)
-        self.register_buffer("running_var", torch.ones(num_features, dtype=dtype) if tracked else None)
+        self.register_buffer(
+            "running_mean", calling(type(self).__name__, torch.zeros, num_features, dtype=dtype) if tracked else None
+        )
+        self.register_buffer(
+            "running_var", calling(type(self).__name__, torch.ones, num_features, dtype=dtype) if tracked else None
+        )
         self.register_buffer("num_batches_tracked", torch.tensor(0) if tracked else None)
 
     def reset_running_stats(self) -> None:

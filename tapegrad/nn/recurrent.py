@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from .. import ops
-from ..core import ShapeError
+from ..core import ShapeError, calling
 from . import init
 from .checks import extent, one_of, parameter_dtype, require
 from .module import Module
@@ -71,7 +71,9 @@ class RNNBase(Module):
                 shapes["weight_hr"] = (proj_size, hidden_size)
             for suffix in self._suffixes(layer):
                 for key, shape in shapes.items():
-                    setattr(self, key + suffix, Parameter(torch.empty(shape, dtype=dtype)))
+                    setattr(
+                        self, key + suffix, Parameter(calling(type(self).__name__, torch.empty, shape, dtype=dtype))
+                    )
         self.reset_parameters()
 
     @property

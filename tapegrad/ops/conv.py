@@ -334,7 +334,19 @@ def conv_transpose2d(
 )
 def unfold(input: Array, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1) -> Any:
     """The patches a convolution sees, as columns (im2col): [N, C, H, W] to [N, C KH KW, OH OW]."""
+    _in_range("unfold", kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride)
     return torch.nn.functional.unfold(input, kernel_size, dilation, padding, stride)
+
+
+_MOST = 2**31 - 1  # of a window's numbers, so that products of two fit 64 bits
+
+
+def _in_range(name: str, **given: Any) -> None:
+    """Refuse what torch's im2col would overflow with."""
+    for argument, value in given.items():
+        for n in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(n, int) and abs(n) > _MOST:
+                raise ShapeError(f"{name}: {argument} must be at most {_MOST}; got {value!r}")
 
 
 @op(
@@ -343,6 +355,8 @@ def unfold(input: Array, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 
 )
 def fold_op(input: Array, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Any:
     """`fold` with every parameter given."""
+    _in_range("fold", output_size=output_size, kernel_size=kernel_size)
+    _in_range("fold", dilation=dilation, padding=padding, stride=stride)
     return torch.nn.functional.fold(input, output_size, kernel_size, dilation, padding, stride)
 
 

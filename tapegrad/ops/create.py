@@ -94,7 +94,7 @@ def _maker(name: str, what: str) -> Callable[..., Tensor]:
         named = {key: integers(value, name, key, floats=True) for key, value in named.items()}
         try:
             value = make(*size, dtype=dtype, **named)
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
             got = [*map(repr, size), *[f"{key}={value!r}" for key, value in named.items()]]
             raise from_torch(name, error, f"got {', '.join(got)}") from error
         return Tensor(plain(value, f"{name}: result"), requires_grad=requires_grad)
@@ -125,7 +125,7 @@ def _like(name: str, what: str) -> Callable[..., Tensor]:
         like = tensor_argument(like, name, "input").data
         try:
             value = make(like, *args, dtype=dtype, **named)
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
             raise from_torch(name, error, f"input {describe(like)}") from error
         return Tensor(value, requires_grad=requires_grad)
 

@@ -107,7 +107,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
         raise ShapeError(
             f"take_along_dim: indices must have {input.ndim} dimensions, as the input; got shape {list(indices.shape)}"
         )
-    dim = as_dims(dim, input.ndim)[0]
+    dim = as_dims(dim, input.ndim, "take_along_dim")[0]
     others = [[*s[:dim], 1, *s[dim + 1 :]] for s in (input.shape, indices.shape)]
     try:
         full = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]

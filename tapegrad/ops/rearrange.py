@@ -16,6 +16,7 @@ from .indexing import index_select, pad
 from .linalg import dot, matmul
 from .reduce import sum
 from .shape import (
+    as_dims,
     broadcast_to,
     cat,
     flip,
@@ -114,6 +115,9 @@ def column_stack(tensors: Sequence[Any]) -> Tensor:
     return hstack([t.reshape((-1, 1)) if t.ndim < 2 else t for t in _tensors((tensors,), "column_stack")])
 
 
+_MOST_PARTS = 2**24  # tensors are made for them, however short the input
+
+
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Parts along ``dim``: so many of nearly one length, or cut before each of the indices."""
     x = tensor_argument(input, "tensor_split", "input")
@@ -122,8 +126,8 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     n = x.shape[dim]
     cuts = _cuts(indices_or_sections, "tensor_split")
     if isinstance(cuts, int):
-        if cuts < 1:
-            raise ArgumentError(f"tensor_split: sections must be at least 1; got {cuts}")
+        if not 1 <= cuts <= _MOST_PARTS:
+            raise ArgumentError(f"tensor_split: sections must be from 1 to {_MOST_PARTS}; got {cuts}")
         each, more = divmod(n, cuts)
         cuts = [i * each + min(i, more) for i in range(1, cuts)]
     ends = [0, *(min(max(c + n if c < 0 else c, 0), n) for c in cuts), n]
@@ -234,6 +238,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     x = tensor_argument(input, "diff", "input")
     if x.ndim == 0 or n < 0:
         raise ShapeError(f"diff: input must have at least 1 dimension and n not be negative; got {list(x.shape)}, {n}")
+    as_dims(dim, x.ndim, "diff")
     if n == 0:  # the input, with nothing joined on
         return x.clone()
     parts = [*([] if prepend is None else [prepend]), x, *([] if append is None else [append])]

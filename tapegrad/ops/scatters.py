@@ -180,6 +180,7 @@ def _slices(name: str, input: Any, dim: int, at: Any, src: Any, argument: str) -
 def select_scatter(input: Any, src: Any, dim: int, index: int) -> Tensor:
     """A copy of the input with ``src`` as slice ``index`` of dimension ``dim``."""
     x = tensor_argument(input, "select_scatter", "input")
+    as_dims(dim, x.ndim, "select_scatter")
     if not x.ndim or not -x.shape[dim] <= index < x.shape[dim]:
         raise ShapeError(f"select_scatter: index {index} is outside dim {dim} of shape {list(x.shape)}")
     return _slices("select_scatter", x, dim, index, src, "src")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..core import Array, Arrays, Tensor, either, op, sum_over, tensor_argument
+from ..core import Array, Arrays, IndexShapeError, Tensor, either, op, sum_over, tensor_argument
 
 __all__ = [
     "alias",
@@ -64,10 +64,14 @@ def sizes(given: tuple[Any, ...], name: str) -> list[int]:
     return list(given)
 
 
-def as_dims(dim: Any, ndim: int) -> list[int]:
+def as_dims(dim: Any, ndim: int, name: str = "as_dims") -> list[int]:
     """`dim` (int, sequence, None for all) as a list of non-negative dimensions."""
     dims = range(ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-    return [d % builtins.max(ndim, 1) for d in dims]
+    n = builtins.max(ndim, 1)
+    for d in dims:
+        if not -n <= d < n:
+            raise IndexShapeError(f"{name}: dim = {d} must lie in [{-n}, {n - 1}] for {ndim} dimensions")
+    return [d % n for d in dims]
 
 
 def expand_as_reduced(g: Any, shape: torch.Size, dim: Any, keepdim: bool) -> Any:

@@ -77,7 +77,7 @@ def _calling(name: str, what: str) -> Callable[..., Any]:
         named = {key: given(value, key) for key, value in kwargs.items()}
         try:
             return _wrapped(function(*values, **named))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, OverflowError, MemoryError) as error:
             raise from_torch(name, error, f"got {len(args)} arguments") from error
 
     call.__name__ = call.__qualname__ = name

@@ -18,7 +18,7 @@ DTYPES = "bool double float float32 float64 int int8 int16 int32 int64 long uint
 
 ERRORS = """
 ArgumentError CompileError DTypeError GradcheckError MutationError NonFiniteError OpError ShapeError StateError
-TapeError TapegradError
+TapeError TapegradError OutOfMemoryError
 """
 
 # torch's own things, and the switches of a process
