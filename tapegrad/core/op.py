@@ -173,6 +173,7 @@ def caller(op: Op, module: str = __name__) -> Any:
         some=" or ".join(f"__node_{x} is not None" for x in op.rules or op.arrays) or "False",
         nodes="".join(f"__node_{x}, " for x in op.arrays),
     )
+    ours = (module or "").partition(".")[0] == __name__.partition(".")[0]
     scope = _defaults(params)
     scope |= {
         "__integers": _C.integers,
@@ -183,7 +184,9 @@ def caller(op: Op, module: str = __name__) -> Any:
         "__explain": explain,
         "__mode": mode,
         "__op": op,
-        "__forward": op.forward,
+        "__forward": op.forward
+        if (module or "").partition(".")[0] == __name__.partition(".")[0]
+        else _apart(op.forward),
         "__made": Tensor._made,
         "__torch_Tensor": torch.Tensor,
         "__record": partial(_C.record, op, op.plans) if op.rules else partial(_without_rules, op),
@@ -275,6 +278,22 @@ def _without_rules(op: Op, out: Any, nodes: Any, values: Any) -> Any:
 
 def _no_rule(op_name: str, argument: str) -> None:
     raise TapeError(f"{op_name}: argument '{argument}' has no gradient; pass it without one: {argument}.detach()")
+
+
+def _apart(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's forward function that gives back views of arguments where it gave back the arguments themselves.
+
+    Two Tensors on one torch tensor would share memory where no write to one of them could find the other.
+    """
+
+    def apart(*args: Any, **options: Any) -> Any:
+        out = forward(*args, **options)
+        given = {id(v) for a in (*args, *options.values()) for v in (a if isinstance(a, list) else (a,))}
+        if not isinstance(out, tuple):
+            return out.view_as(out) if id(out) in given and isinstance(out, torch.Tensor) else out
+        return tuple([v.view_as(v) if id(v) in given and isinstance(v, torch.Tensor) else v for v in out])
+
+    return apart
 
 
 def _raw_sequence(values: Any, op_name: str, argument: str) -> tuple[list[torch.Tensor], list[Node | None] | None]:

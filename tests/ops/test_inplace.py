@@ -308,3 +308,16 @@ def test_random_programs_agree_with_torch(seed):
     (expected_second,) = torch.autograd.grad((wanted[1] * wanted[1]).sum(), [to], allow_unused=True)
     assert (second is None) == (expected_second is None)
     assert second is None or torch.allclose(second.data, expected_second, rtol=1e-9)
+
+
+def test_an_op_that_gives_its_argument_back_follows_it():
+    @tg.op(x=lambda g: g)
+    def same(x):
+        return x
+
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    z = same(y)
+    y.mul_(3.0)
+    assert z.tolist() == y.tolist() == [6.0, 12.0]
+    assert tg.grad([z.sum()], [x])[0].tolist() == [6.0, 6.0]
