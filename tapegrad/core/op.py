@@ -184,9 +184,7 @@ def caller(op: Op, module: str = __name__) -> Any:
         "__explain": explain,
         "__mode": mode,
         "__op": op,
-        "__forward": op.forward
-        if (module or "").partition(".")[0] == __name__.partition(".")[0]
-        else _apart(op.forward),
+        "__forward": op.forward if ours else _apart(op.forward),
         "__made": Tensor._made,
         "__torch_Tensor": torch.Tensor,
         "__record": partial(_C.record, op, op.plans) if op.rules else partial(_without_rules, op),
