@@ -244,8 +244,8 @@ class _Walk:
     def object(self, value: Any, path: str) -> None:
         """An instance: all attributes of our own classes, those that are named of the user's."""
         own = getattr(value, "__dict__", None)
-        if hasattr(type(value), "walked"):  # a compiled step: what it calls, not its cache
-            self.attributes(value, path, type(value).walked)
+        if hasattr(type(value), "walked"):  # a compiled step: what it calls, not its cache; and what is named
+            self.attributes(value, path, {*type(value).walked, *self.names})
         elif isinstance(own, dict):
             library = is_library(type(value).__module__)
             self.attributes(value, path, list(own) if library or self.everything else self.names)

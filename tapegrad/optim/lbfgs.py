@@ -121,6 +121,8 @@ class LBFGS(Optimizer):
     Source: Liu and Nocedal, On the limited memory BFGS method for large scale optimization (1989).
     """
 
+    walked = ("param_groups",)  # what a compiled closure may depend on: `step` changes its numbers at every call
+
     def __init__(
         self,
         params: Iterable[Any],
