@@ -125,7 +125,8 @@ import test_compile_networks as networks
 torch.set_num_threads(1)
 sys.stdout.buffer.write(pickle.dumps(networks.history(networks.lenet5, 6, networks.uncompiled)[1]))
 """
-    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    folders = [Path(__file__).parent, Path(tg.__file__).parents[1], *sys.path]
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=path, cwd=tmp_path)
     assert_same(pickle.loads(ran.stdout), history(lenet5, 6, tg.compile)[1])
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,6 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)
 
 
 @pytest.mark.parametrize("threads", ["2", "3"])
-def test_a_forked_child_computes_the_same(threads):
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run([sys.executable, "-c", FORK, threads], env=env, check=False).returncode == 0
+def test_a_forked_child_computes_the_same(threads, tmp_path):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(tg.__file__).parents[1]), *sys.path])}
+    assert subprocess.run([sys.executable, "-c", FORK, threads], env=env, cwd=tmp_path, check=False).returncode == 0

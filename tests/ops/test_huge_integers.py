@@ -188,7 +188,7 @@ def faults(long: bool) -> list[str]:
     found, first = [], 0
     while True:
         command = [sys.executable, __file__, "child", str(first), *(["long"] if long else [])]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(tg.__file__).parents[1]), *sys.path])}
         ran = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
         case, in_torch = "", False
         for line in ran.stdout.splitlines():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import threads_sweep
@@ -125,6 +126,9 @@ print(hashlib.sha1(x.grad.numpy().tobytes()).hexdigest())
 """
 
 
-def test_the_gradient_of_rows_by_index_is_the_same_in_every_process() -> None:
-    shown = [subprocess.run([sys.executable, "-c", ROWS], check=True, capture_output=True).stdout for _ in range(2)]
+def test_the_gradient_of_rows_by_index_is_the_same_in_every_process(tmp_path: Path) -> None:
+    shown = [
+        subprocess.run([sys.executable, "-c", ROWS], check=True, capture_output=True, cwd=tmp_path).stdout
+        for _ in range(2)
+    ]
     assert shown[0] == shown[1]
