@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import tapegrad as tg
+
 FORK = """
 import os, signal, sys, threading
 import torch
