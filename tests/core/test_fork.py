@@ -23,7 +23,7 @@ def work():
     (dx,) = tg.grad(y.sum(), x)
     image = tg.nn.functional.conv2d(tg.ones(8, 8, 32, 32), w)
     parts = [y, dx, tg.softmax(x.detach(), 1), image, step(x.detach()), torch.ones(400, 400) @ torch.ones(400, 400)]
-    return [getattr(p, "data", p).double().sum().item() for p in parts]
+    return [getattr(p, "data", p).detach().numpy().tobytes() for p in parts]
 
 expected = work()
 expected = work()
