@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ..core import IndexShapeError, Tensor
 from .module import Module, _indent
 from .parameter import Parameter
 
 Self = TypeVar("Self", bound="Numbered")
+T = TypeVar("T")
 
 
 def position(index: Any, length: int, what: str) -> int:
@@ -120,21 +121,20 @@ class ModuleList(Numbered):
         return f"{type(self).__name__}(\n  " + "\n  ".join(map(_indent, lines)) + "\n)"
 
 
-class ModuleDict(Module):
-    """A dict of modules that is not itself called. Source: ``torch.nn.ModuleDict``."""
+class Keyed(Module, Generic[T]):
+    """Values of one kind by name, in the order in which they were put in."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+    kind: ClassVar[Any]
+
+    def __init__(self, values: Mapping[str, T] | Iterable[tuple[str, T]] | None = None) -> None:
         super().__init__()
-        self.update(modules or {})
+        self.update(values or {})
 
-    def _items(self) -> dict[str, Module]:
-        return {name: value for name, value in self.__dict__.items() if isinstance(value, Module)}
+    def _items(self) -> dict[str, T]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, self.kind)}
 
-    def __getitem__(self, key: str) -> Module:
+    def __getitem__(self, key: str) -> T:
         return self._items()[key]
-
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.add_module(key, module)
 
     def __delitem__(self, key: str) -> None:
         self.pop(key)
@@ -152,29 +152,44 @@ class ModuleDict(Module):
         """The names."""
         return self._items().keys()
 
-    def values(self) -> Iterable[Module]:
-        """The modules."""
+    def values(self) -> Iterable[T]:
+        """The values."""
         return self._items().values()
 
-    def items(self) -> Iterable[tuple[str, Module]]:
-        """(name, module) pairs."""
+    def items(self) -> Iterable[tuple[str, T]]:
+        """(name, value) pairs."""
         return self._items().items()
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace modules by name."""
-        for key, module in dict(modules).items():
-            self[key] = module
+    def update(self, values: Mapping[str, T] | Iterable[tuple[str, T]]) -> None:
+        """Add or replace values by name."""
+        for key, value in dict(values).items():
+            self[key] = value
 
-    def pop(self, key: str) -> Module:
-        """Take a module out and return it."""
-        module = self[key]
+    def pop(self, key: str) -> T:
+        """Take a value out and return it."""
+        value = self[key]
         delattr(self, key)
-        return module
+        return value
 
     def clear(self) -> None:
-        """Take all modules out."""
+        """Take all values out."""
         for key in list(self):
             del self[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise NotImplementedError
+
+
+class ModuleDict(Keyed[Module]):
+    """A dict of modules that is not itself called. Source: ``torch.nn.ModuleDict``."""
+
+    kind = Module
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+        super().__init__(modules)
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
 
 
 class ParameterList(Module):
@@ -230,60 +245,20 @@ class ParameterList(Module):
         return "\n".join(lines)
 
 
-class ParameterDict(Module):
+class ParameterDict(Keyed[Parameter]):
     """A dict of parameters that a module finds; other tensors put into it become parameters.
 
     Source: ``torch.nn.ParameterDict``.
     """
 
+    kind = Parameter
+
     def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
-        super().__init__()
-        self.update(parameters or {})
-
-    def _items(self) -> dict[str, Parameter]:
-        return {name: value for name, value in self.__dict__.items() if isinstance(value, Parameter)}
-
-    def __getitem__(self, key: str) -> Parameter:
-        return self._items()[key]
+        super().__init__(parameters)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.register_parameter(key, value if isinstance(value, Parameter) else Parameter(value))
 
-    def __delitem__(self, key: str) -> None:
-        self.pop(key)
-
-    def __len__(self) -> int:
-        return len(self._items())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items())
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._items()
-
-    def keys(self) -> Iterable[str]:
-        """The names."""
-        return self._items().keys()
-
-    def values(self) -> Iterable[Parameter]:
-        """The parameters."""
-        return self._items().values()
-
-    def items(self) -> Iterable[tuple[str, Parameter]]:
-        """(name, parameter) pairs."""
-        return self._items().items()
-
     def get(self, key: str, default: Any = None) -> Any:
         """The parameter of that name, or the default."""
         return self._items().get(key, default)
-
-    def update(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
-        """Add or replace parameters by name."""
-        for key, value in dict(parameters).items():
-            self[key] = value
-
-    def pop(self, key: str) -> Parameter:
-        """Take a parameter out and return it."""
-        value = self[key]
-        delattr(self, key)
-        return value
