@@ -53,7 +53,7 @@ def page() -> str:
 def own_ops() -> list[Op]:
     """The package's ops by name; a user's own are left out."""
     return sorted(
-        (op for op in registry.values() if (op.call.__module__ or "").startswith("tapegrad.")), key=lambda op: op.name
+        (op for op in registry.values() if op.call.__module__.startswith("tapegrad.")), key=lambda op: op.name
     )
 
 

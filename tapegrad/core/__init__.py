@@ -4,7 +4,7 @@ This room knows torch and the extension, and nothing of ops, networks, compiled 
 here. To read it, take the files in this order; each names only what the ones before it have introduced:
 
     errors, extension, forks, mode  what can go wrong; the C++ side; forked processes; what a thread records
-    tape                           Leaf, Entry, Tape: the list itself, and how it prints
+    tape, graph                    Leaf, Entry, Tape: the list itself, and how it prints; the list as ``grad_fn``
     backward                       the one reversed loop over it
     incoming, methods, protocols   what raw values may come in; what a Tensor is to Python, NumPy and torch
     tensor                         Tensor: data, gradient, its place on the tape

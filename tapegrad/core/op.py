@@ -98,7 +98,7 @@ def op(
     """
 
     def make(function: Callable[..., Any]) -> Any:
-        return caller(Op(function, rules, backward, residuals, name=name), function.__module__)
+        return caller(Op(function, rules, backward, residuals, name=name), function.__module__ or "__main__")
 
     return make if forward is None else make(forward)
 
@@ -173,7 +173,7 @@ def caller(op: Op, module: str = __name__) -> Any:
         some=" or ".join(f"__node_{x} is not None" for x in op.rules or op.arrays) or "False",
         nodes="".join(f"__node_{x}, " for x in op.arrays),
     )
-    ours = (module or "").partition(".")[0] == __name__.partition(".")[0]
+    ours = _ours(module)
     scope = _defaults(params)
     scope |= {
         "__integers": _C.integers,
@@ -252,9 +252,12 @@ def with_integers(function: Callable[P, Any]) -> Callable[P, Any]:
 def _register(op: Op, module: str) -> None:
     """Enter an op under its name; a user's op does not take the place of one of the package's own."""
     before = registry.get(op.name)
-    own = __name__.partition(".")[0] + "."
-    if before is None or module.startswith(own) or not before.call.__module__.startswith(own):
+    if before is None or _ours(module) or not _ours(before.call.__module__):
         registry[op.name] = op
+
+
+def _ours(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _constant(op: Op, out: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Networks: modules, layers, losses, initial values. Names, arguments, ``repr`` and state dicts are torch's."""
+"""Networks: modules, layers, losses, initial values. Names, arguments, ``repr`` and state dicts are torch's.
+
+Imports the core and the ops; `Sequential.fit` alone calls upwards, into training.
+"""
 
 from . import functional, init, parallel, utils
 from .activations import (

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from .. import ops
-from ..core import ArgumentError, DTypeError, ShapeError, Tensor, calling, raw
+from ..core import ArgumentError, DTypeError, ShapeError, Tensor, raw
 from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require
 from .layers import Linear
 from .module import Module
-from .parameter import Parameter
+from .parameter import Parameter, new_parameter
 
 _Shapes = dict[tuple[int, ...], tuple[int, ...]]  # shape of a mask: the shape that broadcasts with the scores
 
@@ -74,7 +74,7 @@ class MultiheadAttention(Module):
         dtype = parameter_dtype(device, dtype, name)
 
         def new(*shape: int) -> Parameter:
-            return Parameter(calling(name, torch.empty, shape, dtype=dtype))
+            return new_parameter(name, shape, dtype)
 
         packed = self.kdim == e and self.vdim == e
         self.q_proj_weight = None if packed else new(e, e)

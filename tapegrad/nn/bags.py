@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 
-from ..core import calling
 from . import functional as F
 from . import init
 from .checks import extent, one_of, parameter_dtype, require
 from .module import Module
-from .parameter import Parameter
+from .parameter import new_parameter
 
 
 class EmbeddingBag(Module):
@@ -53,7 +52,7 @@ class EmbeddingBag(Module):
         self.padding_idx = padding_idx
         self.mode, self.sparse, self.include_last_offset = mode, sparse, include_last_offset
         dtype = parameter_dtype(device, dtype, name)
-        self.weight = Parameter(calling(name, torch.empty, n, self.embedding_dim, dtype=dtype))
+        self.weight = new_parameter(name, (n, self.embedding_dim), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 
 from .. import ops
-from ..core import ShapeError, calling
+from ..core import ShapeError
 from . import init
 from .checks import extent, one_of, parameter_dtype
 from .module import Module
-from .parameter import Parameter
+from .parameter import new_parameter
 from .steps import STEPS, Weights
 
 
@@ -38,10 +38,10 @@ class RNNCellBase(Module):
         self.bias = bias
         dtype = parameter_dtype(device, dtype, name)
         gates = num_chunks * self.hidden_size
-        self.weight_ih = Parameter(calling(type(self).__name__, torch.empty, gates, self.input_size, dtype=dtype))
-        self.weight_hh = Parameter(calling(type(self).__name__, torch.empty, gates, self.hidden_size, dtype=dtype))
-        self.bias_ih = Parameter(calling(type(self).__name__, torch.empty, gates, dtype=dtype)) if bias else None
-        self.bias_hh = Parameter(calling(type(self).__name__, torch.empty, gates, dtype=dtype)) if bias else None
+        self.weight_ih = new_parameter(name, (gates, self.input_size), dtype)
+        self.weight_hh = new_parameter(name, (gates, self.hidden_size), dtype)
+        self.bias_ih = new_parameter(name, (gates,), dtype) if bias else None
+        self.bias_hh = new_parameter(name, (gates,), dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..core import ShapeError, calling
+from ..core import ShapeError
 from ..ops.conv import upsample_conv2d
 from . import functional as F
 from .checks import extent, ntuple, one_of, parameter_dtype, require
 from .layers import reset_uniform
 from .module import Module
-from .parameter import Parameter
+from .parameter import Parameter, new_parameter
 
 
 class _Conv(Module):
@@ -68,10 +68,8 @@ class _Conv(Module):
         rows, columns = self.in_channels, self.out_channels
         if not self.transposed:
             rows, columns = columns, rows
-        self.weight = Parameter(
-            calling(name, torch.empty, rows, columns // self.groups, *self.kernel_size, dtype=dtype)
-        )
-        self.bias = Parameter(calling(name, torch.empty, self.out_channels, dtype=dtype)) if bias else None
+        self.weight = new_parameter(name, (rows, columns // self.groups, *self.kernel_size), dtype)
+        self.bias = new_parameter(name, (self.out_channels,), dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

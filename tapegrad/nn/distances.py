@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from .. import ops as F
-from ..core import calling
 from . import init
 from .checks import extent, parameter_dtype
 from .module import Module
-from .parameter import Parameter
+from .parameter import new_parameter
 
 
 @dataclass(eq=False, repr=False)
@@ -63,8 +62,8 @@ class Bilinear(Module):
         self.out_features = extent(out_features, "Bilinear", "out_features")
         dtype = parameter_dtype(device, dtype, "Bilinear")
         shape = (self.out_features, self.in1_features, self.in2_features)
-        self.weight = Parameter(calling("Bilinear", torch.empty, shape, dtype=dtype))
-        self.bias = Parameter(calling("Bilinear", torch.empty, self.out_features, dtype=dtype)) if bias else None
+        self.weight = new_parameter("Bilinear", shape, dtype)
+        self.bias = new_parameter("Bilinear", (self.out_features,), dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from .. import ops as F
-from ..core import ArgumentError, ShapeError, calling
+from ..core import ArgumentError, ShapeError
 from ..ops.inplace import overwritten
 from .activations import Activation
 from .checks import extent, parameter_dtype
 from .module import Module
-from .parameter import Parameter
+from .parameter import new_parameter
 
 
 class _WithArguments(Activation):
@@ -82,7 +82,7 @@ class PReLU(Module):
         self.num_parameters = extent(num_parameters, "PReLU", "num_parameters", 1)
         self.init = init
         dtype = parameter_dtype(device, dtype, "PReLU")
-        self.weight = Parameter(calling("PReLU", torch.full, (self.num_parameters,), float(init), dtype=dtype))
+        self.weight = new_parameter("PReLU", (self.num_parameters,), dtype, float(init))
 
     def forward(self, input: Any) -> Any:
         """The input, its negative part scaled."""

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from .. import ops
-from ..core import Tensor, calling, integers
+from ..core import Tensor, integers
 from ..ops.inplace import overwritten
 from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require
 from .module import Module
-from .parameter import Parameter
+from .parameter import Parameter, new_parameter
 
 
 def reset_uniform(weight: Tensor, bias: Tensor | None) -> None:
@@ -68,12 +68,8 @@ class Linear(Module):
         self.in_features = extent(in_features, "Linear", "in_features")
         self.out_features = extent(out_features, "Linear", "out_features")
         dtype = parameter_dtype(device, dtype, "Linear")
-        self.weight = Parameter(
-            calling(type(self).__name__, torch.empty, self.out_features, self.in_features, dtype=dtype)
-        )
-        self.bias = (
-            Parameter(calling(type(self).__name__, torch.empty, self.out_features, dtype=dtype)) if bias else None
-        )
+        self.weight = new_parameter("Linear", (self.out_features, self.in_features), dtype)
+        self.bias = new_parameter("Linear", (self.out_features,), dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -250,7 +246,7 @@ class Embedding(Module):
         self.scale_grad_by_freq = scale_grad_by_freq
         self.sparse = sparse
         dtype = parameter_dtype(device, dtype, "Embedding")
-        self.weight = Parameter(calling(type(self).__name__, torch.empty, n, self.embedding_dim, dtype=dtype))
+        self.weight = new_parameter("Embedding", (n, self.embedding_dim), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

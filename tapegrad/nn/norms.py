@@ -11,7 +11,7 @@ from . import functional as F
 from . import init
 from .checks import extent, ntuple, parameter_dtype, require
 from .module import Module
-from .parameter import Parameter
+from .parameter import Parameter, new_parameter
 
 
 class _Norm(Module):
@@ -23,11 +23,10 @@ class _Norm(Module):
     def _affine(
         self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: torch.dtype | None
     ) -> torch.dtype:
-        dtype = parameter_dtype(device, dtype, type(self).__name__)
-        self.weight = Parameter(calling(type(self).__name__, torch.ones, shape, dtype=dtype)) if weight else None
-        self.bias = (
-            Parameter(calling(type(self).__name__, torch.zeros, shape, dtype=dtype)) if weight and bias else None
-        )
+        name = type(self).__name__
+        dtype = parameter_dtype(device, dtype, name)
+        self.weight = new_parameter(name, shape, dtype, 1.0) if weight else None
+        self.bias = new_parameter(name, shape, dtype, 0.0) if weight and bias else None
         return dtype
 
     def reset_parameters(self) -> None:

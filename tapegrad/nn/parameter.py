@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..core import Tensor, to_torch
+from ..core import Tensor, calling, to_torch
 
 
 class Parameter(Tensor):
@@ -33,3 +34,10 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+def new_parameter(layer: str, shape: Sequence[int], dtype: torch.dtype, value: float | None = None) -> Parameter:
+    """A layer's parameter, filled with a value, or with what the memory holds; a shape too large names the layer."""
+    if value is None:
+        return Parameter(calling(layer, torch.empty, tuple(shape), dtype=dtype))
+    return Parameter(calling(layer, torch.full, tuple(shape), value, dtype=dtype))

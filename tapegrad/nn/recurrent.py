@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 
 from .. import ops
-from ..core import ShapeError, calling
+from ..core import ShapeError
 from . import init
 from .checks import extent, one_of, parameter_dtype, require
 from .module import Module
-from .parameter import Parameter
+from .parameter import Parameter, new_parameter
 from .steps import State, Weights, walk
 from .utils.rnn import PackedSequence
 
@@ -71,9 +71,7 @@ class RNNBase(Module):
                 shapes["weight_hr"] = (proj_size, hidden_size)
             for suffix in self._suffixes(layer):
                 for key, shape in shapes.items():
-                    setattr(
-                        self, key + suffix, Parameter(calling(type(self).__name__, torch.empty, shape, dtype=dtype))
-                    )
+                    setattr(self, key + suffix, new_parameter(name, shape, dtype))
         self.reset_parameters()
 
     @property

@@ -1,4 +1,7 @@
-"""All ops, and the one table that makes them methods and operators of `Tensor`."""
+"""All ops, one block each, and the one table that makes them methods and operators of `Tensor`. Imports the core.
+
+What stands here is public as ``tg.…``. Rooms above take what is not (shapes of windows, checks) from the file it is in.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, as torch.optim's."""
+"""Optimizers and learning-rate schedules, as torch.optim's. Imports the core, the ops, and the checks of networks."""
 
 from . import lr_scheduler, swa_utils
 from .adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, Rprop
