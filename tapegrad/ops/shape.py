@@ -215,11 +215,16 @@ def alias(input: Array) -> Any:
     return input.detach()
 
 
-@op(input=lambda g: g)
-def contiguous(input: Array) -> Any:
-    """The same values in row-major order without gaps; a copy only where needed."""
-    out = input.contiguous()
-    return input.view(input.shape) if out is input else out  # two Tensors never hold one raw tensor
+def contiguous(input: Any) -> Tensor:
+    """The same values in row-major order without gaps: the input itself, or a copy where needed."""
+    x = tensor_argument(input, "contiguous", "input")
+    return x if x._data.is_contiguous() else in_order(x)
+
+
+@op(input=lambda g: g, name="contiguous")
+def in_order(input: Array) -> Any:
+    """A copy in row-major order without gaps."""
+    return input.contiguous()
 
 
 @op(input=lambda g: g)  # the call path casts back

@@ -221,3 +221,13 @@ def test_numpy_scalars_count_as_numbers() -> None:
     x = tg.tensor([1.0, 2.0])
     assert (x * numpy.float64(2.0)).dtype is torch.float32
     assert (numpy.float32(2.0) * x).dtype is torch.float32
+
+
+def test_contiguous_is_the_value_itself_where_it_already_is():
+    x = tg.randn(2, 3, requires_grad=True)
+    y = x * 2
+    assert y.contiguous() is y
+    assert tg.contiguous(x) is x
+    z = y.t().contiguous()
+    assert z.data.stride() == (2, 1)
+    assert torch.equal(z.data, y.data.t())

@@ -229,7 +229,10 @@ rows = [
     ]),
     Row("clone", [S(x), S(R()), S(R(0))]),
     Row("alias", [S(x), S(R()), S(R(0))], reference=lambda x: x.view_as(x)),
-    Row("contiguous", [S(x), S(R()), S(R(0))]),
+    Row(
+        "contiguous", [S(R(2, 3)), S(R()), S(R(0))], call=lambda x: x.t().contiguous(),
+        reference=lambda x: x.t().contiguous(), method=False,
+    ),
     Row(
         "to_dtype",
         [K(R(2, 3), torch.float32), S(R(), torch.float64), K(R(0), torch.float32), S(ints([1, 2]), torch.float32)],
