@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bindings/backward.h"
+#include "bindings/holder.h"
 #include "bindings/nodes.h"
 
 namespace tapegrad {
@@ -16,7 +17,7 @@ namespace {
 thread_local bool watched = false;  // see mode.py
 
 py::object tensor(py::object data, py::object node) {
-  return classes->tensor.make(std::move(data), std::move(node), py::none());
+  return make_tensor(classes->tensor, std::move(data), std::move(node));
 }
 
 py::object shape(py::handle value) {
@@ -280,17 +281,6 @@ PyObject* integers_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
   });
 }
 
-// Those of `objects` that are Tensors, or of a class of theirs, in the memory of `value`.
-py::list tensors_in(const at::Tensor& value, const py::list& objects) {
-  py::list found;
-  for (const py::handle object : objects)
-    if (PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(classes->tensor.type().ptr()))) {
-      PyObject* const data = classes->tensor.get(object, 0);
-      if (data && is_tensor(data) && THPVariable_Unpack(data).is_alias_of(value)) found.append(object);
-    }
-  return found;
-}
-
 // What tapegrad/core/incoming.py asks of a tensor from outside, and finds of nearly every one.
 bool is_plain(const py::object& value) {
   if (Py_TYPE(value.ptr()) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;
@@ -331,16 +321,20 @@ void bind_tape(py::module_& m) {
                                   method("collecting", &collecting),
                                   method("integers", &integers_call),
                                   method("walk", &walk),
+                                  method("hold", &hold),
+                                  method("sharers", &sharers),
                                   {}};
   PyModule_AddFunctions(m.ptr(), methods);
   const auto set = [](py::type entry, py::object leaf, py::object tensor, py::object next_slot, py::object inside,
                       py::object integers) {
     if (reinterpret_cast<PyTypeObject*>(entry.ptr())->tp_base != entry_base())
       throw py::type_error("tape_classes: entry must derive from EntryBase");
-    auto* const tensor_type = reinterpret_cast<PyTypeObject*>(tensor.ptr());
+    if (!PyType_Check(tensor.ptr()) || !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(tensor.ptr()), tensor_base()))
+      throw py::type_error("tape_classes: tensor must derive from TensorBase");
+    auto* const tensor_type = reinterpret_cast<PyTypeObject*>(tensor.release().ptr());
     auto* const made = new Classes{reinterpret_cast<PyTypeObject*>(entry.release().ptr()),
                                    {std::move(leaf), {"hooks", "shape", "dtype"}},
-                                   {std::move(tensor), {"_data", "_node", "_grad"}},
+                                   tensor_type,
                                    std::move(next_slot),
                                    std::move(inside),
                                    std::move(integers),
@@ -354,10 +348,10 @@ void bind_tape(py::module_& m) {
   };
   m.def("tape_classes", set, py::arg("entry"), py::arg("leaf"), py::arg("tensor"), py::arg("next_slot"),
         py::arg("inside"), py::arg("integers"));
+  m.attr("TensorBase") = py::handle(reinterpret_cast<PyObject*>(tensor_base()));
   m.attr("EntryBase") = py::handle(reinterpret_cast<PyObject*>(entry_base()));
   m.def("open_entries", &open_entries);
   m.def("is_plain", &is_plain, py::arg("value"));
-  m.def("tensors_in", &tensors_in, py::arg("value"), py::arg("objects"));
   m.def("watched", [] { return watched; });
   m.def("watch", [](bool on) { watched = on; }, py::arg("on"));
 }

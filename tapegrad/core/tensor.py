@@ -76,7 +76,7 @@ def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) ->
 # --- Tensor ------------------------------------------------------------------------------------------------------
 
 
-class Tensor(Protocols["Tensor"]):
+class Tensor(Protocols["Tensor"], _C.TensorBase):
     """A torch tensor with a gradient and a place on the tape, made as ``torch.Tensor`` is (`tapegrad.tensor` copies).
 
     Parameters
@@ -96,11 +96,11 @@ class Tensor(Protocols["Tensor"]):
         for a torch tensor that requires a gradient.
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_node")
+    __slots__ = ("__weakref__",)  # csrc/bindings/holder.h holds the others, and knows who lies in one memory
     __array_ufunc__ = None  # so that ``ndarray * tensor`` comes to Tensor.__rmul__
     __hash__ = object.__hash__
 
-    _data: torch.Tensor
+    _data: torch.Tensor  # `_C.hold` writes it
     _node: Node | None
     _grad: Tensor | None
 
@@ -111,9 +111,10 @@ class Tensor(Protocols["Tensor"]):
         self._grad = None
         value = data[0] if len(data) == 1 else None
         if type(value) is torch.Tensor and not named and device is None:
-            self._data = plain(value, "Tensor: data").detach()  # the same memory, seen to be shared
+            _C.hold(self, plain(value, "Tensor: data").detach())  # the same memory, seen to be shared
         else:
-            self._data, self._node = as_torch_tensor(data, named, device, requires_grad)
+            made, self._node = as_torch_tensor(data, named, device, requires_grad)
+            _C.hold(self, made)
         if requires_grad:
             self.requires_grad = True
 
@@ -138,7 +139,7 @@ class Tensor(Protocols["Tensor"]):
             self._node.shape, self._node.dtype = value.shape, value.dtype
         elif self._node is not None:
             raise TapeError("data: the value of a recorded output cannot be replaced; use .detach() and compute anew")
-        self._data = value
+        _C.hold(self, value)
 
     # --- what it is -------------------------------------------------------------------------------------------
 
@@ -389,7 +390,8 @@ class Tensor(Protocols["Tensor"]):
     @classmethod
     def _rebuild(cls: type[Self], data: torch.Tensor, requires_grad: bool, grad: torch.Tensor | None) -> Self:
         tensor = cls.__new__(cls)
-        tensor._data, tensor._node, tensor._grad = data, None, None
+        _C.hold(tensor, data)
+        tensor._node = tensor._grad = None
         tensor.requires_grad = requires_grad
         if grad is not None:
             tensor.grad = grad

@@ -42,6 +42,7 @@ from . import (
     shape,
     special,
     spellings,
+    strided,
     types,
     windows,
     without_gradient,
@@ -73,6 +74,7 @@ from .sampling import *
 from .scatters import *
 from .shape import *
 from .special import *
+from .strided import *
 from .types import *
 from .windows import *
 from .without_gradient import *
@@ -106,6 +108,7 @@ __all__ = [
     *order.__all__,
     *sampling.__all__,
     *scatters.__all__,
+    *strided.__all__,
     *factor.__all__,
     *without_gradient.__all__,
 ]

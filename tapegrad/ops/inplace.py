@@ -11,7 +11,6 @@ from the new entry from then on.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,11 +30,13 @@ from ..core import (
     mode,
     next_slot,
     raw,
+    registry,
     tensor_argument,
 )
 from .indexing import as_index, getitem_backward, getitem_op, setitem_op, write
 from .random import bernoulli, raw_normal, raw_uniform
 from .shape import to_dtype
+from .strided import reach
 
 _OPERATORS = {  # method: operator
     "add_": "__iadd__",
@@ -72,7 +73,8 @@ def overwritten(inplace: bool, x: Any, result: Any) -> Any:
         return result
     alone = x._node is not None and not x._data._is_view() and _users(x) == 1
     if alone and (mode.tracer is None or mode.tracer.made(x._data)):
-        x._data, x._node = result._data, result._node
+        _C.hold(x, result._data)
+        x._node = result._node
         return x
     written(x, "inplace=True", lambda _: result, -1 if x._node is None else entry_of(x._node).seq)
     return x
@@ -91,13 +93,13 @@ def written(x: Tensor, name: str, compute: Callable[[Tensor], Any], start: int |
         raise DTypeError(f"{name}: a {x._data.dtype} tensor cannot hold a value that needs a gradient")
     if torch._debug_has_internal_overlap(x._data) == 1:
         raise ShapeError(f"{name}: several elements of the tensor lie in one place; write to x.clone()")
-    others = sharers(x)
+    others: list[Tensor] = _C.sharers(x)
     if any(isinstance(t._node, Leaf) for t in others):
         raise TapeError(f"{name}: the tensor shares memory with a leaf that requires a gradient; write to x.clone()")
     storage = x._data
     start = next_slot() if start is None else start
     result = compute(Tensor._made(storage, x._node))
-    if tuple(result.shape) != tuple(storage.shape):
+    if result.shape != storage.shape:
         raise ShapeError(
             f"{name}: the result has shape {list(result.shape)}; expected {list(storage.shape)}, the tensor's"
         )
@@ -108,7 +110,7 @@ def written(x: Tensor, name: str, compute: Callable[[Tensor], Any], start: int |
             raise DTypeError(f"{name}: a result of {result.dtype} can't be cast to {storage.dtype}")
     if result._node is None:  # the op has no gradient: torch's is zero
         result = setitem_op(Tensor._made(storage, x._node), ..., Tensor._made(result._data.to(storage.dtype), None))
-    made = [e for e in _since(result._node, start) if e.versions is not None]
+    made = [e for e in _since(result._node, start) if e.versions]  # those that saved something
     for entry in made:
         _keep(entry, storage)
     storage.copy_(result._data)
@@ -122,15 +124,16 @@ def written(x: Tensor, name: str, compute: Callable[[Tensor], Any], start: int |
 
 def _since(node: Any, start: int) -> list[Any]:
     """The entries that `node` depends on and that were recorded after slot `start`."""
-    found: dict[Any, None] = {}
+    found: list[Any] = []
     stack = [node]
     while stack:
         entry = stack.pop()
-        entry = entry[0] if isinstance(entry, tuple) else entry
-        if isinstance(entry, Entry) and entry.seq > start and entry not in found:
-            found[entry] = None
-            stack.extend(entry.parents)
-    return list(found)
+        if type(entry) is tuple:
+            entry = entry[0]
+        if type(entry) is Entry and entry.seq > start and entry not in found:
+            found.append(entry)
+            stack += entry.parents
+    return found
 
 
 def _keep(entry: Any, storage: torch.Tensor) -> None:
@@ -168,17 +171,6 @@ def _users(x: Tensor) -> int:
     return _C.storage_use_count(x._data) - (0 if mode.tracer is None else mode.tracer.holds(x._data))
 
 
-def sharers(x: Tensor) -> list[Tensor]:
-    """Every other live `Tensor` in the memory of `x`, looked for only where torch counts another user of it."""
-    users = _users(x)
-    found: list[Tensor] = []
-    for generation in range(3):  # of Python's collector; a view is mostly young, and the old ones take long to walk
-        if len({id(t._data) for t in (x, *found)}) >= users:
-            break
-        found += [t for t in _C.tensors_in(x._data, gc.get_objects(generation)) if t is not x]
-    return found
-
-
 def _root(value: torch.Tensor) -> Any:
     return value._base if value._is_view() else value
 
@@ -189,7 +181,27 @@ def is_followed(t: Tensor, x: Tensor) -> bool:
 
 
 def follow(t: Tensor, x: Tensor) -> None:
-    """Move `t`, which lies in the same memory as `x`, to a place on the tape that reads what was written to `x`."""
+    """Move `t`, which lies in the same memory as `x`, to a place on the tape that reads what was written to `x`.
+
+    What was written stands in t's memory already: only the entry is made.
+    """
+    a, b = t._data, x._data
+    first, start = a.storage_offset(), b.storage_offset()
+    size, stride = tuple(a.shape), a.stride()
+    end, stop = first + reach(size, stride), start + reach(b.shape, b.stride())
+    if end <= start or stop <= first:
+        return
+    if b.is_contiguous() and start <= first and end <= stop:  # all of t is x's
+        t._node = registry["as_strided"].record(a, (x._node,), (b, size, stride, first - start))._node
+    elif a.is_contiguous() and first <= start and stop <= end:  # all of x is t's
+        values = (a, b, tuple(b.shape), b.stride(), start - first)
+        t._node = registry["as_strided_scatter"].record(a, (t._node, x._node), values)._node
+    else:
+        _follow_anywhere(t, x)
+
+
+def _follow_anywhere(t: Tensor, x: Tensor) -> None:
+    """`follow` by a table of places, for layouts of any kind."""
     with torch._C._DisableTorchDispatch():
         shared = _places(t, x) >= 0
         none, every = not bool(shared.any()), bool(shared.all())
@@ -222,7 +234,11 @@ def _places(t: Tensor, x: Tensor) -> torch.Tensor:
 
 def _needs(self: Tensor, values: Any) -> bool:
     """Whether a write of these values is recorded."""
-    return mode.record and (self._node is not None or any(_is_recorded(v) for v in values))
+    if not mode.record:
+        return False
+    if self._node is not None:
+        return True
+    return any(map(_is_recorded, values))
 
 
 def _is_recorded(value: Any) -> bool:

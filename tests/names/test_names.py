@@ -35,7 +35,8 @@ OPS = """
 BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor Generator IntTensor LongTensor ShortTensor ValuesIndices
 abs absolute acos acosh adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool2d_backward adaptive_max_pool1d
 adaptive_max_pool2d add addcdiv addcmul addmm addmv addr affine_grid alias all allclose alpha_dropout amax amin
-aminmax any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort argwhere as_tensor
+aminmax any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort argwhere
+as_strided as_strided_scatter as_tensor
 asin asinh atan atan2 atanh atleast_1d atleast_2d atleast_3d avg_pool1d avg_pool2d avg_pool2d_backward baddbmm
 batch_norm bernoulli bilinear binary_cross_entropy binary_cross_entropy_with_logits bincount bitwise_and bitwise_not
 bitwise_or bitwise_xor block_diag bmm broadcast_tensors broadcast_to bucketize can_cast cartesian_prod cat cdist

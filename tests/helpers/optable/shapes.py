@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+import tapegrad as tg
+
 from .spec import K1, K, R, Row, S, V, bools, data, ints
 
 x = R(2, 3, 4)
@@ -56,6 +58,16 @@ def _vandermonde(x: torch.Tensor, N: int | None = None, increasing: bool = False
     """torch's own has no gradient: it multiplies in place."""
     powers = torch.arange(len(x) if N is None else N)
     return x.unsqueeze(1) ** (powers if increasing else powers.flip(0))
+
+
+def _placed(input, src, *place):  # torch 2.13's own as_strided_scatter fails torch's gradcheck
+    y = input.clone()
+    y.as_strided(*place).copy_(src)
+    return y
+
+
+def _dense(name):  # places in memory mean the same for elements that lie in order
+    return lambda input, *args: getattr(tg, name)(tg.Tensor.contiguous(input), *args)
 
 
 rows = [
@@ -273,4 +285,12 @@ rows = [
         S(R(3)), S(R(3), 5), S(R(2), 4, True), S(R(1)), S(R(0)), S(R(3), N=1), S(R(2), 0), K1(V([0.0, 1.0, -1.0])),
     ], ops=(), method=False, exact=False, reference=_vandermonde),
     Row("argsort", [S(x), S(x, 0), S(x, -1, True), S(R()), S(R(0, 3))], differentiable=False),
+    Row("as_strided", [
+        S(R(3, 4), (2, 2), (4, 1)), S(R(3, 4), (2, 3), (1, 2), 4), S(R(6), (3, 3), (1, 1)), S(R(5), (4,), (0,), 2),
+        S(R(), (), ()), S(R(0), (0, 2), (2, 1)), S(R(1), (2, 2), (0, 0)),
+    ], ops=("as_strided", "as_strided_backward"), call=_dense("as_strided"), method=False),
+    Row("as_strided_scatter", [
+        S(R(3, 4), R(2, 2), (2, 2), (4, 1)), S(R(3, 4), R(2, 3), (2, 3), (6, 2), 1), S(R(), R(), (), ()),
+        S(R(0), R(0, 2), (0, 2), (2, 1)),
+    ], ops=("as_strided_scatter", "as_strided"), call=_dense("as_strided_scatter"), method=False, reference=_placed),
 ]
