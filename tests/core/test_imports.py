@@ -48,6 +48,7 @@ ROWS = [
         "settings",
         "utils",
     ),  # torch's names
+    ("sklearn",),
     ("func", "plot"),  # the public names of files in derivatives and training
     ("__init__",),
 ]
