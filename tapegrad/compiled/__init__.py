@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from ..core import ArgumentError
+from .run import run_in_order
 from .step import Compiled
 
-__all__ = ["Compiled", "compile"]
+__all__ = ["Compiled", "compile", "run_in_order"]
 
 
 @overload

@@ -14,5 +14,6 @@ if tuple(map(int, _sklearn.__version__.split(".")[:2])) < (1, 7):
     raise ImportError(f"tapegrad.sklearn needs scikit-learn 1.7 or newer; got {_sklearn.__version__}")
 
 from .multilayer import MLPClassifier, MLPRegressor
+from .network import NetworkClassifier, NetworkRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]

@@ -16,8 +16,7 @@ import torch
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from .. import ops
-from ..compiled import Compiled, compile
-from ..compiled.run import Bar, Epoch, Losses
+from ..compiled import Compiled, compile, run_in_order
 from ..core import Tensor, no_grad
 from ..nn import Parameter
 from ..nn import functional as F
@@ -161,17 +160,9 @@ class Descent:
                 self.optimizer.param_groups[0]["weight_decay"] = 0.0 if weighted else mlp.alpha / size
                 rows = None if order is None else torch.from_numpy(order[start:stop])
                 parts = arrays if order is not None else [a[start:stop] for a in arrays]
-                total += size * self._batches(self.step(mlp, weighted), parts, rows, size)
+                losses = run_in_order(self.step(mlp, weighted), parts, rows, size)
+                total += size * float(losses.data.double().sum())
         return total / n
-
-    @staticmethod
-    def _batches(step: Compiled, arrays: list[torch.Tensor], order: torch.Tensor | None, size: int) -> float:
-        """The sum of the losses of steps of that many rows each."""
-        count = len(arrays[0] if order is None else order) // size
-        losses = Losses(1, count)
-        with Bar(count, False) as bar:
-            Epoch(step, tuple(arrays), arrays, order, size, count, losses.row(0), bar).run(count)
-        return float(losses.epoch(0).data.double().sum())
 
     def _at(self, lr: float) -> None:
         """Steps have this rate from now on; the velocity already there keeps the one it was made with."""

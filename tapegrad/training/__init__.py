@@ -2,6 +2,7 @@
 loss, pictures. Imports everything below it: networks, optimizers, data and the compiled tape.
 """
 
+from .labels import as_targets
 from .loop import History, fit
 
-__all__ = ["History", "fit"]
+__all__ = ["History", "as_targets", "fit"]
