@@ -180,6 +180,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   kernel(m, "check", check, "ok");
   bind_recording(m);
   bind_replay(m);
+  bind_networks(m);
   bind_slots(m);
   bind_tape(m);
   m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());

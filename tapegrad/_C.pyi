@@ -296,6 +296,7 @@ watched_bytes: int
 class Before:
     def memory(self, bytes: Tensor) -> None: ...
     def attribute(self, owner: object, name: str, value: object) -> None: ...
+    def restore(self) -> None: ...
     def forget(self) -> None: ...
 
 def record_call(
@@ -308,6 +309,42 @@ def locked(lock: object, function: Callable[..., object], *args: object) -> Any:
 class Guards:
     def add(self, kind: int, container: object, key: object, value: object, by_value: bool) -> None: ...
     def check(self) -> int: ...
+
+class Network:
+    failed: int
+    stuck: bool
+    last_part: int
+    epoch: int
+    at: int
+    until: int
+    streams: list[tuple[int, int]]
+    def __init__(
+        self,
+        arrays: Sequence[Tensor],
+        rows: Tensor | None,
+        n: int,
+        batch: int,
+        steps: int,
+        shuffle: bool,
+        seed: int,
+        losses: Tensor,
+        streams: int,
+    ) -> None: ...
+    def set_part(
+        self,
+        which: int,
+        program: int,
+        first: int,
+        count: int,
+        rows: int,
+        memory: Sequence[Tensor | None],
+        numbers: Sequence[float],
+        streams: Sequence[int],
+        blocks: Sequence[int],
+    ) -> None: ...
+    def rethrow(self) -> None: ...
+
+def run_networks(networks: Sequence[Network], workers: Sequence[Sequence[Executor]], tick: object) -> None: ...
 
 class Executor:
     steps: int
@@ -330,6 +367,7 @@ class Executor:
     def set_loss(self, value: Tensor) -> None: ...
     def watch(self, tensor: Tensor) -> None: ...
     def unwatch(self, tensor: Tensor) -> None: ...
+    def rebind(self, memory: Sequence[Tensor | None]) -> None: ...
     def fits(self, arguments: Sequence[Tensor]) -> bool: ...
     def in_place(self) -> bool: ...
     def overlaps(self, arguments: Sequence[Tensor]) -> bool: ...

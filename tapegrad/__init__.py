@@ -28,7 +28,7 @@ from . import (
     settings,
     utils,
 )
-from .compiled import compile
+from .compiled import compile, run_together
 from .core import (
     ArgumentError,
     CompileError,
@@ -82,7 +82,7 @@ __all__ = [
     *("gradcheck", "gradgradcheck", "is_grad_enabled", "load", "no_grad", "op", "save", "set_grad_enabled", "to_torch"),
     *("bool", "double", "float", "float32", "float64", "int", "int8", "int16", "int32", "int64", "long", "uint8"),
     *("ArgumentError", "CompileError", "DTypeError", "GradcheckError", "MutationError", "NonFiniteError", "OpError"),
-    *("OutOfMemoryError",),
+    *("OutOfMemoryError", "run_together"),
     *("ShapeError", "StateError", "TapeError", "TapegradError"),
     *ops.__all__,
     *settings.__all__,

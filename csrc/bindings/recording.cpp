@@ -223,6 +223,7 @@ void bind_recording(py::module_& m) {
       .def(py::init<>())
       .def("memory", &Before::memory, py::arg("bytes"))
       .def("attribute", &Before::attribute, py::arg("owner"), py::arg("name"), py::arg("value"))
+      .def("restore", &Before::restore)
       .def("forget", &Before::forget);
   m.def("record_call", &record_call, py::arg("mode"), py::arg("recorder"), py::arg("function"), py::arg("args"),
         py::arg("kwargs"));

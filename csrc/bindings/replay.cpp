@@ -346,6 +346,10 @@ void bind_replay(py::module_& m) {
       .def("set_loss", &Executor::set_loss, py::arg("value"))
       .def("watch", &Executor::watch, py::arg("tensor"))
       .def("unwatch", &Executor::unwatch, py::arg("tensor"))
+      .def(
+          "rebind",
+          [](Executor& e, const std::vector<std::optional<at::Tensor>>& memory) { e.rebind(defined_or_not(memory)); },
+          py::arg("memory"))
       .def("fits", &Executor::fits, py::arg("arguments"))
       .def("in_place", &Executor::in_place)
       .def("overlaps", &Executor::overlaps, py::arg("arguments"))

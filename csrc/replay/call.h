@@ -20,6 +20,8 @@ class Call {
   // Replaces a number among the arguments: a learning rate, a place in the random stream.
   virtual void set(size_t argument, double value) = 0;
   virtual void set(size_t argument, uint64_t value) = 0;
+  // The memory from outside is another network's from now on; for calls that keep pointers into it.
+  virtual void rebound() {}
 };
 
 // A call that works element by element on `count` elements, each result depending on its own operands alone: a row of

@@ -233,11 +233,21 @@ std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Te
 
 namespace {
 
-// An optimizer's update over a table of segments.
+// Where the tensors of a segment lie.
+template <class T>
+struct Places {
+  At<T> p, g, state[3];
+  At<float> step;
+};
+
+// An optimizer's update over a table of segments, pointers that are good until the memory is another's.
 template <class T, class Options, size_t LR, size_t DECAY>
 class Update final : public Call {
  public:
-  Update(std::vector<Segment<T>> all, Options options) : all_(std::move(all)), options_(options) {}
+  Update(std::vector<Segment<T>> all, std::vector<Places<T>> places, Options options)
+      : all_(std::move(all)), places_(std::move(places)), options_(options) {
+    rebound();
+  }
   void run() override {
     if constexpr (std::is_same_v<Options, SgdOptions>)
       sgd_<T>(all_, options_);
@@ -249,9 +259,19 @@ class Update final : public Call {
     if (argument == DECAY) options_.weight_decay = value;
   }
   void set(size_t, uint64_t) override {}
+  void rebound() override {
+    for (size_t i = 0; i < all_.size(); ++i) {
+      const Places<T>& at = places_[i];
+      all_[i].p = at.p.get();
+      all_[i].g = at.g.get();
+      for (size_t j = 0; j < 3; ++j) all_[i].state[j] = at.state[j].get();
+      all_[i].step = at.step.get();
+    }
+  }
 
  private:
   std::vector<Segment<T>> all_;
+  std::vector<Places<T>> places_;
   Options options_;
 };
 
@@ -263,7 +283,6 @@ bool all_there(const at::Tensor& like, const Tensors& list, const Tensors& param
   return true;
 }
 
-// Parameters, gradients and state do not move once they are bound, so these are pointers.
 template <size_t LR, size_t DECAY, class Options>
 std::unique_ptr<Call> update(const Tensors& params, const Tensors& grads, std::initializer_list<const Tensors*> states,
                              const Tensors& steps, const Options& options) {
@@ -277,17 +296,19 @@ std::unique_ptr<Call> update(const Tensors& params, const Tensors& grads, std::i
   return by_dtype(params[0], [&](auto zero) -> std::unique_ptr<Call> {
     using T = decltype(zero);
     std::vector<Segment<T>> all;
+    std::vector<Places<T>> places;
     for (size_t i = 0; i < params.size(); ++i) {
-      Segment<T> one = {params[i].numel(), mutable_data<T>(params[i]), data<T>(grads[i]), {}, nullptr};
+      all.push_back({params[i].numel(), nullptr, nullptr, {}, nullptr});
+      Places<T> at = {At<T>(params[i]), At<T>(grads[i]), {}, {}};
       size_t slot = 0;
       for (const Tensors* list : states) {
-        if (!list->empty()) one.state[slot] = mutable_data<T>((*list)[i]);
+        if (!list->empty()) at.state[slot] = At<T>((*list)[i]);
         ++slot;
       }
-      if (!steps.empty()) one.step = mutable_data<float>(steps[i]);
-      all.push_back(one);
+      if (!steps.empty()) at.step = At<float>(steps[i]);
+      places.push_back(std::move(at));
     }
-    return std::make_unique<Update<T, Options, LR, DECAY>>(std::move(all), options);
+    return std::make_unique<Update<T, Options, LR, DECAY>>(std::move(all), std::move(places), options);
   });
 }
 

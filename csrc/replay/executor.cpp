@@ -173,7 +173,7 @@ size_t Executor::add_arena(int64_t offset, int64_t nbytes) {
 size_t Executor::add_outside(const at::Tensor& t, bool written) {
   check_in_memory(t, "tensor");
   const size_t slot = add_slot(start_of(t), bytes_of(t), t);
-  outside_.push_back({t, start_of(t), bytes_of(t), written});
+  outside_.push_back({t, start_of(t), bytes_of(t), written, slot});
   watch(t);
   return slot;
 }
@@ -294,6 +294,29 @@ void Executor::watch(const at::Tensor& t) {
 void Executor::unwatch(const at::Tensor& t) {
   const auto is_it = [&](const Watched& w) { return w.tensor.is_same(t); };
   watched_.erase(std::remove_if(watched_.begin(), watched_.end(), is_it), watched_.end());
+}
+
+void Executor::rebind(const std::vector<at::Tensor>& memory) {
+  not_running();
+  if (memory.size() != outside_.size())
+    refuse("expected the memory of " + std::to_string(outside_.size()) + " tensors, got " +
+           std::to_string(memory.size()));
+  for (size_t i = 0; i < memory.size(); ++i) {
+    if (!memory[i].defined()) continue;
+    check_in_memory(memory[i], "tensor");
+    if (bytes_of(memory[i]) != outside_[i].nbytes)
+      refuse("tensor " + std::to_string(i) + " must lie in " + std::to_string(outside_[i].nbytes) + " bytes, has " +
+             std::to_string(bytes_of(memory[i])));
+  }
+  for (size_t i = 0; i < memory.size(); ++i) {
+    if (!memory[i].defined()) continue;
+    Outside& o = outside_[i];
+    o.tensor = memory[i];
+    o.data = start_of(memory[i]);
+    c10::StorageImpl* storage = slots_[o.slot].unsafeGetStorageImpl();
+    storage->set_data_ptr_noswap(at::DataPtr(start_of(memory[i]), at::kCPU));  // `outside_` keeps it alive
+  }
+  for (const auto& call : calls_) call->rebound();
 }
 
 bool Executor::in_place() const {
@@ -440,6 +463,8 @@ int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional
                       int64_t first, int64_t count, const at::Tensor& losses, const std::vector<double>& numbers,
                       std::vector<Draws> draws, const std::function<bool(int64_t)>& tick) {
   const Running running(*this);
+  steps_ = 0;
+  failed_ = -1;
   int64_t last = 0;  // one beyond the last row
   if (rows < 1 || first < 0 || count < 0 || __builtin_add_overflow(first, count, &last) ||
       __builtin_mul_overflow(last, rows, &last))
@@ -457,8 +482,6 @@ int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional
   const int64_t* index = order ? static_cast<const int64_t*>(order->const_data_ptr()) : nullptr;
   char* to = static_cast<char*>(losses.mutable_data_ptr());
   auto asked = Clock::now();
-  steps_ = 0;
-  failed_ = -1;
   for (int64_t step = 0; step < count; ++step) {
     const int64_t begin = (first + step) * rows;
     for (size_t i = 0; i < arrays.size(); ++i) {

@@ -55,6 +55,8 @@ class Executor {
   // A tensor that the step may look at: its memory, sizes and strides must stay what they are.
   void watch(const at::Tensor& t);
   void unwatch(const at::Tensor& t);
+  // Works on another network's memory from now on: one tensor for each of `add_outside`, undefined where it stays.
+  void rebind(const std::vector<at::Tensor>& memory);
 
   // --- running ---
   // The arguments are laid out as those recorded, and nothing of the program lies in their memory.
@@ -94,6 +96,7 @@ class Executor {
     const void* data;  // its storage's
     size_t nbytes;
     bool written;
+    size_t slot;
   };
   struct Watched {
     at::Tensor tensor;

@@ -7,6 +7,8 @@ optimizers and data. A call passes through these files in this order:
     compare                           do two recordings agree?
     lower, rewrite, plan, program     the program: dead calls, shared calls, convolutions, the arena
     bind, run, reference              pointers and replays; whole epochs; the same program run in Python
+    alike, twins, together            many models at once: the same program over other objects
+    members, given                    its models; its arguments
     explain, patience, uncompiled     the plan as text; what takes long; what cannot be compiled
 """
 
@@ -18,8 +20,9 @@ from typing import Any, overload
 from ..core import ArgumentError
 from .run import run_in_order
 from .step import Compiled
+from .together import run_together
 
-__all__ = ["Compiled", "compile", "run_in_order"]
+__all__ = ["Compiled", "compile", "run_in_order", "run_together"]
 
 
 @overload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -78,6 +79,7 @@ class Bound:
     ) -> None:
         self.program = program
         self.trace = trace
+        self.stable = stable
         layouts = [fact for fact in facts if fact.kind == "layout"]  # the executor watches them
         facts = [fact for fact in facts if fact.kind != "layout"]
         read = trace.grads_read.values()
@@ -125,6 +127,28 @@ class Bound:
             executor.set_loss(self._view(trace.result.ref))
         writers = [i for i, call in enumerate(program.calls) if any(_outside(trace, r) for r in written(call))]
         self._first_write = min(writers, default=len(program.calls))
+
+    def again(self, arguments: Sequence[torch.Tensor]) -> Bound:
+        """The program with an arena of its own, for another thread; its memory from outside may be bound anew."""
+        return Bound(self.program, self.trace, [], [], self.stable, arguments)
+
+    @property
+    def outside(self) -> list[int]:
+        """The slots that `Executor.rebind` takes memory for, in order."""
+        return list(self._memory)
+
+    @functools.cached_property
+    def reaches(self) -> dict[int, tuple[int, int]]:
+        """The bytes [begin, end) of each slot that the calls work on."""
+        found: dict[int, tuple[int, int]] = {}
+        for call in (*self.program.once, *self.program.calls):
+            for ref in refs_of((call.arguments, call.outs)):
+                last = sum((n - 1) * step for n, step in zip(ref.sizes, ref.strides, strict=True))
+                begin, end = ref.offset * ref.dtype.itemsize, (ref.offset + last + 1) * ref.dtype.itemsize
+                if 0 not in ref.sizes:
+                    first, beyond = found.get(ref.slot, (begin, end))
+                    found[ref.slot] = min(first, begin), max(beyond, end)
+        return found
 
     # --- binding ----------------------------------------------------------------------------------------------
 

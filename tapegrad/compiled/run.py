@@ -80,9 +80,8 @@ class Epoch:
     losses: Row
     bar: Bar
 
-    def run(self, steps: int) -> None:
-        """Batches 0 .. steps."""
-        at = 0
+    def run(self, steps: int, at: int = 0) -> None:
+        """Batches ``at`` .. steps."""
         while at < steps:
             batch = self.batch(at)
             bound = self.step.ready_for(batch)
@@ -105,7 +104,8 @@ class Epoch:
         if not bound.scalar_loss:
             raise CompileError("run: the step must return its loss, a 0-dim tensor")
         start = at * self.batch_size
-        size = self.batch_size if at < self.full else len(self.values[0]) - start
+        n = len(self.values[0] if self.order is None else self.order)
+        size = self.batch_size if at < self.full else n - start
         rows = slice(start, start + size * count)
         arrays = self.values if self.order is not None else [v[rows] for v in self.values]
         order = None if self.order is None else self.order[rows]
@@ -126,8 +126,9 @@ class Epoch:
 class Losses:
     """The losses of a run, [epochs, steps]; their dtype is known with the first."""
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int, steps: int, make: Callable[[torch.dtype], torch.Tensor] | None = None) -> None:
         self.shape = (epochs, steps)
+        self.make = make or (lambda dtype: torch.full(self.shape, torch.nan, dtype=dtype))
         self.values: torch.Tensor | None = None
 
     def row(self, epoch: int) -> Row:
@@ -137,7 +138,7 @@ class Losses:
     def space(self, dtype: torch.dtype) -> torch.Tensor:
         """Memory for all of them."""
         if self.values is None:
-            self.values = torch.full(self.shape, torch.nan, dtype=dtype)
+            self.values = self.make(dtype)
         return self.values
 
     def epoch(self, epoch: int) -> Tensor:

@@ -47,7 +47,9 @@ class _Schemas(dict[Any, Schema]):
             refusal,
             function._op,
             name not in _UNFILLED,
-            refusal is None and all(r.alias_info is not None and not r.alias_info.is_write for r in returned),
+            refusal is None
+            and len(returned) > 0
+            and all(r.alias_info is not None and not r.alias_info.is_write for r in returned),
         )
         return schema
 

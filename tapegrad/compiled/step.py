@@ -27,6 +27,7 @@ from .trace import Call, Number, Trace
 from .uncompiled import NEW, Uncompiled
 
 _UNKNOWN = "arguments that cannot be taken"
+_REHEARSALS = 5  # calls that are taken back before a program is given up
 AUDIT = 1000  # every so many replays a call is an eager one, recorded, and compared
 
 
@@ -121,12 +122,37 @@ class Compiled:
 
     def loss(self, args: list[Any]) -> Any:
         """``step(*args)``, which must return a loss; if it does not, it changes nothing."""
+        return self.loss_undoably(args, None)
+
+    def loss_undoably(self, args: list[Any], undo: list[Any] | None) -> Any:
+        """The same; what a recorded call changed is added to ``undo``, as it was before."""
         given, bound = self._prepared(tuple(args), {})
         if given is None:
             return self._inner()(*args)
         if bound is not None:
             return self._replay(bound, given.tensors, given.holders, given.args, {})
-        return self._record(given, None, scalar=True)
+        return self._record(given, None, scalar=True, undo=undo)
+
+    def prepare(self, args: list[Any]) -> Bound | None:
+        """The program for ``step(*args)``, made of calls that are taken back; None where a call would be eager.
+
+        The step must have run before: what its first call sets up is not taken back.
+        """
+        for _ in range(_REHEARSALS):
+            given, bound = self._prepared(tuple(args), {})
+            if given is None or bound is not None or self._uncompiled.resting(given.key):
+                return bound
+            recorder = Recorder(given.tensors, given.holders, True, self._patience)
+            self._patience.begin()
+            try:
+                _C.taken_back(recorder.before, self._recorded, recorder, given, None, True)
+            except CompileError:
+                if self._is_new():
+                    raise
+                return None
+            finally:
+                recorder.raised = None
+        return None
 
     def _prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Arguments | None, Bound | None]:
         """The arguments and the program that serves them, if there is one; (None, None) where they cannot be taken."""
@@ -174,7 +200,9 @@ class Compiled:
     def _warning(self, reason: CompileError) -> str:
         return f"compile: the step runs uncompiled: {str(reason).removeprefix('compile: ')}"
 
-    def _record(self, given: Arguments, known: Bound | None, scalar: bool = False) -> Any:
+    def _record(
+        self, given: Arguments, known: Bound | None, scalar: bool = False, undo: list[Any] | None = None
+    ) -> Any:
         """An eager call, recorded; the second that agrees with the first becomes a program."""
         if known is None and self._uncompiled.rests(given.key):
             return self._inner()(*given.args, **given.kwargs)
@@ -192,6 +220,8 @@ class Compiled:
                 raise
             refusal = as_refusal(error, "the step cannot be compiled")
         else:
+            if undo is not None:
+                undo.append(recorder.before)
             if self._uncompiled.unsaid is not None:
                 self._uncompiled.say()
             return result

@@ -45,6 +45,10 @@ class Uncompiled:
                 return True
         return False
 
+    def resting(self, key: Any) -> bool:
+        """Whether the next call of this signature would run as it is."""
+        return any(self._rests.get(which, 0) for which in (key, None))
+
     def give_up(self, key: Any, text: str) -> None:
         """Let calls of a signature (None: all) run as they are for a while; the first time, `say` so."""
         self._rests[key] = REST

@@ -17,7 +17,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from compile_checks import assert_same_script
+from compile_checks import assert_same_script, batch, mlp, state, training_step
 
 import tapegrad as tg
 from tapegrad import nn
@@ -293,3 +293,13 @@ def test_the_state_of_c_objects_is_read_once(name, monkeypatch):
     seen = [step(tg.ones(2)).tolist() for _ in range(3)]
     change(state)
     assert [step(tg.ones(2)).tolist() for _ in range(3)] == seen
+
+
+def test_explain_changes_nothing_of_an_optimizer_that_works_on_lists():
+    """torch's `_foreach` functions write in place and return nothing."""
+    model, _ = mlp()
+    optimizer = tg.optim.RMSprop(model.parameters(), lr=0.1, momentum=0.5)
+    step = tg.compile(training_step(model, optimizer))
+    before = state([model], [optimizer])
+    step.explain(*batch())
+    assert state([model], [optimizer]) == before

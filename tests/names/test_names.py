@@ -11,7 +11,7 @@ accelerator amp autograd backends cuda data distributed distributions func linal
 
 TAPE = """
 Entry Tape Tensor checkpoint compile detect_anomaly enable_grad from_torch grad gradcheck gradgradcheck
-is_grad_enabled load no_grad op save set_grad_enabled to_torch
+is_grad_enabled load no_grad op run_together save set_grad_enabled to_torch
 """
 
 DTYPES = "bool double float float32 float64 int int8 int16 int32 int64 long uint8"

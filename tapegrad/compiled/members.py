@@ -1,0 +1,130 @@
+"""The models of `run_together`, the programs they share, and where each stands in the random streams."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from ..core import _C
+from ..ops.random import Generator, default_generator
+from .bind import Bound
+from .run import Bar, Epoch, Losses
+from .step import Compiled
+from .twins import Twin
+
+
+class Model:
+    """One of the models: its data, and how far it is."""
+
+    def __init__(self, index: int, step: Compiled, arrays: tuple[Any, ...], rows: torch.Tensor | None, seed: int):
+        self.index = index
+        self.step = step
+        self.arrays = arrays  # as given
+        self.values: list[torch.Tensor] = []
+        self.rows = rows
+        self.seed = seed
+        self.n = self.full = self.steps = 0
+        self.losses: Losses
+        self.epochs = 0  # done
+        self.at = 0  # batches of the epoch that are done
+        self.stopped = False
+        self.alone = False  # runs by itself, as its step cannot be run as a program of pointers
+        self.twins: list[Twin] = []
+        self.network: Any = None
+        self.generators: list[Generator] = []
+        self.drawn: dict[int, int] = {}  # blocks of each that its first step took
+
+    def epoch(self, number: int, batch_size: int, shuffle: bool, bar: Bar) -> Epoch:
+        """One pass over the data, step by step."""
+        order = self.rows
+        if shuffle:
+            order = _C.permutation(self.n, self.seed, number)
+            order = order if self.rows is None else self.rows[order]
+        row = self.losses.row(number)
+        return Epoch(self.step, self.arrays, self.values, order, batch_size, self.full, row, bar)
+
+
+class Shared:
+    """A program that several models run: an executor for every thread."""
+
+    def __init__(self, bound: Bound, example: list[torch.Tensor]) -> None:
+        self.bound = bound
+        self.place = 0  # among the programs
+        self.shared = False  # with other models than the recorded one
+        self._example = example
+        self._workers: list[Bound] = []
+
+    def executors(self, threads: int) -> list[Any]:
+        """One for each thread; the model's own where no other runs the program."""
+        if not self.shared:
+            return [self.bound.executor] * threads
+        while len(self._workers) < threads:
+            self._workers.append(self.bound.again(self._example))
+        return [worker.executor for worker in self._workers[:threads]]
+
+
+class Streams:
+    """Where every model stands in the random streams: each begins where its generators stood at the start."""
+
+    def __init__(self) -> None:
+        self._first = default_generator.get_state()
+        self._start: dict[int, tuple[Generator, tuple[int, int]]] = {}
+        self._at: dict[tuple[int, int], tuple[int, int]] = {}  # by model and generator
+
+    def at(self, model: Model, generator: Generator) -> tuple[int, int]:
+        """(seed, offset) where a model draws next."""
+        self._start.setdefault(id(generator), (generator, generator.get_state()))
+        return self._at.get((model.index, id(generator)), self._start[id(generator)][1])
+
+    def move(self, model: Model, generator: Generator, state: tuple[int, int]) -> None:
+        self._at[model.index, id(generator)] = state
+
+    @contextlib.contextmanager
+    def of(self, model: Model) -> Iterator[None]:
+        """Within, generators stand where the model does."""
+        known = [default_generator, *[g for g in model.generators if g is not default_generator]]
+        for g in known:
+            g.set_state(self.at(model, g))
+        try:
+            yield
+        finally:
+            new = [g for g in model.generators if g not in known]
+            for g in known:
+                self.move(model, g, g.get_state())
+                g.set_state(self._start[id(g)][1])
+            for g in new:  # first seen in this step, which drew so many blocks
+                seed, offset = g.get_state()
+                self._start[id(g)] = g, (seed, (offset - model.drawn.get(id(g), 0)) % 2**64)
+                self.move(model, g, (seed, offset))
+                g.set_state(self._start[id(g)][1])
+
+    def forget(self) -> None:
+        """Nothing has been drawn."""
+        self._at.clear()
+        for generator, start in self._start.values():
+            generator.set_state(start)
+        self._start.clear()
+        default_generator.set_state(self._first)
+
+    def leave(self, models: Sequence[Model]) -> None:
+        """Every generator where the model that drew most of it stands."""
+        for key, (generator, start) in self._start.items():
+            states = [self._at[m.index, key] for m in models if (m.index, key) in self._at]
+            generator.set_state(max(states, key=lambda s: s[1], default=start))
+
+    @contextlib.contextmanager
+    def shown(self, models: Sequence[Model]) -> Iterator[None]:
+        """Within, generators stand where they would after the models; all models pass over what is drawn there."""
+        self.leave(models)
+        before = {key: generator.get_state() for key, (generator, _) in self._start.items()}
+        yield
+        for key, (generator, start) in self._start.items():
+            now, old = generator.get_state(), before[key]
+            if now == old:
+                continue
+            for m in models:
+                seed, offset = self._at.get((m.index, key), start)
+                self._at[m.index, key] = now if now[0] != old[0] else (seed, (offset + now[1] - old[1]) % 2**64)
