@@ -14,6 +14,15 @@ if tuple(map(int, _sklearn.__version__.split(".")[:2])) < (1, 7):
     raise ImportError(f"tapegrad.sklearn needs scikit-learn 1.7 or newer; got {_sklearn.__version__}")
 
 from .multilayer import MLPClassifier, MLPRegressor
-from .network import NetworkClassifier, NetworkRegressor
+from .network import EnsembleClassifier, EnsembleRegressor, NetworkClassifier, NetworkRegressor
+from .sweep import SweepCV
 
-__all__ = ["MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]
+__all__ = [
+    "EnsembleClassifier",
+    "EnsembleRegressor",
+    "MLPClassifier",
+    "MLPRegressor",
+    "NetworkClassifier",
+    "NetworkRegressor",
+    "SweepCV",
+]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..compiled import Compiled
+from ..compiled import Compiled, run_together
 from ..core import CompileError, Tensor, no_grad
 from ..nn import Module
 from ..ops.random import default_generator
@@ -53,6 +56,7 @@ class Training:
     x: torch.Tensor
     y: torch.Tensor
     seed: int
+    rows: torch.Tensor | None = None  # of x and y; None: all
     stopping: Stopping | None = None
     curve: list[float] = field(default_factory=list)  # the mean loss of every epoch
 
@@ -68,24 +72,57 @@ class Training:
 
         self.step = Step(step)
 
-    def run(self, batch_size: int, epochs: int, shuffle: bool, progress: bool) -> None:
-        """So many passes, bit for bit those of a loop over `tapegrad.data.batches`."""
-        self.module.train()
-        self.step.run(
-            *(self.x, self.y),
-            batch_size=batch_size,
-            epochs=epochs,
-            shuffle=shuffle,
-            seed=self.seed,
-            on_epoch=lambda epoch, losses: self.on_epoch(losses, batch_size),
-            progress=progress,
-        )
-
-    def on_epoch(self, losses: Tensor, batch_size: int) -> bool:
+    def ends(self, losses: Tensor, batch_size: int) -> bool:
         """Note an epoch's mean loss, weighted by the rows of the steps; whether the training ends."""
-        rows = torch.tensor([min(batch_size, len(self.x) - i) for i in range(0, len(self.x), batch_size)])
-        self.curve.append(float(losses.data.double() @ rows.double()) / len(self.x))
+        n = len(self.x if self.rows is None else self.rows)
+        sizes = torch.tensor([min(batch_size, n - i) for i in range(0, n, batch_size)], dtype=torch.float64)
+        self.curve.append(float(losses.data.double() @ sizes) / n)
         return self.stopping is not None and self.stopping.ends(self.module)
+
+
+def run(trainings: list[Training], batch_size: int, epochs: int, shuffle: bool, progress: bool) -> None:
+    """So many passes of each, bit for bit those of a loop over `tapegrad.data.batches`; several run at once."""
+    settings: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "shuffle": shuffle, "progress": progress}
+    for each in trainings:
+        each.module.train()
+    if len(trainings) > 1:
+        try:
+            _together(trainings, settings)
+            return
+        except CompileError as error:  # nothing has changed yet
+            warnings.warn(f"fit: networks are trained one after the other: {error}", RuntimeWarning, stacklevel=4)
+    for each in trainings:
+        x, y = (each.x, each.y) if each.rows is None else (each.x[each.rows], each.y[each.rows])
+        with seeded(each.seed):
+            each.step.run(
+                *(x, y), seed=each.seed, on_epoch=partial(_ends, each, batch_size), **settings
+            )
+
+
+def _ends(each: Training, batch_size: int, epoch: int, losses: Tensor) -> bool:
+    return each.ends(losses, batch_size)
+
+
+def _together(trainings: list[Training], settings: dict[str, Any]) -> None:
+    ended = [False] * len(trainings)
+
+    def on_epoch(epoch: int, losses: Any) -> list[bool]:
+        for k, each in enumerate(trainings):
+            ended[k] = ended[k] or each.ends(losses[k], settings["batch_size"])
+        return list(ended)
+
+    rows = None
+    if any(each.rows is not None for each in trainings):
+        rows = [torch.arange(len(each.x)) if each.rows is None else each.rows for each in trainings]
+    with seeded(trainings[0].seed):
+        run_together(
+            [each.step for each in trainings],
+            *([each.x for each in trainings], [each.y for each in trainings]),
+            seed=[each.seed for each in trainings],
+            rows=rows,
+            on_epoch=on_epoch,
+            **settings,
+        )
 
 
 def outputs(module: Module, x: torch.Tensor) -> np.ndarray:
@@ -126,3 +163,26 @@ class Stopping:
             self.best = self.scores[-1]
             self.state = {name: value.clone() for name, value in module.state_dict().items()}
         return self.waited > self.patience
+
+
+_ready: ContextVar[Iterator[Any] | None] = ContextVar("ready", default=None)
+
+
+@contextmanager
+def trained(estimators: Iterable[Any]) -> Iterator[None]:
+    """Inside, the calls of ``fit`` take these estimators' trainings, in this order; None is one that is to train."""
+    token = _ready.set(iter(estimators))
+    try:
+        yield
+    finally:
+        _ready.reset(token)
+
+
+def handed(estimator: Any, X: Any) -> bool:
+    """Whether ``fit`` has nothing left to do, because `trained` did it for the same arguments."""
+    ready = _ready.get()
+    other = None if ready is None else next(ready, None)
+    if other is None or repr(other) != repr(estimator):
+        return False
+    vars(estimator).update(vars(other))
+    return True
