@@ -15,6 +15,7 @@ SUITES = {
     "train": "three networks trained beside PyTorch: disk, handwritten digits, denoising autoencoder",
     "kernels": "every kernel, whole eager steps and their peak memory beside PyTorch",
     "steps": "whole training steps, eager and compiled, beside PyTorch, torch.compile and JAX (extra bench-jax)",
+    "sklearn": "scikit-learn's perceptrons and grid search beside tapegrad.sklearn's",
     "ops_page": "the table of all ops, written from the registry",
     "reports": "the experiments of five reports, tapegrad beside PyTorch and what they printed; a page of results",
 }

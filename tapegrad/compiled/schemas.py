@@ -38,6 +38,11 @@ class _Schemas(dict[Any, Schema]):
             refusal = "draws from torch's generator; use tg.rand, tg.randn or tg.nn.functional.dropout"
         elif name == "aten::is_pinned":
             refusal = "is asked for by what takes a value out of the program (DLPack), which a replay cannot follow"
+        elif name.startswith(("c10d::", "_c10d_functional::")):
+            refusal = (
+                "is on its way to other processes when a replay goes on; use tg.distributed.all_reduce or "
+                "tg.nn.parallel.DistributedDataParallel"
+            )
         elif name in ("aten::set_", "aten::resize_", "aten::resize_as_"):
             refusal = "changes a tensor's storage"
         self[function] = schema = Schema(

@@ -73,9 +73,7 @@ class SweepCV(GridSearchCV):  # type: ignore[misc]
         search = GridSearchCV(**settings, cv=folds)
         with trained(estimators):
             search.fit(X, y)
-        vars(self).update(
-            {name: value for name, value in vars(search).items() if name not in settings and name != "cv"}
-        )
+        self.__dict__.update({k: v for k, v in vars(search).items() if k not in settings and k != "cv"})
         self.cv_results_["mean_fit_time"][:] = share
         self.cv_results_["std_fit_time"][:] = 0
         return self

@@ -94,9 +94,7 @@ def run(trainings: list[Training], batch_size: int, epochs: int, shuffle: bool, 
     for each in trainings:
         x, y = (each.x, each.y) if each.rows is None else (each.x[each.rows], each.y[each.rows])
         with seeded(each.seed):
-            each.step.run(
-                *(x, y), seed=each.seed, on_epoch=partial(_ends, each, batch_size), **settings
-            )
+            each.step.run(*(x, y), seed=each.seed, on_epoch=partial(_ends, each, batch_size), **settings)
 
 
 def _ends(each: Training, batch_size: int, epoch: int, losses: Tensor) -> bool:

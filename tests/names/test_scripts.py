@@ -42,10 +42,7 @@ def test_a_device_that_is_not_there_is_refused_by_name():
 
 
 def test_one_process_is_all_there_is():
-    assert not tg.distributed.is_available()
     assert not tg.distributed.is_initialized()
-    with pytest.raises(tg.StateError, match=r"distributed\.init_process_group: tapegrad trains in one process"):
-        tg.distributed.init_process_group("gloo")
     with pytest.raises(tg.StateError, match="DistributedDataParallel"):
         tg.nn.parallel.DistributedDataParallel(tg.nn.Linear(1, 1))
     inner = tg.nn.Linear(2, 3)
