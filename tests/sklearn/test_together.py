@@ -144,6 +144,7 @@ def test_a_sweep_of_another_estimator_is_a_grid_search():
     assert set(search.best_params_) == {"alpha"}
 
 
+@pytest.mark.filterwarnings("ignore:run_together. the loss:RuntimeWarning")
 def test_candidates_that_fail_are_reported_as_grid_search_does():
     x, y = moons()
     grid = {"lr": [0.01, 1e38], "optimizer": [tg.optim.SGD], "epochs": [9]}
