@@ -137,7 +137,7 @@ class MLPClassifier(_Taped, neural_network.MLPClassifier):  # type: ignore[misc]
     >>> from sklearn.datasets import make_moons
     >>> from tapegrad.sklearn import MLPClassifier
     >>> X, y = make_moons(400, noise=0.15, random_state=0)
-    >>> MLPClassifier((25, 25), batch_size=25, random_state=0).fit(X, y).score(X, y) > 0.97
+    >>> MLPClassifier((25, 25), batch_size=25, max_iter=500, random_state=0).fit(X, y).score(X, y) > 0.95
     True
 
     Arguments, attributes, errors and warnings are scikit-learn's, which documents them, and so are the first parameters
