@@ -22,6 +22,7 @@
 #include "ops/matmul.h"
 #include "ops/pool.h"
 #include "ops/random.h"
+#include "ops/recurrent.h"
 #include "ops/resample.h"
 #include "ops/upsample.h"
 #include "ops/upsample_conv2d.h"
@@ -139,6 +140,24 @@ void bind_products(py::module_& m) {
   kernel(m, "matmul_backward", backward, "g", "input", "other", "input_size", "other_size", "need_input", "need_other");
 }
 
+void bind_recurrent(py::module_& m) {
+  const auto forward = [](In x, const Optional& h0, const Optional& c0, In weight_ih, In weight_hh,
+                          const Optional& bias_ih, const Optional& bias_hh, const Optional& weight_hr,
+                          const std::string& mode, const Sizes& sizes, bool reverse) {
+    return recurrent(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, mode, sizes, reverse);
+  };
+  const auto backward = [](const Optional& g_out, const Optional& g_h, const Optional& g_c, In x, In weight_ih,
+                           In weight_hh, const Optional& weight_hr, In saved, In before, const std::string& mode,
+                           const Sizes& sizes, bool reverse, const std::vector<bool>& needs) {
+    return recurrent_backward(g_out, g_h, g_c, x, weight_ih, weight_hh, weight_hr, saved, before, mode, sizes, reverse,
+                              needs);
+  };
+  kernel(m, "recurrent", forward, "input", "hx", "cx", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr",
+         "mode", "sizes", "reverse");
+  kernel(m, "recurrent_backward", backward, "g_out", "g_h", "g_c", "input", "weight_ih", "weight_hh", "weight_hr",
+         "saved", "before", "mode", "sizes", "reverse", "needs");
+}
+
 void bind_random(py::module_& m) {
   const auto uniform = [](const Sizes& size, at::ScalarType dtype, uint64_t seed, uint64_t offset) {
     return random_uniform(size, dtype, seed, offset);
@@ -170,6 +189,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_products(m);
   bind_upsample(m);
   bind_random(m);
+  bind_recurrent(m);
   bind_elementwise(m);
   bind_norms(m);
   bind_panels(m);

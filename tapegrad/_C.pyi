@@ -120,6 +120,34 @@ def batch_norm_backward(
     need_bias: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def move_statistics_(means: list[Tensor], vars: list[Tensor], stats: Tensor, momentum: float) -> None: ...
+def recurrent(
+    input: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_hr: Tensor | None,
+    mode: str,
+    sizes: list[int],
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]: ...
+def recurrent_backward(
+    g_out: Tensor | None,
+    g_h: Tensor | None,
+    g_c: Tensor | None,
+    input: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    weight_hr: Tensor | None,
+    saved: Tensor,
+    before: Tensor,
+    mode: str,
+    sizes: list[int],
+    reverse: bool,
+    needs: list[bool],
+) -> tuple[Tensor | None, ...]: ...
 def layer_norm(
     input: Tensor, normalized_shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor]: ...

@@ -46,6 +46,18 @@ def tanh_mlp(nn: Any) -> Any:
     return nn.Sequential(nn.Linear(17, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 6))
 
 
+def sequences(nn: Any, kind: str, features: int, hidden: int) -> Any:
+    """One number for each sequence [N, L, features]: an LSTM or a GRU, and a linear layer on its last h."""
+
+    class Last(nn.Module):  # type: ignore[misc]
+        """The outputs of a recurrent layer -> the last step's."""
+
+        def forward(self, outputs: Any) -> Any:
+            return outputs[0][:, -1]
+
+    return nn.Sequential(getattr(nn, kind)(features, hidden, batch_first=True), Last(), nn.Linear(hidden, 1))
+
+
 def field(nn: Any) -> Any:
     """u(x, t) of a physics-informed network."""
     layers = [layer for n in (2, 32, 32) for layer in (nn.Linear(n, 32), nn.Tanh())]

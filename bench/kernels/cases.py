@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import tapegrad as tg
+from tapegrad.ops.recurrent import Weights, run
 
 Tensors = tuple[torch.Tensor, ...]
 FLOPS, BYTES = "GFLOP/s", "GB/s"
@@ -48,6 +49,7 @@ def all_cases(quick: bool) -> Iterator[Case]:
     yield from losses(quick)
     yield from norms()
     yield from variances()
+    yield from recurrent()
     yield from views()
 
 
@@ -245,6 +247,44 @@ def norms() -> Iterator[Case]:
             unit=BYTES,
             elements=n,
         )
+
+
+def recurrent() -> Iterator[Case]:
+    """One layer over a batch of sequences [L, N, F]: input F, hidden H. PyTorch's own call, by oneDNN where it has it."""
+
+    def ours(mode: str) -> Callable[..., Any]:
+        def call(x: Any, *weights: Any) -> Any:
+            return run(mode, x.flatten(0, 1), [x.shape[1]] * x.shape[0], Weights(*weights))[0].reshape(*x.shape[:2], -1)
+
+        return call
+
+    def theirs(mode: str) -> Callable[..., Any]:
+        def call(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+            h = x.new_zeros(1, x.shape[1], weights[1].shape[1])
+            flags = (True, 1, 0.0, True, False, False)  # biases, layers, dropout, train, bidirectional, batch first
+            if mode == "LSTM":
+                return torch._VF.lstm(x, (h, h), weights, *flags)[0]
+            return torch._VF.gru(x, h, weights, *flags)[0]
+
+        return call
+
+    def make(steps: int, n: int, f: int, h: int, gates: int) -> Tensors:
+        weights = (randn(gates * h, f), randn(gates * h, h), randn(gates * h), randn(gates * h + 1)[1:].clone())
+        return (randn(steps, n, f), *(w / math.sqrt(h) for w in weights))
+
+    for mode, gates in (("LSTM", 4), ("GRU", 3)):
+        for steps, n, f, h in ((50, 16, 8, 32), (35, 20, 64, 256), (1, 16, 8, 32)):
+            flops = 2 * steps * n * gates * h * (f + h)
+            yield Case(
+                mode,
+                f"{f}-{h}, {steps} steps, batch {n}",
+                ours(mode),
+                theirs(mode),
+                lambda shape=(steps, n, f, h, gates): make(*shape),
+                work=(flops, 3 * flops),
+                unit=FLOPS,
+                elements=max(gates * h * max(f, h), steps * n * max(f, h)),
+            )
 
 
 def variances() -> Iterator[Case]:

@@ -153,11 +153,43 @@ def upsample(jax: Any, module: Any, x: Any) -> Any:
     return x.repeat(k, axis=2).repeat(k, axis=3)
 
 
+def over_time(jax: Any, x: Any, share: Any, state: Any, step: Any) -> tuple[Any]:
+    """The h of every step [N, L, H], by a scan: step(state, share of the inputs) -> (state, h)."""
+    _, h = jax.lax.scan(step, state, share(x.swapaxes(0, 1)))
+    return (h.swapaxes(0, 1),)
+
+
+def lstm(jax: Any, module: Any, x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
+    def step(state: Any, inputs: Any) -> Any:
+        h, c = state
+        i, f, g, o = jax.numpy.split(inputs + h @ w_hh.T, 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jax.numpy.tanh(g)
+        h = jax.nn.sigmoid(o) * jax.numpy.tanh(c)
+        return (h, c), h
+
+    zeros = jax.numpy.zeros((len(x), module.hidden_size), x.dtype)
+    return over_time(jax, x, lambda x: x @ w_ih.T + (b_ih + b_hh), (zeros, zeros), step)
+
+
+def gru(jax: Any, module: Any, x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
+    def step(h: Any, inputs: Any) -> Any:
+        (ri, zi, ni), (rh, zh, nh) = (jax.numpy.split(v, 3, axis=1) for v in (inputs, h @ w_hh.T + b_hh))
+        n = jax.numpy.tanh(ni + jax.nn.sigmoid(ri + rh) * nh)
+        h = n + jax.nn.sigmoid(zi + zh) * (h - n)
+        return h, h
+
+    zeros = jax.numpy.zeros((len(x), module.hidden_size), x.dtype)
+    return over_time(jax, x, lambda x: x @ w_ih.T + b_ih, zeros, step)
+
+
 LAYERS: dict[str, Callable[..., Any]] = {
     "Linear": lambda jax, module, x, weight, bias: x @ weight.T + bias,
     "ReLU": lambda jax, module, x: jax.nn.relu(x),
     "Tanh": lambda jax, module, x: jax.numpy.tanh(x),
     "Sigmoid": lambda jax, module, x: jax.nn.sigmoid(x),
+    "LSTM": lstm,
+    "GRU": gru,
+    "Last": lambda jax, module, outputs: outputs[0][:, -1],
     "Flatten": lambda jax, module, x: x.reshape(len(x), -1),
     "Conv2d": conv2d,
     "MaxPool2d": max_pool2d,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,16 @@ import torch
 
 import tapegrad as tg
 
-from ..common.networks import autoencoder, digits_mlp, field, folded_autoencoder, lenet, mlp, tanh_mlp
+from ..common.networks import (
+    autoencoder,
+    digits_mlp,
+    field,
+    folded_autoencoder,
+    lenet,
+    mlp,
+    sequences,
+    tanh_mlp,
+)
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -131,6 +141,16 @@ def pictures(*shape: int) -> Callable[[int], Tensors]:
     return lambda rows: (uniform(rows, *shape), torch.arange(rows) % 10)
 
 
+def series(steps: int, features: int) -> Callable[[int], Tensors]:
+    """Sequences of uniform numbers, and the sine of each one's mean."""
+
+    def arrays(rows: int) -> Tensors:
+        x = uniform(rows, steps, features)
+        return x, torch.sin(9 * x.mean((1, 2), keepdim=True)[:, 0])
+
+    return arrays
+
+
 def denoising(rows: int) -> Tensors:
     """Report 5's pairs: two noisy pictures of the same patch."""
     clean = uniform(rows, 3, 32, 32)
@@ -190,5 +210,18 @@ WORKLOADS = [
             Variant("exact=False", autoencoder, (Goal("run", TORCH, 3),), exact=False),
         ),
         planning=50e-3, memory=True,
+    ),
+    *(
+        Workload(
+            f"{kind} {features}-{hidden}, {steps} steps, batch {batch}, MSE, Adam",
+            functools.partial(sequences, kind=kind, features=features, hidden=hidden),
+            "mse", "Adam", series(steps, features), batch, 10,
+            alone(functools.partial(sequences, kind=kind, features=features, hidden=hidden), *goals), planning=50e-3,
+        )
+        for kind, features, hidden, steps, batch, goals in (
+            ("LSTM", 8, 32, 50, 16, (Goal("run", TORCH, 3), Goal("run", SCAN, 1))),
+            ("GRU", 8, 32, 50, 16, (Goal("run", TORCH, 12), Goal("run", SCAN, 1))),
+            ("LSTM", 64, 256, 35, 20, (Goal("run", TORCH, 1),)),
+        )
     ),
 ]  # fmt: skip

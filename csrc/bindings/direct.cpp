@@ -15,6 +15,12 @@ T get(const py::tuple& arguments, size_t i) {
 }
 at::Tensor tensor(const py::tuple& arguments, size_t i) { return get<at::Tensor>(arguments, i); }
 Optional optional(const py::tuple& arguments, size_t i) { return get<Optional>(arguments, i); }
+template <size_t N>
+std::array<Optional, N> optionals(const py::tuple& arguments) {  // the first N
+  std::array<Optional, N> made;
+  for (size_t i = 0; i < N; ++i) made[i] = optional(arguments, i);
+  return made;
+}
 Tensors list(const py::tuple& arguments, size_t i) { return get<Tensors>(arguments, i); }
 
 // The numbers of an activation stand behind its tensors.
@@ -82,6 +88,14 @@ std::map<std::string, Maker> makers() {
   };
   all["linear_backward"] = [](const py::tuple& a, const Tensors& outs) {
     return direct_linear_backward(tensor(a, 0), optional(a, 1), optional(a, 2), outs);
+  };
+  all["recurrent"] = [](const py::tuple& a, const Tensors& outs) {
+    return direct_recurrent(optionals<8>(a), get<std::string>(a, 8), get<std::vector<int64_t>>(a, 9), get<bool>(a, 10),
+                            outs);
+  };
+  all["recurrent_backward"] = [](const py::tuple& a, const Tensors& outs) {
+    return direct_recurrent_backward(optionals<9>(a), get<std::string>(a, 9), get<std::vector<int64_t>>(a, 10),
+                                     get<bool>(a, 11), outs);
   };
   all["mse_loss"] = [](const py::tuple& a, const Tensors& outs) {
     return direct_mse_loss(tensor(a, 0), tensor(a, 1), get<bool>(a, 2), outs);

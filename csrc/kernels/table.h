@@ -10,6 +10,7 @@
 #include "kernels/activation.h"
 #include "kernels/args.h"
 #include "kernels/norms.h"
+#include "kernels/recurrent.h"
 
 // X(name, arguments): T is float or double. [begin, end) is a range of units of work; a unit's result does not depend
 // on how units are spread over ranges.
@@ -55,6 +56,9 @@
   X(row_norm, (const RowNorm<T>& a, int64_t begin, int64_t end))                                                     \
   X(row_norm_backward, (const RowNorm<T>& a, int64_t begin, int64_t end))                                            \
   X(plane_norm_backward, (const RowNorm<T>& a, int64_t begin, int64_t end))                                          \
+  X(recurrent_step, (const RecurrentStep<T>& a))                                                                     \
+  X(recurrent_step_back, (const RecurrentStepBack<T>& a))                                                            \
+  X(pack_panels, (const T* B, int64_t b_k, int64_t b_n, int64_t K, int64_t N, int64_t width, T* to))                 \
   X(sgd, (const Sgd<T>& h, T* p, const T* g, T* b, int64_t n))                                                       \
   X(adam, (const Adam<T>& h, T* p, const T* g, T* m, T* v, T* v_max, int64_t n))
 

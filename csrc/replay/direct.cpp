@@ -2,12 +2,14 @@
 
 #include <c10/core/Storage.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "dispatch.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 #include "ops/loss.h"
+#include "ops/recurrent.h"
 
 namespace tapegrad {
 namespace {
@@ -227,6 +229,92 @@ std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Te
     using T = decltype(zero);
     return direct([=, g = At<T>(g), x = At<T>(x), y = At<T>(y), dx = At<T>(dx), dy = At<T>(dy)] {
       mse_loss_backward<T>(n, *g.get(), x.get(), y.get(), mean, dx.get(), dy.get());
+    });
+  });
+}
+
+namespace {
+
+// Each of these sizes, or not there.
+bool have_sizes(std::initializer_list<std::pair<at::Tensor, at::DimVector>> all) {
+  return std::all_of(all.begin(), all.end(),
+                     [](const auto& one) { return !one.first.defined() || one.first.sizes() == one.second; });
+}
+
+template <class T, size_t N>
+std::array<At<T>, N> places(const std::array<at::Tensor, N>& tensors) {
+  std::array<At<T>, N> made;
+  std::transform(tensors.begin(), tensors.end(), made.begin(), [](const at::Tensor& t) { return At<T>(t); });
+  return made;
+}
+
+template <size_t N>
+std::array<at::Tensor, N> values(const std::array<Optional, N>& given) {
+  std::array<at::Tensor, N> made;
+  std::transform(given.begin(), given.end(), made.begin(), value);
+  return made;
+}
+
+template <size_t N>
+std::array<at::Tensor, N> places_of(const Tensors& outs) {
+  std::array<at::Tensor, N> made;
+  for (size_t i = 0; i < N; ++i) made[i] = place_of(outs, i);
+  return made;
+}
+
+}  // namespace
+
+std::unique_ptr<Call> direct_recurrent(const std::array<Optional, 8>& inputs, const std::string& mode,
+                                       const std::vector<int64_t>& sizes, bool reverse, const Tensors& outs) {
+  const auto in = values(inputs);
+  auto out = places_of<5>(outs);
+  const auto& [x, h0, c0, ih, hh, b_ih, b_hh, hr] = in;
+  if (!all_plain(x, {h0, c0, ih, hh, b_ih, b_hh, hr, out[0], out[1], out[2], out[3], out[4]})) return nullptr;
+  if (x.dim() != 2 || ih.dim() != 2 || hh.dim() != 2) return nullptr;
+  const RecurrentShape s = recurrent_shape("recurrent", mode, reverse, sizes, x, ih, hh, hr);
+  if (!have_sizes({{h0, {s.N, s.P}}, {c0, {s.N, s.H}}, {b_ih, {s.gates()}}, {b_hh, {s.gates()}}})) return nullptr;
+  const std::array<at::DimVector, 5> shapes = {
+      at::DimVector{s.M, s.P}, {s.N, s.P}, {s.N, s.H}, {s.M, s.saved()}, {s.M, s.P}};
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (out[i].defined() && out[i].sizes() != shapes[i]) return nullptr;
+    if (!out[i].defined() && (i != 2 || s.mode == Recurrence::lstm))  // computed, whoever reads it
+      out[i] = make(shapes[i], x.scalar_type(), "recurrent");
+  }
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    return direct([s, a = places<T>(in), r = places<T>(out)] {
+      recurrent<T>(s, {a[0].get(), a[1].get(), a[2].get(), a[3].get(), a[4].get(), a[5].get(), a[6].get(), a[7].get(),
+                       r[0].get(), r[1].get(), r[2].get(), r[3].get(), r[4].get()});
+    });
+  });
+}
+
+std::unique_ptr<Call> direct_recurrent_backward(const std::array<Optional, 9>& inputs, const std::string& mode,
+                                                const std::vector<int64_t>& sizes, bool reverse, const Tensors& outs) {
+  const auto in = values(inputs);
+  const auto out = places_of<8>(outs);
+  const auto& [g_out, g_h, g_c, x, ih, hh, hr, saved, before] = in;
+  if (!all_plain(x, {g_out, g_h, g_c, ih, hh, hr, saved, before})) return nullptr;
+  if (!std::all_of(out.begin(), out.end(), [&x = x](const at::Tensor& t) { return plain(t, x); })) return nullptr;
+  if (x.dim() != 2 || ih.dim() != 2 || hh.dim() != 2) return nullptr;
+  const RecurrentShape s = recurrent_shape("recurrent_backward", mode, reverse, sizes, x, ih, hh, hr);
+  if (!has_size(saved, {s.M, s.saved()}) || !has_size(before, {s.M, s.P})) return nullptr;
+  if (!have_sizes({{g_out, {s.M, s.P}}, {g_h, {s.N, s.P}}, {g_c, {s.N, s.H}}})) return nullptr;
+  if (!have_sizes({{out[0], {s.M, s.F}},
+                   {out[1], {s.N, s.P}},
+                   {out[2], {s.N, s.H}},
+                   {out[3], {s.gates(), s.F}},
+                   {out[4], {s.gates(), s.P}},
+                   {out[5], {s.gates()}},
+                   {out[6], {s.gates()}},
+                   {out[7], {s.P, s.H}}}))
+    return nullptr;
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    return direct([s, a = places<T>(in), r = places<T>(out)] {
+      recurrent_backward<T>(s, {a[0].get(), a[1].get(), a[2].get(), a[3].get(), a[4].get(), a[5].get(), a[6].get(),
+                                a[7].get(), a[8].get(), r[0].get(), r[1].get(), r[2].get(), r[3].get(), r[4].get(),
+                                r[5].get(), r[6].get(), r[7].get()});
     });
   });
 }

@@ -3,8 +3,10 @@
 // layouts, so the bits are the same. Each returns null where the tensors are not plain: float32 or float64, contiguous,
 // of one dtype; the ordinary call then serves.
 #pragma once
+#include <array>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kernels/activation.h"
@@ -33,6 +35,12 @@ std::unique_ptr<Call> direct_scaled_product(const at::Tensor& a, const at::Tenso
                                             const Tensors& outs);
 std::unique_ptr<Call> direct_copy(const at::Tensor& x, const at::Tensor& out);
 std::unique_ptr<Call> direct_zeros(const at::Tensor& out);
+
+// Arguments and results as those of csrc/ops/recurrent.h, in their order.
+std::unique_ptr<Call> direct_recurrent(const std::array<Optional, 8>& inputs, const std::string& mode,
+                                       const std::vector<int64_t>& sizes, bool reverse, const Tensors& outs);
+std::unique_ptr<Call> direct_recurrent_backward(const std::array<Optional, 9>& inputs, const std::string& mode,
+                                                const std::vector<int64_t>& sizes, bool reverse, const Tensors& outs);
 
 std::unique_ptr<Call> direct_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
 std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,

@@ -9,11 +9,11 @@ import torch
 
 from .. import ops
 from ..core import ShapeError
+from ..ops.recurrent import Weights, run
 from . import init
 from .checks import extent, one_of, parameter_dtype
 from .module import Module
 from .parameter import new_parameter
-from .steps import STEPS, Weights
 
 
 class RNNCellBase(Module):
@@ -63,21 +63,18 @@ class RNNCellBase(Module):
         if pair and hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
             raise TypeError(f"{name}: hx must be a tuple (h, c); got {type(hx).__name__}")
         expected = (*input.shape[:-1], self.hidden_size)
-        given = [torch.zeros(expected, dtype=self.weight_hh.dtype)] if hx is None else hx if pair else [hx]
-        if hx is None:
-            given = given * len(self.states)
-        for argument, value in zip(self.states, given, strict=True):
+        given = [] if hx is None else hx if pair else [hx]  # zeros unless given
+        for argument, value in zip(self.states, given, strict=False):
             if tuple(value.shape) != expected:
                 raise ShapeError(f"{name}: {argument} must have shape {list(expected)}; got {list(value.shape)}")
         batched = input.ndim == 2
         if not batched:
             input, given = ops.unsqueeze(input, 0), [ops.unsqueeze(value, 0) for value in given]
         weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        shares, step = STEPS[self.mode](input, weights)
-        state = step(shares, tuple(given))
+        _, *state = run(self.mode, input, [input.shape[0]], weights, given)
         if not batched:
-            state = tuple(ops.squeeze(value, 0) for value in state)
-        return state if pair else state[0]
+            state = [ops.squeeze(value, 0) for value in state]
+        return tuple(state) if pair else state[0]
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"

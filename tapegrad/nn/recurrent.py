@@ -10,11 +10,11 @@ import torch
 
 from .. import ops
 from ..core import ShapeError
+from ..ops.recurrent import Weights, run
 from . import init
 from .checks import extent, one_of, parameter_dtype, require
 from .module import Module
 from .parameter import Parameter, new_parameter
-from .steps import State, Weights, walk
 from .utils.rnn import PackedSequence
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
@@ -144,12 +144,11 @@ class RNNBase(Module):
             raise ShapeError(f"{type(self).__name__}: input must have shape {expected}; got {list(input.shape)}")
 
     def _start(self, hx: Any, n: int, unbatched: bool, order: Any) -> list[Any]:
-        """The state before the first step, [layers * directions, N, H] each."""
+        """The state before the first step, [layers * directions, N, H] each; empty for zeros."""
         layers, name = self.num_layers * self._directions, type(self).__name__
         widths = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self.states)]
         if hx is None:
-            dtype = self._weights("_l0").hh.dtype
-            return [torch.zeros(layers, n, width, dtype=dtype) for width in widths]
+            return []
         if len(self.states) > 1 and not (isinstance(hx, tuple | list) and len(hx) == len(self.states)):
             raise TypeError(f"{name}: hx must be a tuple (h, c); got {type(hx).__name__}")
         given = hx if len(self.states) > 1 else (hx,)
@@ -165,16 +164,19 @@ class RNNBase(Module):
     def _run(self, x: Any, sizes: list[int], state: list[Any]) -> tuple[Any, list[Any]]:
         """All layers over rows x [M, F] in steps of `sizes`."""
         before = list(zip(*(ops.unbind(s) for s in state), strict=True))  # by layer and direction
-        after: list[State] = []
+        after: list[tuple[Any, ...]] = []
         for layer in range(self.num_layers):
             if layer and self.training and self.dropout:
                 x = ops.dropout(x, self.dropout)
             outputs = []
             for reverse, suffix in enumerate(self._suffixes(layer)):
-                output, last = walk(self.mode, x, sizes, self._weights(suffix), before[len(after)], bool(reverse))
+                start = before[len(after)] if before else ()
+                output, *last = run(self.mode, x, sizes, self._weights(suffix), start, bool(reverse))
                 outputs.append(output)
-                after.append(last)
+                after.append(tuple(last))
             x = ops.cat(outputs, 1) if self.bidirectional else outputs[0]
+        if len(after) == 1:
+            return x, [ops.unsqueeze(value, 0) for value in after[0]]
         return x, [ops.stack(values) for values in zip(*after, strict=True)]
 
     def _given(self, state: list[Any]) -> Any:

@@ -72,6 +72,14 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
         "conv2d_weight_grad": [g, x, list(w.shape), *conv],
         "linear": [m, t(5, 4), t(5)],
         "linear_backward": [t(3, 5), m, t(5, 4), *nothing],
+        "recurrent": [
+            *(t(5, 2), t(3, 2), t(3, 4), t(16, 2), t(16, 2), t(16), t(16), t(2, 4)),
+            *("LSTM", [3, 2], draw.random() < 0.5),
+        ],
+        "recurrent_backward": [
+            *(t(5, 4), t(3, 4), None, t(5, 2), t(12, 2), t(12, 4), None, t(5, 16), t(5, 4)),
+            *("GRU", [3, 2], draw.random() < 0.5, [draw.random() < 0.5 for _ in range(8)]),
+        ],
         "matmul": [t(2, 3, 4), t(4, 5)],
         "matmul_backward": [t(2, 3, 5), t(2, 3, 4), t(4, 5), [2, 3, 4], [4, 5], True, True],
         "upsample_conv2d": [x, t(6, 4, 3, 3), b],

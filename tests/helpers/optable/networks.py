@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tapegrad as tg
+from tapegrad.ops.recurrent import recurrent
 
 from .spec import K0, K1, D, K, P, R, Row, S, V, bools, data, ints
 
@@ -52,6 +53,53 @@ def _dropped_reference(input: torch.Tensor, p: float = 0.5, training: bool = Tru
 
 def _nearest(input: torch.Tensor, size: Any = None, scale_factor: Any = None) -> torch.Tensor:
     return F.interpolate(input, size, scale_factor, mode="nearest")
+
+
+def _gates(mode: str, x: Any, h: Any, c: Any) -> tuple[Any, Any]:
+    """One sequence's next h and c, from what inputs and state contribute to the gates."""
+    if mode == "LSTM":
+        i, f, g, o = (x + h[1]).chunk(4)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+    if mode == "GRU":
+        (r, z, n), (hr, hz, hn) = x.chunk(3), h[1].chunk(3)
+        n = (n + (r + hr).sigmoid() * hn).tanh()
+        return n + (z + hz).sigmoid() * (h[0] - n), c
+    return (x + h[1]).relu() if mode == "RNN_RELU" else (x + h[1]).tanh(), c
+
+
+def _recurrent(
+    x: Any, h: Any, c: Any, ih: Any, hh: Any, b_ih: Any, b_hh: Any, hr: Any, mode: str, sizes: Any, reverse: bool
+) -> Any:
+    """Sequence by sequence, in vectors."""
+    first = [sum(sizes[:t]) for t in range(len(sizes))]
+    h = x.new_zeros(sizes[0], hh.shape[1]) if h is None else h
+    c = x.new_zeros(sizes[0], h.shape[1] if hr is None else hr.shape[1]) if c is None else c
+    out: list[Any] = [None] * len(x)
+    last: list[Any] = [[], []]
+    for r in range(sizes[0]):
+        steps = [t for t, size in enumerate(sizes) if r < size]
+        state = h[r], c[r]
+        for t in reversed(steps) if reverse else steps:
+            inputs, own = ih @ x[first[t] + r], hh @ state[0]
+            inputs, own = inputs if b_ih is None else inputs + b_ih, own if b_hh is None else own + b_hh
+            new, cell = _gates(mode, inputs, (state[0], own), state[1])
+            state = (new if hr is None else hr @ new), cell
+            out[first[t] + r] = state[0]
+        for i in range(2):
+            last[i].append(state[i])
+    results = [torch.stack(v) if v else like.clone() for v, like in zip((out, *last), (h, h, c), strict=True)]
+    return results if mode == "LSTM" else results[:2]
+
+
+def _layer(mode: str, steps: Any, hidden: int, gates: int, *, proj: int = 0, state: bool = True, **more: Any) -> Any:
+    """A call with 3 input features; `steps` are the sizes."""
+    n, p = steps[0], proj or hidden
+    biases = [R(gates * hidden), R(gates * hidden)] if more.get("bias", True) else [None, None]
+    h = R(n, p) if state else None
+    c = R(n, hidden) if state and mode == "LSTM" else None
+    weights = R(gates * hidden, 3), R(gates * hidden, p), *biases, R(proj, hidden) if proj else None
+    return S(R(sum(steps), 3), h, c, *weights, mode, list(steps), more.get("reverse", False))
 
 
 def _upsampled_then_convolved(input: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
@@ -174,6 +222,13 @@ _EMBEDDING = [
 ]
 _mask = bools([[True, True, False, True, True], [True, False, True, True, False], [False, False, True, True, True]])
 _qkv = ((2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 6))
+_RECURRENT = [
+    _layer("LSTM", (3, 2, 2), 2, 4), _layer("LSTM", (3, 3, 1), 2, 4, reverse=True, state=False),
+    _layer("LSTM", (2, 1), 3, 4, proj=2, bias=False), _layer("LSTM", (2,), 2, 4), _layer("LSTM", (0, 0), 2, 4),
+    _layer("GRU", (3, 2, 2), 2, 3), _layer("GRU", (3, 1), 3, 3, reverse=True, bias=False), _layer("GRU", (2,), 1, 3),
+    _layer("RNN_TANH", (2, 2, 1), 3, 1), _layer("RNN_RELU", (2, 2, 1), 3, 1, reverse=True),
+    S(R(1, 1), R(1, 1), None, R(1, 1), R(1, 1), R(1), None, None, "RNN_TANH", [1], False),
+]
 _ATTENTION = [
     _attended((1, 1), (1, 1), (1, 1)),
     _attended(*_qkv), _attended(*_qkv, is_causal=True), _attended(*_qkv, attn_mask=_mask), _attended(*_qkv, (3, 5)),
@@ -213,6 +268,10 @@ rows = [
     Row(
         "dropout", [S(R(3, 4)), S(R(3, 4), 0.25), S(R(5), 0.0), S(R(5), 1.0), S(R(5), 0.5, False), S(R(0, 2)), S(R())],
         reference=_dropped_reference, call=_dropped, method=False,
+    ),
+    Row(
+        "recurrent", _RECURRENT, reference=_recurrent, call=lambda *a: recurrent(*a), exact=False, method=False,
+        family="network",
     ),
     Row("softmax", _SOFTMAX, reference=torch.softmax, family="network", exact=False),
     Row("log_softmax", _SOFTMAX, reference=torch.log_softmax, family="network", exact=False),
