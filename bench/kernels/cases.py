@@ -250,7 +250,7 @@ def norms() -> Iterator[Case]:
 
 
 def recurrent() -> Iterator[Case]:
-    """One layer over a batch of sequences [L, N, F]: input F, hidden H. PyTorch's own call, by oneDNN where it has it."""
+    """One layer over sequences [L, N, F], input F, hidden H. PyTorch's own call takes oneDNN where it has it."""
 
     def ours(mode: str) -> Callable[..., Any]:
         def call(x: Any, *weights: Any) -> Any:

@@ -90,9 +90,7 @@ STEPS: dict[str, Callable[[Any, Weights], tuple[tuple[Any, ...], Step]]] = {
 }
 
 
-def walk(
-    mode: str, x: Any, sizes: Sequence[int], weights: Weights, state: State, reverse: bool
-) -> tuple[Any, State]:
+def walk(mode: str, x: Any, sizes: Sequence[int], weights: Weights, state: State, reverse: bool) -> tuple[Any, State]:
     """Rows x [M, F] in steps of `sizes`, the state before -> (outputs h [M, H], the state after)."""
     shares, step = STEPS[mode](x, weights)
     steps = list(zip(*(split(share, list(sizes)) for share in shares), strict=True))
@@ -101,9 +99,7 @@ def walk(
     return cat(outputs), state
 
 
-def _forward(
-    step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State
-) -> tuple[list[Any], State]:
+def _forward(step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State) -> tuple[list[Any], State]:
     """Sequences end on the way: their rows are set aside, the shortest first."""
     rows, outputs, ended = sizes[0], [], []
     for inputs, size in zip(steps, sizes, strict=True):
@@ -118,9 +114,7 @@ def _forward(
     return outputs, state
 
 
-def _backward(
-    step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State
-) -> tuple[list[Any], State]:
+def _backward(step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State) -> tuple[list[Any], State]:
     """Sequences begin on the way: their rows of the first state are added, the longest first."""
     first, rows, outputs = state, sizes[-1], []
     if rows < sizes[0]:
@@ -145,14 +139,15 @@ class _Recurrent(Op):
     def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
         self._check_unchanged(entry)
         if not recorded:
-            x, _, _, ih, hh, _, _, hr, mode, sizes, reverse, _, saved, before = entry.env[:14]
+            x, _, _, ih, hh, _, _, hr, *call, _, saved, before = entry.env[:14]
+            mode, sizes, reverse = call
             needs = [node is not None for node in parents]
-            g = [*g, None][:3]
-            return tuple(_C.recurrent_backward(*g, x, ih, hh, hr, saved, before, mode, sizes, reverse, needs))
+            out, h, c = [*g, None][:3]
+            return _C.recurrent_backward(out, h, c, x, ih, hh, hr, saved, before, mode, sizes, reverse, needs)
         env = self._recorded_environment(entry)
         arrays = [v if node is None else alias(v) for v, node in zip(env[:8], entry.parents, strict=True)]
         with enable_grad():
-            outputs = _plain(*arrays, *env[8:11])
+            outputs = _plain(arrays, *env[8:11])
         seeds = [(y._node, gy) for y, gy in zip(outputs, g, strict=True) if y._node is not None and gy is not None]
         nodes = [None if node is None else v._node for v, node in zip(arrays, parents, strict=True)]
         found = {node for node in nodes if node is not None}
@@ -160,16 +155,15 @@ class _Recurrent(Op):
         return [None if node is None else slots.get(node) for node in nodes]
 
 
-def _plain(
-    x: Any, h: Any, c: Any, ih: Any, hh: Any, b_ih: Any, b_hh: Any, hr: Any, mode: str, sizes: Any, reverse: bool
-) -> list[Any]:
+def _plain(arrays: Sequence[Any], mode: str, sizes: Sequence[int], reverse: bool) -> list[Any]:
     """The op's outputs, op by op."""
+    x, h, c, ih, hh, *rest = arrays
     widths = [hh.shape[1], ih.shape[0] // 4][: 2 if mode == "LSTM" else 1]
     state = [
         Tensor(torch.zeros(sizes[0], width, dtype=x.dtype)) if s is None else s
         for s, width in zip((h, c), widths, strict=False)
     ]
-    output, last = walk(mode, x, sizes, Weights(ih, hh, b_ih, b_hh, hr), tuple(state), reverse)
+    output, last = walk(mode, x, sizes, Weights(ih, hh, *rest), tuple(state), reverse)
     return [output, *last]
 
 
@@ -233,5 +227,5 @@ def run(
 ) -> tuple[Tensor, ...]:
     """`recurrent` from these weights and this state, (h,) or (h, c); of zeros where it is empty."""
     h, c = [*state, None, None][:2]
-    outputs: Any = recurrent(x, h, c, *weights, mode, sizes, reverse)
+    outputs: tuple[Tensor, ...] = recurrent(x, h, c, *weights, mode, sizes, reverse)
     return outputs

@@ -34,7 +34,7 @@ def timing(*seconds):
     return Timing(0, list(seconds))
 
 
-NAMES = ["2-25-25-25-2 ReLU, batch 25, MSE, SGD", "17-64", "Burgers", "784", "LeNet", "autoencoder"]
+NAMES = ["2-25-25-25-2 ReLU, batch 25, MSE, SGD", "17-64", "Burgers", "784", "LeNet", "autoencoder", "LSTM 8", "GRU 8"]
 
 
 # --- the sides ----------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_every_goal_names_a_column():
     from bench.steps.workloads import WORKLOADS
 
     goals = [goal for w in WORKLOADS for v in w.variants for goal in v.goals]
-    assert len(goals) == 13
+    assert len(goals) == 18
     assert {goal.figure for goal in goals} <= set(FIGURES)
     assert {goal.against for goal in goals} <= set(OTHERS)
 

@@ -144,6 +144,6 @@ def test_kernels_under_each_isa(isa):
         return  # those files run under it in this process
     files = ("test_kernels.py", "test_border_kernels.py", "test_product_kernels.py", "test_random_kernels.py")
     files += ("test_elementwise_kernels.py", "test_loss_kernels.py", "test_norm_kernels.py")
-    files += ("test_optim_kernels.py", "test_pool_kernels.py", "test_vmath.py")
+    files += ("test_optim_kernels.py", "test_pool_kernels.py", "test_recurrent_kernels.py", "test_vmath.py")
     run = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, TAPEGRAD_ISA=isa)
     assert run.returncode == 0, run.stdout[-4000:]
