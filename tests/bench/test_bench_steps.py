@@ -56,7 +56,7 @@ def test_all_ways_to_take_the_step_give_the_same_losses(name):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs the extra bench-jax")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "LSTM 8"])  # XLA compiles it for seconds
 def test_jax_takes_the_same_steps(name):
     from bench.steps import jax_side
     from bench.steps.rows import agree
