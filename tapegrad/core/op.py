@@ -105,7 +105,7 @@ def op(
 
 _TEMPLATE = """\
 def call({signature}):
-{unwrap}
+{spelled}{unwrap}
     try:
         __out = __forward({given})
     except Exception as error:
@@ -136,9 +136,22 @@ _INTEGERS = """\
         {x} = __integers({x}, "{op}", "{x}")
 """
 
+# NumPy's names of two arguments, which torch's functions take too
+NUMPY = {"dim": "axis", "keepdim": "keepdims"}
+
+_SPELLED = """\
+    if {numpy} is not None:
+        {x} = {numpy}
+"""
+
+_GIVEN = """\
+    {otherwise} {x} is __missing:
+        raise TypeError("{op}() missing a required argument: '{x}'")
+"""
+
 _COMPOSITION = """\
 def call({signature}):
-{convert}
+{spelled}{convert}
     try:
         return __function({arguments})
     except __FOREIGN as error:
@@ -164,9 +177,11 @@ def caller(op: Op, module: str = __name__) -> Any:
     constant = "__constant(__out)"
     if not op.residuals:
         constant = f"__made(__out, None) if type(__out) is __torch_Tensor else {constant}"
+    spelled, signature = _spelled(params, op.name)
     source = _TEMPLATE.format(
         constant=constant,
-        signature=_signature(params),
+        signature=signature,
+        spelled=spelled,
         unwrap="".join(unwrap),
         raw="".join(f"{x}, " for x in raws),
         given=", ".join(f"{p.name}={x}" if p.kind is p.KEYWORD_ONLY else x for p, x in zip(params, raws, strict=True)),
@@ -195,7 +210,7 @@ def caller(op: Op, module: str = __name__) -> Any:
     call.__name__ = call.__qualname__ = op.name
     call.__doc__ = op.doc
     call.__module__ = module
-    call.__signature__ = op.signature
+    call.__signature__ = _seen(op.signature)
     call.op = op
     op.call = call
     _register(op, module)
@@ -213,8 +228,41 @@ def _signature(params: Sequence[inspect.Parameter]) -> str:
     return ", ".join(text)
 
 
+def _spelled(params: Sequence[inspect.Parameter], name: str) -> tuple[str, str]:
+    """The statements that give `dim` the value of ``axis=`` (`NUMPY`), and the signature that has both."""
+    names = [p.name for p in params]
+    known = [x for x in names if x in NUMPY and NUMPY[x] not in names]
+    if not known:
+        return "", _signature(params)
+    lines, given = "", list(params)
+    first = min(names.index(x) for x in known)
+    for i, p in enumerate(params):
+        needed = p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+        if p.name in known:
+            lines += _SPELLED.format(x=p.name, numpy=NUMPY[p.name])
+        if i >= first and needed:
+            given[i] = p.replace(default=MISSING)
+            lines += _GIVEN.format(x=p.name, op=name, otherwise="elif" if p.name in known else "if")
+    star = [] if any(p.kind is p.KEYWORD_ONLY or p.kind is p.VAR_POSITIONAL for p in params) else ["*"]
+    extra = [f"{NUMPY[x]}=None" for x in known]
+    return lines, ", ".join([_signature(given), *star, *extra])
+
+
+def _seen(signature: inspect.Signature) -> inspect.Signature:
+    """The signature that a user sees: with NumPy's names, by keyword."""
+    params = list(signature.parameters.values())
+    names = [p.name for p in params]
+    spellings = [NUMPY[p.name] for p in params if p.name in NUMPY and NUMPY[p.name] not in names]
+    extra = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any") for n in spellings]
+    return signature.replace(parameters=[*params, *extra])
+
+
+MISSING: Any = object()  # the default of an argument that has none, but another spelling
+
+
 def _defaults(params: Sequence[inspect.Parameter]) -> dict[str, Any]:
-    return {f"__default_{p.name}": p.default for p in params if p.default is not p.empty}
+    defaults = {f"__default_{p.name}": MISSING if p.default is p.empty else p.default for p in params}
+    return {**defaults, "__missing": MISSING}
 
 
 def is_integers(parameter: inspect.Parameter) -> bool:
@@ -227,13 +275,15 @@ def with_integers(function: Callable[P, Any]) -> Callable[P, Any]:
     params = list(inspect.signature(function).parameters.values())
     name = function.__name__
     convert = [_INTEGER.format(x=p.name, op=name) for p in params if is_integers(p)]
-    if not convert:
+    spelled, signature = _spelled(params, name)
+    if not convert and not spelled:
         return function
     passed = {"VAR_POSITIONAL": "*{0}", "KEYWORD_ONLY": "{0}={0}"}
     arguments = ", ".join(passed.get(p.kind.name, "{0}").format(p.name) for p in params)
     names = [p.name for p in params]
     source = _COMPOSITION.format(
-        signature=_signature(params),
+        signature=signature,
+        spelled=spelled,
         convert="".join(convert),
         arguments=arguments,
         name=name,
@@ -244,7 +294,7 @@ def with_integers(function: Callable[P, Any]) -> Callable[P, Any]:
     scope |= {"__composition": composition, "__FOREIGN": FOREIGN}
     exec(compile(source, f"{PACKAGE}op.py:{name}", "exec"), scope)
     call: Callable[P, Any] = update_wrapper(scope["call"], function)
-    call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    call.__signature__ = _seen(inspect.signature(function))  # type: ignore[attr-defined]
     del call.__wrapped__  # type: ignore[attr-defined]  # this is the function that everybody sees
     return call
 
