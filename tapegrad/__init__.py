@@ -14,20 +14,30 @@ from . import (
     amp,
     autograd,
     backends,
+    compiler,
     cuda,
     data,
     distributed,
     distributions,
     func,
+    hub,
+    jit,
     linalg,
+    mirrors,
     multiprocessing,
     nn,
     ops,
     optim,
     plot,
+    profiler,
+    random,
     settings,
+    sparse,
+    special,
+    testing,
     utils,
 )
+from .amp import autocast, is_autocast_enabled
 from .compiled import compile, run_together
 from .core import (
     ArgumentError,
@@ -52,7 +62,7 @@ from .core import (
     op,
     set_grad_enabled,
 )
-from .derivatives import checkpoint, grad, gradcheck, gradgradcheck
+from .derivatives import checkpoint, grad, gradcheck, gradgradcheck, vmap
 from .files import from_torch, load, save, to_torch
 from .ops import *
 from .settings import *
@@ -70,16 +80,25 @@ __all__ = [
         "amp",
         "autograd",
         "backends",
+        "compiler",
         "cuda",
         "distributed",
         "distributions",
+        "hub",
+        "jit",
         "linalg",
         "multiprocessing",
+        "profiler",
+        "random",
+        "sparse",
+        "special",
+        "testing",
         "utils",
     ),
     *("data", "func", "nn", "optim", "plot"),
     *("Entry", "Tape", "Tensor", "checkpoint", "compile", "detect_anomaly", "enable_grad", "from_torch", "grad"),
     *("gradcheck", "gradgradcheck", "is_grad_enabled", "load", "no_grad", "op", "save", "set_grad_enabled", "to_torch"),
+    *("autocast", "is_autocast_enabled", "vmap"),
     *("bool", "double", "float", "float32", "float64", "int", "int8", "int16", "int32", "int64", "long", "uint8"),
     *("ArgumentError", "CompileError", "DTypeError", "GradcheckError", "MutationError", "NonFiniteError", "OpError"),
     *("OutOfMemoryError", "run_together"),
@@ -87,6 +106,19 @@ __all__ = [
     *ops.__all__,
     *settings.__all__,
 ]
+
+
+mirrors.install()
+
+
+def __getattr__(name: str) -> object:
+    """torch's modules that `mirrors` knows, and its functions that write (``relu_``), which are methods here."""
+    found = mirrors.attribute("", name)
+    if found is None and name.endswith("_") and not name.startswith("_"):
+        found = getattr(Tensor, name, None)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,10 @@ __all__ = [
     "current_accelerator",
     "current_device_index",
     "device_count",
+    "empty_cache",
     "is_available",
+    "manual_seed",
+    "manual_seed_all",
     "set_device_index",
     "synchronize",
 ]
@@ -32,6 +35,17 @@ def device_count() -> int:
 
 def synchronize(device: Any = None) -> None:
     """Nothing to wait for: an op has finished when it returns."""
+
+
+def empty_cache() -> None:
+    """Nothing to empty."""
+
+
+def manual_seed(seed: int) -> None:
+    """Nothing to seed; `tapegrad.manual_seed` seeds the CPU's generator."""
+
+
+manual_seed_all = manual_seed
 
 
 def current_device_index() -> int:

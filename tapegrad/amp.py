@@ -1,26 +1,30 @@
-"""``tg.amp``: mixed precision, switched off. Half precision does not exist here: what is enabled is refused."""
+"""``tg.amp``: mixed precision, switched off: everything is computed in float32 and float64."""
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from .core import DTypeError, Tensor
+from .core import Tensor
 
-__all__ = ["GradScaler", "autocast"]
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available", "is_autocast_enabled"]
 
 
 class autocast:
-    """A context manager and decorator that changes nothing, for ``enabled=False``.
+    """A context manager and decorator that changes nothing: what torch computes in a lower precision stays float32.
 
-    Raises DTypeError if it is enabled for the CPU, whose lower precision (bfloat16) tapegrad does not have. For a
-    device that is not there it is off, as in torch.
+    Where it is asked for on the CPU (``enabled=True``), one RuntimeWarning says so. For a device that is not there it
+    is off, as in torch.
     """
 
+    _said = False
+
     def __init__(self, device_type: str = "cuda", dtype: Any = None, enabled: bool = True, **options: Any) -> None:
-        if enabled and device_type == "cpu":
-            raise DTypeError("autocast: tapegrad computes in float32 and float64; pass enabled=False, or leave it out")
+        if enabled and device_type == "cpu" and not autocast._said:
+            autocast._said = True
+            warnings.warn("autocast: tapegrad computes in float32 and float64; nothing is cast", RuntimeWarning, 2)
 
     def __enter__(self) -> autocast:
         return self
@@ -34,6 +38,26 @@ class autocast:
             return function(*args, **kwargs)
 
         return run
+
+
+def is_autocast_enabled(device_type: str = "cuda") -> bool:
+    """False."""
+    return False
+
+
+def is_autocast_available(device_type: str) -> bool:
+    """False."""
+    return False
+
+
+def custom_fwd(fwd: Any = None, **options: Any) -> Any:
+    """The function itself; as a decorator with or without arguments."""
+    return fwd if callable(fwd) else custom_fwd
+
+
+def custom_bwd(bwd: Any = None, **options: Any) -> Any:
+    """The function itself; as a decorator with or without arguments."""
+    return bwd if callable(bwd) else custom_bwd
 
 
 class GradScaler:

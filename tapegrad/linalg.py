@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,22 +14,28 @@ from .ops import (
     diagonal,
     eigh,
     eigvalsh,
+    lu_unpack,
     matmul,
     matrix_exp,
     matrix_power,
     pinverse,
-    qr,
     slogdet,
     solve,
     solve_triangular,
     sum,
-    svd,
     svdvals,
+    where,
 )
 from .ops import inverse as inv
+from .ops.factor import linalg_qr as qr
+from .ops.factor import linalg_svd as svd
+from .ops.lu_factors import linalg_lu as lu
+from .ops.lu_factors import lu_factor
+from .ops.lu_factors import lu_solve as _lu_solve
 
 __all__ = [
     "cholesky",
+    "cholesky_ex",
     "cond",
     "cross",
     "det",
@@ -37,7 +43,11 @@ __all__ = [
     "eigh",
     "eigvalsh",
     "inv",
+    "inv_ex",
     "lstsq",
+    "lu",
+    "lu_factor",
+    "lu_solve",
     "matmul",
     "matrix_exp",
     "matrix_norm",
@@ -52,6 +62,7 @@ __all__ = [
     "solve_triangular",
     "svd",
     "svdvals",
+    "vander",
     "vecdot",
     "vector_norm",
 ]
@@ -77,6 +88,61 @@ def lstsq(A: Any, B: Any) -> tuple[Tensor, Tensor, int, Tensor]:
     residuals = sum(off * off, -2) if tall else b.new_zeros(0)
     x, residuals = (x.squeeze(-1), residuals.squeeze(-1) if tall else residuals) if vector else (x, residuals)
     return x, residuals, min(a.shape[-2:]), svdvals(a)
+
+
+class WithInfo(NamedTuple):
+    """A result, and 0 for a matrix that has one (else the number of the pivot where there is none)."""
+
+    result: Tensor
+    info: Tensor
+
+    @property
+    def L(self) -> Tensor:
+        """The factor of `cholesky_ex`."""
+        return self.result
+
+    @property
+    def inverse(self) -> Tensor:
+        """The inverse of `inv_ex`."""
+        return self.result
+
+
+def _with_info(function: Any, theirs: Any, A: Any, **options: Any) -> WithInfo:
+    """``function(A)``, with NaN for the matrices of a batch that have no result."""
+    a = tensor_argument(A, function.__name__, "A")
+    info = theirs(a.detach().data).info
+    good = (info == 0)[..., None, None]
+    safe = a if bool(good.all()) else where(good, a, torch.eye(a.shape[-1], dtype=a.dtype))
+    value = function(safe, **options)
+    return WithInfo(value if safe is a else where(good, value, float("nan")), Tensor(info))
+
+
+def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> WithInfo:
+    """(L, info): `cholesky`, with NaN and the failing pivot's number instead of an error unless ``check_errors``."""
+    if check_errors:
+        return WithInfo(cholesky(A, upper=upper), Tensor(torch.zeros((), dtype=torch.int32)))
+    return _with_info(cholesky, torch.linalg.cholesky_ex, A, upper=upper)
+
+
+def inv_ex(A: Any, *, check_errors: bool = False) -> WithInfo:
+    """(inverse, info): `inv`, with NaN and the failing pivot's number instead of an error unless ``check_errors``."""
+    if check_errors:
+        return WithInfo(inv(A), Tensor(torch.zeros((), dtype=torch.int32)))
+    return _with_info(inv, torch.linalg.inv_ex, A)
+
+
+def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True) -> Tensor:
+    """X with ``A X = B`` (or ``X A = B``), A being what `lu_factor` has factored."""
+    if left:
+        return _lu_solve(B, LU, pivots)
+    p, lower, upper = lu_unpack(LU, pivots)
+    half = solve_triangular(upper, B, upper=True, left=False)
+    return matmul(solve_triangular(lower, half, upper=False, left=False, unitriangular=True), p.mT)
+
+
+def vander(x: Any, N: int | None = None) -> Tensor:
+    """Powers 0 .. N - 1 of the elements, a row each."""
+    return functions["vander"](x, N, increasing=True)  # type: ignore[no-any-return]
 
 
 def matrix_rank(A: Any, *, tol: float | None = None) -> Tensor:

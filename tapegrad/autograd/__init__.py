@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core import Tensor, detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from ..core import mode as switches
 from ..derivatives import Function, grad, gradcheck, gradgradcheck
 from . import function, functional
 
@@ -22,8 +23,20 @@ __all__ = [
     "gradgradcheck",
     "is_grad_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
+
+
+class set_detect_anomaly(detect_anomaly):
+    """`detect_anomaly` as torch's switch: on or off at once, and as a context manager for its extent."""
+
+    def __init__(self, mode: bool, check_nan: bool = True) -> None:
+        self._before = switches.anomaly, switches.watched
+        switches.anomaly = switches.watched = bool(mode)
+
+    def __enter__(self) -> None:
+        pass
 
 
 class _VariableType(type):

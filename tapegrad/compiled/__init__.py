@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from ..core import ArgumentError
+from ..nn import Module
 from .run import run_in_order
 from .step import Compiled
 from .together import run_together
@@ -26,12 +27,44 @@ __all__ = ["Compiled", "compile", "run_in_order", "run_together"]
 
 
 @overload
-def compile(fn: Callable[..., Any], *, exact: bool = True, cache_size: int = 8) -> Compiled: ...
+def compile(
+    model: Callable[..., Any],
+    *,
+    exact: bool = True,
+    cache_size: int = 8,
+    fullgraph: bool | None = None,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: Any = None,
+    disable: bool = False,
+) -> Compiled: ...
 @overload
 def compile(
-    fn: None = None, *, exact: bool = True, cache_size: int = 8
+    model: None = None,
+    *,
+    exact: bool = True,
+    cache_size: int = 8,
+    fullgraph: bool | None = None,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: Any = None,
+    disable: bool = False,
 ) -> Callable[[Callable[..., Any]], Compiled]: ...
-def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_size: int = 8) -> Any:
+def compile(
+    model: Callable[..., Any] | None = None,
+    *,
+    exact: bool = True,
+    cache_size: int = 8,
+    fullgraph: bool | None = None,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: Any = None,
+    disable: bool = False,
+    fn: Callable[..., Any] | None = None,
+) -> Any:
     """Compile a step: a function that calls models, losses, ``backward()`` and optimizers.
 
     >>> import tapegrad as tg
@@ -68,9 +101,14 @@ def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_s
 
     Parameters
     ----------
-    fn : the step; its arguments may be tensors, arrays, numbers, strings, and tuples, lists or dicts of them
+    model : the step (also as ``fn``), or a module; its arguments may be tensors, arrays, numbers, strings, and tuples,
+        lists or dicts of them
     exact : False adds rewrites that round differently: nearest x2 upsampling is folded into the convolution after it
     cache_size : programs kept; the one used least recently goes first
+    fullgraph : True: what cannot be compiled is refused, as above; False: it runs as it is from the first call on,
+        after the warning. Unless given, False for modules (whose calls under ``no_grad`` are compiled) and where one
+        of torch's arguments is given that choose nothing here: ``dynamic``, ``backend``, ``mode``, ``options``
+    disable : give the step back as it is
 
     Returns
     -------
@@ -87,8 +125,14 @@ def compile(fn: Callable[..., Any] | None = None, *, exact: bool = True, cache_s
     """
     if cache_size < 1:
         raise ArgumentError(f"compile: cache_size must be at least 1; got {cache_size}")
-    if fn is None:
-        return lambda f: compile(f, exact=exact, cache_size=cache_size)
-    if not callable(fn):
-        raise TypeError(f"compile: fn must be a function; got {type(fn).__name__}")
-    return Compiled(fn, exact, cache_size)
+    step = model if fn is None else fn
+    if fullgraph is None and any(given is not None for given in (dynamic, backend, mode, options)):
+        fullgraph = False
+    if step is None:
+        return lambda f: compile(f, exact=exact, cache_size=cache_size, fullgraph=fullgraph, disable=disable)
+    if not callable(step):
+        raise TypeError(f"compile: model must be a function or a module; got {type(step).__name__}")
+    if disable:
+        return step
+    lenient = isinstance(step, Module) if fullgraph is None else not fullgraph
+    return Compiled(step, exact, cache_size, lenient)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..core import _C, CompileError, TapegradError, Tensor, fork_safe_lock, mode
+from ..nn import Module
 from ..optim.optimizer import number
 from .arguments import Arguments, as_refusal, is_constant, is_loss, without_arrays
 from .bind import Bound, Failed, lowered
@@ -49,9 +50,10 @@ class Compiled:
 
     walked = ("fn",)  # what `facts` looks at, if a step holds a compiled one
 
-    def __init__(self, fn: Callable[..., Any], exact: bool, cache_size: int) -> None:
-        functools.update_wrapper(self, fn)
+    def __init__(self, fn: Callable[..., Any], exact: bool, cache_size: int, lenient: bool = False) -> None:
+        functools.update_wrapper(self, fn, updated=() if isinstance(fn, Module) else ("__dict__",))
         self.fn = fn
+        self.lenient = lenient  # what cannot be compiled runs as it is, from the first call on
         self.exact = exact
         self.cache_size = cache_size
         self._bound: OrderedDict[int, tuple[Any, Bound]] = OrderedDict()  # least recently used first
@@ -76,10 +78,17 @@ class Compiled:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
-        return Compiled(copy.deepcopy(self.fn, memo), self.exact, self.cache_size)
+        return Compiled(copy.deepcopy(self.fn, memo), self.exact, self.cache_size, self.lenient)
 
     def __reduce__(self) -> Any:
-        return Compiled, (self.fn, self.exact, self.cache_size)
+        return Compiled, (self.fn, self.exact, self.cache_size, self.lenient)
+
+    def __getattr__(self, name: str) -> Any:
+        """What a compiled module is asked for, the module answers: ``parameters()``, ``train()``, ``state_dict()``."""
+        fn = self.__dict__.get("fn")
+        if not isinstance(fn, Module) or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return fn if name == "_orig_mod" else getattr(fn, name)
 
     @property
     def programs(self) -> list[Any]:
@@ -190,7 +199,7 @@ class Compiled:
 
     def _is_new(self) -> bool:
         """Whether what cannot be compiled is refused; see `Uncompiled`."""
-        return not self._bound and self._uncompiled.done < NEW
+        return not (self._bound or self.lenient) and self._uncompiled.done < NEW
 
     def _give_up(self, key: Any, reason: CompileError) -> None:
         """Calls of a signature run as they are, for a while."""

@@ -121,8 +121,12 @@ class detect_anomaly:
     """Inside, the first entry (forward or backward) that makes a NaN or an infinity raises `NonFiniteError`.
 
     The error names the op, the line that recorded it, the shape and the first bad index. Every recorded value is
-    read once more, so this is for finding a fault, not for training.
+    read once more, so this is for finding a fault, not for training. ``check_nan`` is torch's argument; only True has
+    a meaning here.
     """
+
+    def __init__(self, check_nan: bool = True) -> None:
+        pass
 
     def __enter__(self) -> None:
         self._before = mode.anomaly, mode.watched

@@ -223,7 +223,7 @@ def _signature(params: Sequence[inspect.Parameter]) -> str:
     for i, p in enumerate(params):
         if p.kind is p.KEYWORD_ONLY and all(q.kind <= p.POSITIONAL_OR_KEYWORD for q in params[:i]):
             text.append("*")
-        star = "*" if p.kind is p.VAR_POSITIONAL else ""
+        star = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
         text.append(star + p.name if p.default is p.empty else f"{p.name}=__default_{p.name}")
     return ", ".join(text)
 
@@ -278,7 +278,7 @@ def with_integers(function: Callable[P, Any]) -> Callable[P, Any]:
     spelled, signature = _spelled(params, name)
     if not convert and not spelled:
         return function
-    passed = {"VAR_POSITIONAL": "*{0}", "KEYWORD_ONLY": "{0}={0}"}
+    passed = {"VAR_POSITIONAL": "*{0}", "KEYWORD_ONLY": "{0}={0}", "VAR_KEYWORD": "**{0}"}
     arguments = ", ".join(passed.get(p.kind.name, "{0}").format(p.name) for p in params)
     names = [p.name for p in params]
     source = _COMPOSITION.format(

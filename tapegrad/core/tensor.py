@@ -219,15 +219,34 @@ class Tensor(Protocols["Tensor"], _C.TensorBase):
         """Always the CPU."""
         return self._data.device
 
-    @property
-    def is_cuda(self) -> bool:
-        """False: every Tensor is on the CPU."""
-        return False
+    is_cpu = True  # what torch's tensors are asked for, and no Tensor can be otherwise
+    is_cuda = is_meta = is_mps = is_xpu = is_mkldnn = is_quantized = is_nested = is_sparse = is_sparse_csr = False
+    layout = torch.strided
 
     @property
-    def is_sparse(self) -> bool:
-        """False: every Tensor is dense."""
-        return False
+    def itemsize(self) -> int:
+        """The bytes of an element."""
+        return self._data.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return self._data.nbytes
+
+    @property
+    def H(self) -> Tensor:
+        """The transpose of a matrix."""
+        return self.T if self.ndim != 2 else self.transpose(0, 1)
+
+    @property
+    def mH(self) -> Tensor:
+        """The matrix transpose: the last two dimensions swapped."""
+        return self.transpose(-2, -1)
+
+    @property
+    def real(self) -> Tensor:
+        """The tensor itself."""
+        return self
 
     @property
     def T(self) -> Tensor:
@@ -260,9 +279,42 @@ class Tensor(Protocols["Tensor"], _C.TensorBase):
         """The strides, in elements."""
         return self._data.stride() if dim is None else self._data.stride(integers(dim, "stride", "dim"))
 
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in row-major order without gaps."""
-        return self._data.is_contiguous()
+    def is_contiguous(self, memory_format: torch.memory_format = torch.contiguous_format) -> bool:
+        """Whether the elements lie in row-major order without gaps (or in torch's other order of images)."""
+        return self._data.is_contiguous(memory_format=memory_format)
+
+    ndimension = dim
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """The bytes of an element."""
+        return self._data.element_size()
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        return self._data.data_ptr()
+
+    def storage_offset(self) -> int:
+        """How many elements of its memory lie before the first."""
+        return int(self._data.storage_offset())
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """torch's object of the memory."""
+        return self._data.untyped_storage()
+
+    def share_memory_(self: Self) -> Self:
+        """Move the values to memory that other processes share."""
+        self._data.share_memory_()  # type: ignore[no-untyped-call]
+        return self
+
+    def is_shared(self) -> bool:
+        """Whether the memory is shared with other processes."""
+        return bool(self._data.is_shared())  # type: ignore[no-untyped-call]
+
+    def is_pinned(self) -> bool:
+        """False: no device would copy from it."""
+        return False
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is float32 or float64."""
@@ -270,7 +322,9 @@ class Tensor(Protocols["Tensor"], _C.TensorBase):
 
     # --- derivatives ------------------------------------------------------------------------------------------
 
-    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    ) -> None:
         """Add d(self)/d(leaf) to ``leaf.grad`` of every leaf this value depends on.
 
         Parameters
@@ -278,6 +332,7 @@ class Tensor(Protocols["Tensor"], _C.TensorBase):
         gradient : of this tensor's shape and dtype; may be left out for a tensor of one element (then 1)
         retain_graph : keep the saved values, so that backward can run again (default: ``create_graph``)
         create_graph : record backward itself, so that ``.grad`` can be differentiated
+        inputs : the leaf, or leaves, to collect for; None for all
 
         Raises
         ------
@@ -288,7 +343,8 @@ class Tensor(Protocols["Tensor"], _C.TensorBase):
         """
         seed = root_gradient(self, gradient, create_graph, "backward")
         keep = create_graph if retain_graph is None else retain_graph or create_graph
-        gradients = replay([seed], wanted=None, create_graph=create_graph, retain_graph=keep)
+        wanted = None if inputs is None else _leaves(inputs)
+        gradients = replay([seed], wanted=wanted, create_graph=create_graph, retain_graph=keep)
         before = mode.record
         mode.record = create_graph  # so that sums with an earlier .grad are recorded, or not, like the rest
         try:
@@ -455,6 +511,17 @@ def seed(root: Tensor, gradient: Any, create_graph: bool, what: str) -> Any:
     else:
         g = as_gradient(gradient, root.shape, root.dtype, what)
     return g if create_graph else g.data
+
+
+def _leaves(inputs: Any) -> set[Node]:
+    """The nodes of the leaves that a backward shall collect for."""
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    for i, x in enumerate(given):
+        if not isinstance(x, Tensor) or not isinstance(x._node, Leaf):
+            raise TapeError(f"backward: inputs[{i}] must be a leaf that requires a gradient")
+    if not given:
+        raise TapeError("backward: inputs must not be empty")
+    return {x._node for x in given if x._node is not None}
 
 
 _AFTERWARDS = -1  # in the place of an output's number: a leaf's hook that is called when its gradient is collected

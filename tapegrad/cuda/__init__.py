@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..core import StateError
+from ..core import OutOfMemoryError, StateError
 from . import amp
 
 _ANSWERS: dict[str, tuple[Any, str]] = {
@@ -24,6 +24,15 @@ _ANSWERS: dict[str, tuple[Any, str]] = {
     "manual_seed": (None, "Nothing to seed; `tapegrad.manual_seed` seeds the CPU's generator."),
     "manual_seed_all": (None, "Nothing to seed; `tapegrad.manual_seed` seeds the CPU's generator."),
     "seed_all": (None, "Nothing to seed."),
+    "memory_summary": ("", "No text: there is no device."),
+    "memory_stats": ({}, "No figures: there is no device."),
+    "memory_cached": (0, "0 bytes."),
+    "max_memory_cached": (0, "0 bytes."),
+    "get_rng_state_all": ([], "No states: there is no device."),
+    "set_rng_state_all": (None, "Nothing to set."),
+    "reset_accumulated_memory_stats": (None, "Nothing to reset."),
+    "set_per_process_memory_fraction": (None, "Nothing to limit."),
+    "get_arch_list": ([], "No architectures."),
     "init": (None, "Nothing to initialise."),
     "empty_cache": (None, "Nothing to empty."),
     "ipc_collect": (None, "Nothing to collect."),
@@ -33,10 +42,11 @@ _ANSWERS: dict[str, tuple[Any, str]] = {
 }
 _NEED_A_DEVICE = """
 current_device current_stream get_device_name get_device_properties mem_get_info get_device_capability set_device
-device stream Event Stream CUDAGraph FloatTensor DoubleTensor HalfTensor LongTensor IntTensor ByteTensor BoolTensor
+device stream default_stream set_stream Event Stream CUDAGraph graph get_rng_state set_rng_state
+FloatTensor DoubleTensor HalfTensor LongTensor IntTensor ByteTensor BoolTensor
 """
 
-__all__ = [*_ANSWERS, *_NEED_A_DEVICE.split(), "amp"]
+__all__ = [*_ANSWERS, *_NEED_A_DEVICE.split(), "OutOfMemoryError", "amp"]
 
 
 def _answering(name: str, answer: Any, what: str) -> Callable[..., Any]:

@@ -1,5 +1,5 @@
 """``tg.cuda.amp``: the older place of `tapegrad.amp`."""
 
-from ..amp import GradScaler, autocast
+from ..amp import GradScaler, autocast, custom_bwd, custom_fwd
 
-__all__ = ["GradScaler", "autocast"]
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]

@@ -7,6 +7,7 @@ from .function import Function, FunctionCtx, once_differentiable
 from .functional import hessian, hvp, jacobian, jvp, vhp, vjp
 from .gradients import grad
 from .recompute import checkpoint
+from .stateless import vmap
 
 __all__ = [
     "Function",
@@ -22,4 +23,5 @@ __all__ = [
     "once_differentiable",
     "vhp",
     "vjp",
+    "vmap",
 ]

@@ -202,6 +202,20 @@ def value_and_grad(
     return wrapped
 
 
+def grad_and_value(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """`value_and_grad` in torch's order: (gradient, value)."""
+    both = value_and_grad(f, argnums, has_aux)
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return gradient, value
+
+    return wrapped
+
+
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the gradient of f, which must return one element; (gradient, aux) with ``has_aux``."""
     both = value_and_grad(f, argnums, has_aux)

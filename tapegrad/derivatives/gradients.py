@@ -25,7 +25,7 @@ from ..core import (
 
 def _listed(value: Any, what: str) -> list[Tensor]:
     """One Tensor or a sequence of them, as a list."""
-    items = list(value) if isinstance(value, tuple | list) else [value]
+    items = [value] if isinstance(value, Tensor | torch.Tensor) or not hasattr(value, "__iter__") else list(value)
     for item in items:
         if not isinstance(item, Tensor):
             raise TypeError(f"grad: {what} must be tapegrad Tensors; got {type(item).__module__}.{type(item).__name__}")
@@ -36,10 +36,11 @@ def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
     grad_outputs: Any = None,
-    *,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """``sum_k grad_outputs[k] . d outputs[k] / d inputs[i]`` for every input i; ``.grad`` of leaves is left alone.
@@ -54,9 +55,13 @@ def grad(
     allow_unused : give None for an input the outputs do not depend on, instead of raising (default:
         ``materialize_grads``)
     materialize_grads : give zeros instead of None
+    only_inputs : True; to add to ``.grad`` of other leaves too is what `Tensor.backward` does
+    is_grads_batched : False; several gradients at once are several calls
 
     Raises
     ------
+    ArgumentError
+        for the other value of the last two.
     TapeError
         if an input needs no gradient or is not used, or none of the outputs was recorded.
     """
@@ -64,6 +69,8 @@ def grad(
         raise ArgumentError(
             "grad: materialize_grads=True gives zeros for unused inputs; allow_unused=False refuses them"
         )
+    if not only_inputs or is_grads_batched:
+        raise ArgumentError("grad: only_inputs must be True and is_grads_batched False")
     allow_unused = allow_unused or materialize_grads
     roots, wanted = _listed(outputs, "outputs"), _listed(inputs, "inputs")
     given = [None] * len(roots) if grad_outputs is None else grad_outputs

@@ -90,7 +90,8 @@ def _arguments(ours: type[nn.Module], module: Any, converted: Callable[[Any, str
         return {name: converted(value, name) for name, value in _COMPOSED[ours.__name__](module).items()}
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(ours).parameters.items():
-        if name in ("device", "dtype") or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if starred or name in ("device", "dtype", "size_average", "reduce"):
             continue
         value = _ARGUMENTS[name](module) if name in _ARGUMENTS else getattr(module, name)
         arguments[name] = converted(value, name)

@@ -1,4 +1,4 @@
-"""Losses as modules: torch's names and arguments, without the deprecated ``size_average`` and ``reduce``.
+"""Losses as modules: torch's names and arguments; its older ``size_average`` and ``reduce`` by keyword.
 
 Where torch has those in front, the arguments behind them are keyword-only here, so that no position changes meaning.
 ``reduction`` is "mean", "sum" or "none".
@@ -6,7 +6,7 @@ Where torch has those in front, the arguments behind them are keyword-only here,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, ClassVar
 
 from . import functional as F
@@ -14,24 +14,32 @@ from .checks import one_of
 from .module import Module
 
 
+@dataclass(eq=False, repr=False)
 class Loss(Module):
     """A loss; its dataclass fields are the keyword arguments of the function in `nn.functional` that it calls."""
 
     function: ClassVar[str]
     __match_args__: ClassVar[tuple[str, ...]] = ()
-    __dataclass_fields__: ClassVar[dict[str, Any]]
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
-    reduction: str
+    reduction: str = field(default="mean", kw_only=True)
+    size_average: InitVar[bool | None] = field(default=None, kw_only=True)
+    reduce: InitVar[bool | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
+        if size_average is not None or reduce is not None:
+            self.reduction = F.older_reduction(size_average, reduce)
         one_of(self.reduction, self.reductions, type(self).__name__, "reduction")
         for name in ("weight", "pos_weight"):
-            if name in self.__dataclass_fields__:  # tensors of weights are buffers, as torch's
+            if name in self.arguments():  # tensors of weights are buffers, as torch's
                 self.register_buffer(name, self.__dict__.pop(name))
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the function."""
+        return {f.name: getattr(self, f.name, None) for f in fields(self)}
 
     def forward(self, input: Any, target: Any) -> Any:
         """The loss of the input against the target: a scalar, or per element with ``reduction="none"``."""
-        return getattr(F, self.function)(input, target, **{n: getattr(self, n) for n in self.__dataclass_fields__})
+        return getattr(F, self.function)(input, target, **self.arguments())
 
 
 @dataclass(eq=False, repr=False)
@@ -64,7 +72,7 @@ class HuberLoss(Loss):
     """``d**2 / 2`` where ``d = |input - target| <= delta``, else ``delta * (d - delta / 2)``."""
 
     function = "huber_loss"
-    reduction: str = "mean"
+    reduction: str = field(default="mean", kw_only=False)
     delta: float = 1.0
 
 

@@ -17,8 +17,7 @@ class _OfTwoInputs(Loss):
 
     def forward(self, input1: Any, input2: Any, target: Any) -> Any:  # type: ignore[override]
         """The loss of the two inputs against the target."""
-        named = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return getattr(F, self.function)(input1, input2, target, **named)
+        return getattr(F, self.function)(input1, input2, target, **self.arguments())
 
 
 @dataclass(eq=False, repr=False)
@@ -122,8 +121,7 @@ class TripletMarginLoss(Loss):
 
     def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:  # type: ignore[override]
         """Three inputs [N, D] (or [D])."""
-        named = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return F.triplet_margin_loss(anchor, positive, negative, **named)
+        return F.triplet_margin_loss(anchor, positive, negative, **self.arguments())
 
 
 class TripletMarginWithDistanceLoss(Module):

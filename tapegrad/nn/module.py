@@ -28,6 +28,7 @@ from ..core import (
 )
 from .crossings import Crossing, Hooks
 from .parameter import Parameter
+from .registries import Registry
 
 Self = TypeVar("Self", bound="Module")
 
@@ -39,17 +40,28 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+class _WithKwargs(NamedTuple):
+    """A hook that sees the keyword arguments too."""
+
+    hook: Callable[..., Any]
+
+
 class _Hooks:
     """The forward hooks of one module."""
 
     def __init__(self) -> None:
-        self.before: dict[int, Callable[..., Any]] = {}
-        self.after: dict[int, Callable[..., Any]] = {}
+        self.before: dict[int, Any] = {}
+        self.after: dict[int, Any] = {}
         self.backward: Hooks = {}
         self.backward_before: Hooks = {}
 
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook in list(self.before.values()):
+            if isinstance(hook, _WithKwargs):
+                changed = hook.hook(module, args, kwargs)
+                if changed is not None:
+                    args, kwargs = changed
+                continue
             changed = hook(module, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
@@ -59,7 +71,10 @@ class _Hooks:
             args = crossing.enter(args)
         output = module.forward(*args, **kwargs)
         for hook in list(self.after.values()):
-            changed = hook(module, args, output)
+            if isinstance(hook, _WithKwargs):
+                changed = hook.hook(module, args, kwargs, output)
+            else:
+                changed = hook(module, args, output)
             if changed is not None:
                 output = changed
         return output if crossing is None else crossing.leave(output)
@@ -96,13 +111,25 @@ class Module:
         """What the module computes; every subclass defines its own."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args)`` before ``forward``; what it returns (if not None) replaces the arguments."""
-        return RemovableHandle(self._own_hooks().before, hook)
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before ``forward``; what it returns (if not None) replaces the arguments.
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args, output)`` after ``forward``; what it returns (if not None) replaces the output."""
-        return RemovableHandle(self._own_hooks().after, hook)
+        With ``with_kwargs``, ``hook(module, args, kwargs)``, which returns both or None; with ``prepend``, before the
+        hooks that are there.
+        """
+        return _hooked(self._own_hooks().before, hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after ``forward``; what it returns (if not None) replaces the output.
+
+        With ``with_kwargs``, ``hook(module, args, kwargs, output)``; with ``prepend``, before the hooks that are there.
+        ``always_call`` changes nothing: a hook is not called where ``forward`` fails.
+        """
+        return _hooked(self._own_hooks().after, hook, prepend, with_kwargs)
 
     def register_full_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` when backward has the gradients of the positional arguments.
@@ -275,6 +302,31 @@ class Module:
         assert isinstance(module, Module)
         return module
 
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a dotted path."""
+        return self._found(target, Parameter)  # type: ignore[no-any-return]
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a dotted path."""
+        return self._found(target, Tensor)  # type: ignore[no-any-return]
+
+    def _found(self, target: str, kind: Any) -> Any:
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        value = owner.__dict__.get(name)
+        if not isinstance(value, kind) or (kind is Tensor) != (name in owner._buffer_names):
+            what = "parameter" if kind is Parameter else "buffer"
+            raise AttributeError(f"{type(owner).__name__} has no {what} {name!r} (of {target!r})")
+        return value
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module in the place at a dotted path; with ``strict``, where one is."""
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        if strict and not isinstance(getattr(owner, name, None), Module):
+            raise AttributeError(f"{type(owner).__name__} has no submodule {name!r} (of {target!r})")
+        setattr(owner, name, module)
+
     # --- state ------------------------------------------------------------------------------------------------
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
@@ -375,10 +427,18 @@ class Module:
         fn(self)
         return self
 
-    def to(self: Self, *args: Any, dtype: torch.dtype | None = None, device: Any = None) -> Self:
+    def to(
+        self: Self,
+        *args: Any,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> Self:
         """Convert floating-point parameters and buffers to a dtype, in place; returns the module.
 
-        ``to(dtype)``, ``to(tensor)`` (its dtype), ``to("cpu")`` (does nothing). The parameters stay the same objects,
+        ``to(dtype)``, ``to(tensor)`` (its dtype), ``to("cpu")`` (does nothing, as ``non_blocking`` and
+        ``memory_format``). The parameters stay the same objects,
         so optimizers keep them; their gradients are converted too. Raises DTypeError for other dtypes and devices.
         """
         for arg in args:
@@ -386,7 +446,7 @@ class Module:
                 dtype = arg
             elif isinstance(arg, Tensor | torch.Tensor):
                 dtype = arg.dtype
-            elif arg is not None:
+            elif arg is not None and not isinstance(arg, bool):
                 device = arg
         if device is not None and torch.device(device).type != "cpu":
             raise DTypeError(f"to: device must be 'cpu'; got {str(device)!r}")
@@ -405,6 +465,53 @@ class Module:
         """``to(torch.float64)``."""
         return self.to(torch.float64)
 
+    def type(self: Self, dst_type: Any) -> Self:
+        """``to(dst_type)``: a dtype, or one of the constructors (`tapegrad.DoubleTensor`) or its name."""
+        return self.to(_dtype(dst_type))
+
+    def cpu(self: Self) -> Self:
+        """The module itself, which is on the CPU."""
+        return self
+
+    def cuda(self: Self, device: Any = None) -> Self:
+        """Raises DTypeError: there is no CUDA device."""
+        raise DTypeError("cuda: there is no CUDA device; leave the call out, or ask tg.cuda.is_available()")
+
+    def half(self: Self) -> Self:
+        """Raises DTypeError: there is no float16."""
+        return self.to(torch.float16)
+
+    def bfloat16(self: Self) -> Self:
+        """Raises DTypeError: there is no bfloat16."""
+        return self.to(torch.bfloat16)
+
+    def to_empty(self: Self, *, device: Any = None, recurse: bool = True) -> Self:
+        """The module itself, for the CPU: its parameters have memory."""
+        return self.to(device=device)
+
+    def share_memory(self: Self) -> Self:
+        """Move parameters and buffers to memory that other processes share; returns the module."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.share_memory_()
+        return self
+
+    # --- torch's registries -----------------------------------------------------------------------------------
+
+    @property
+    def _modules(self) -> Registry[Module]:
+        return Registry(self, lambda name, value: isinstance(value, Module), self.add_module)
+
+    @property
+    def _parameters(self) -> Registry[Parameter]:
+        return Registry(self, lambda name, value: isinstance(value, Parameter), self.register_parameter)
+
+    @property
+    def _buffers(self) -> Registry[Tensor]:
+        return Registry(self, lambda name, value: name in self._buffer_names, self.register_buffer)
+
+    def _get_name(self) -> str:
+        return type(self).__name__
+
     # --- printing ---------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
@@ -418,6 +525,15 @@ class Module:
             return f"{type(self).__name__}({extra})"
         lines = [*(extra.split("\n") if extra else []), *children]
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _hooked(hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool, with_kwargs: bool) -> RemovableHandle:
+    before = dict(hooks) if prepend else {}
+    handle = RemovableHandle(hooks, _WithKwargs(hook) if with_kwargs else hook)
+    for key, other in before.items():  # a dict keeps its order: those that were there go behind
+        del hooks[key]
+        hooks[key] = other
+    return handle
 
 
 def _is_module(value: Any) -> bool:
@@ -439,6 +555,13 @@ def zero_grad(parameters: Iterable[Tensor], set_to_none: bool) -> None:
             grad._data.zero_()
         else:  # recorded with create_graph=True: what was made of it keeps its values
             parameter.grad = Tensor(torch.zeros_like(grad._data))
+
+
+def _dtype(kind: Any) -> torch.dtype:
+    """The dtype of a constructor such as `tapegrad.DoubleTensor`, of its name, or itself."""
+    name = kind.rpartition(".")[2] if isinstance(kind, str) else None
+    found = {"FloatTensor": torch.float32, "DoubleTensor": torch.float64}.get(name) if name else None
+    return found or getattr(kind, "dtype", kind)
 
 
 def convert(tensor: Tensor, dtype: torch.dtype) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..core import DTypeError, TapeError, Tensor, functions, with_integers
+from ..core import DTypeError, TapeError, Tensor, calling, functions, known_dtype, with_integers
 from . import (
     activation,
     aliases,
@@ -29,6 +29,7 @@ from . import (
     linalg,
     local_norms,
     loss,
+    lu_factors,
     margins,
     normalization,
     order,
@@ -40,8 +41,10 @@ from . import (
     sampling,
     scatters,
     shape,
+    small,
     special,
     spellings,
+    statistics,
     strided,
     types,
     windows,
@@ -62,6 +65,7 @@ from .indexing import *
 from .linalg import *
 from .local_norms import *
 from .loss import *
+from .lu_factors import *
 from .margins import *
 from .normalization import *
 from .order import *
@@ -73,7 +77,9 @@ from .resample import *
 from .sampling import *
 from .scatters import *
 from .shape import *
+from .small import *
 from .special import *
+from .statistics import *
 from .strided import *
 from .types import *
 from .windows import *
@@ -110,6 +116,9 @@ __all__ = [
     *scatters.__all__,
     *strided.__all__,
     *factor.__all__,
+    *lu_factors.__all__,
+    *small.__all__,
+    *statistics.__all__,
     *without_gradient.__all__,
 ]
 
@@ -142,7 +151,8 @@ _NOT_METHODS = {
     *(name for name in rearrange.__all__ if not hasattr(torch.Tensor, name)),
     *(name for name in order.__all__ if not hasattr(torch.Tensor, name)),
     *(name for name in aliases.__all__ if not hasattr(torch.Tensor, name)),
-    *(name for name in factor.__all__ if not hasattr(torch.Tensor, name)),
+    *(n for room in (factor, lu_factors, statistics, small) for n in room.__all__ if not hasattr(torch.Tensor, n)),
+    *(name for name in small.__all__ if hasattr(Tensor, name)),
     *types.__all__,
     *(name for name in without_gradient.__all__ if name not in without_gradient.METHODS_TOO),
     *("linear", "einsum", "linear_recurrence", "cat", "stack", "pad", "constant_pad_nd", "where"),
@@ -150,7 +160,7 @@ _NOT_METHODS = {
 }
 
 # methods that take sizes or dims one by one, too: x.reshape(2, 3)
-_SPREAD = ("reshape", "view", "permute", "expand", "repeat", "tile", "flip")
+_SPREAD = ("reshape", "permute", "expand", "repeat", "tile", "flip")
 
 _OPERATORS: dict[str, tuple[Callable[..., Any], bool]] = {  # operator: (op, operands swapped)
     **{f"__{name}__": (op, False) for name, op in (("neg", neg), ("abs", abs), ("invert", bitwise_not))},
@@ -167,6 +177,8 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], bool]] = {  # operator: (op, ope
             ("mod", remainder),
             ("pow", pow),
             ("matmul", matmul),
+            ("lshift", functions["bitwise_left_shift"]),
+            ("rshift", functions["bitwise_right_shift"]),
             ("and", bitwise_and),
             ("or", bitwise_or),
             ("xor", bitwise_xor),
@@ -189,6 +201,18 @@ def _spread(op: Callable[..., Any]) -> Callable[..., Any]:
 
     method.__name__, method.__doc__ = op.__name__, op.__doc__
     return method
+
+
+def _view(self: Tensor, *size: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """The elements in another shape, in the same memory: ``view(2, -1)``, ``view((2, -1))``; or, given a dtype, the
+    bytes as values of that dtype, a constant.
+    """
+    dtype = size[0] if size and isinstance(size[0], torch.dtype) else dtype
+    if dtype is not None:
+        if self.requires_grad:
+            raise TapeError(f"view: bytes read as {dtype} have no gradient; pass .detach()")
+        return Tensor(calling("view", self.data.view, known_dtype(dtype, "view")))
+    return view(self, size[0] if len(size) == 1 and not hasattr(size[0], "__index__") else size)
 
 
 def _compared(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -233,6 +257,9 @@ _CASTS = {
     "long": torch.int64,
     "int": torch.int32,
     "bool": torch.bool,
+    "byte": torch.uint8,
+    "char": torch.int8,
+    "short": torch.int16,
 }
 
 
@@ -247,6 +274,7 @@ def _cast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
 METHODS: dict[str, Callable[..., Any]] = {
     **{name: functions[name] for name in __all__ if name not in _NOT_METHODS and name[0].islower()},
     **{name: _spread(functions[name]) for name in _SPREAD},
+    "view": _view,
     **{name: _swapped(op) if swap else op for name, (op, swap) in _OPERATORS.items()},
     **inplace.methods(),
     **{name: _cast(dtype) for name, dtype in _CASTS.items()},
@@ -257,12 +285,13 @@ METHODS: dict[str, Callable[..., Any]] = {
     "__pos__": lambda self: self,
     "to": _to,
     "where": lambda self, condition, other: where(condition, self, other),
-    "t": lambda self: transpose(self, 0, 1) if self.ndim > 1 else self,
+    "unfold": statistics.windows,
     "view_as": lambda self, other: view(self, tuple(other.shape)),
     "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
     "expand_as": lambda self, other: expand(self, tuple(other.shape)),
     "type_as": lambda self, other: _to(self, other.dtype),
     "polygamma": lambda self, n: polygamma(n, self),
+    "sum_to_size": small.sum_to_size,
     **types.METHODS,
 }
 for _name, _method in METHODS.items():

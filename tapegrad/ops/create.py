@@ -10,7 +10,9 @@ import torch
 
 from ..core import (
     _C,
+    DTypeError,
     Tensor,
+    calling,
     describe,
     from_torch,
     integers,
@@ -25,22 +27,34 @@ from ..core import (
 __all__ = [
     "arange",
     "as_tensor",
+    "asarray",
     "empty",
     "empty_like",
+    "empty_strided",
     "eye",
     "from_numpy",
+    "frombuffer",
     "full",
     "full_like",
     "linspace",
+    "logspace",
     "ones",
     "ones_like",
+    "scalar_tensor",
     "tensor",
     "zeros",
     "zeros_like",
 ]
 
 
-def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+def tensor(
+    data: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
+    device: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """A new tensor holding a copy of ``data``: as in torch, the copy of a tensor is a constant (or, with
     ``requires_grad``, a leaf) whatever gradient its source required. Numbers in a list that require one are refused:
     `stack` joins them and keeps it.
@@ -50,6 +64,7 @@ def tensor(data: Any, *, dtype: torch.dtype | None = None, requires_grad: bool =
     data : number, nested sequence, NumPy array, torch tensor or Tensor
     dtype : default as torch: float32 for Python floats, int64 for ints, an array's own
     requires_grad : collect a gradient (float32 and float64 only)
+    pin_memory : changes nothing: no device would copy from it
     """
     on_cpu(device, "tensor")
     return Tensor(to_torch(data, dtype, "tensor"), requires_grad=requires_grad)
@@ -71,6 +86,44 @@ def as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -
     return Tensor(to_torch(data, dtype, "as_tensor"))
 
 
+def asarray(
+    obj: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+    copy: bool | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`as_tensor`, or `tensor` with ``copy``; with ``requires_grad``, a leaf."""
+    if copy or (requires_grad and isinstance(obj, Tensor)):
+        return tensor(obj, dtype=dtype, device=device, requires_grad=requires_grad)
+    made = as_tensor(obj, dtype, device)
+    return made.requires_grad_() if requires_grad else made
+
+
+def scalar_tensor(
+    s: Any, *, dtype: torch.dtype | None = None, requires_grad: bool = False, device: Any = None
+) -> Tensor:
+    """A 0-dim tensor, of torch's default dtype unless another is given."""
+    return tensor(s, dtype=dtype or torch.get_default_dtype(), requires_grad=requires_grad, device=device)
+
+
+def frombuffer(
+    buffer: Any, *, dtype: torch.dtype, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
+    """The bytes of a buffer as a vector that shares its memory. Arguments as of ``torch.frombuffer``."""
+    known_dtype(dtype, "frombuffer")
+    value = calling("frombuffer", torch.frombuffer, buffer, dtype=dtype, count=count, offset=offset)
+    return Tensor(value, requires_grad=requires_grad)
+
+
+def empty_strided(size: Any, stride: Any, **options: Any) -> Tensor:
+    """`empty`, laid out with the given strides."""
+    made = empty(*size, **options)
+    made.data = calling("empty_strided", torch.empty_strided, tuple(size), tuple(stride), dtype=made.dtype)
+    return made
+
+
 def from_numpy(array: Any) -> Tensor:
     """A Tensor that shares memory with a NumPy array. Writes through the array are not seen by the tape's checks."""
     try:
@@ -80,16 +133,29 @@ def from_numpy(array: Any) -> Tensor:
     return Tensor(plain(value, "from_numpy: array"))
 
 
+def dense(layout: Any, what: str) -> None:
+    """Refuse a layout other than the dense one (None: that)."""
+    if layout not in (None, torch.strided):
+        raise DTypeError(f"{what}: layout must be torch.strided, the only one tapegrad has; got {layout}")
+
+
 def _maker(name: str, what: str) -> Callable[..., Tensor]:
     make = getattr(torch, name)
     if name == "arange":  # of floats: torch's bits depend on where a thread begins
         make = partial(_C.on_one_thread, make)
 
     def function(
-        *size: Any, dtype: torch.dtype | None = None, requires_grad: bool = False, device: Any = None, **named: Any
+        *size: Any,
+        dtype: torch.dtype | None = None,
+        requires_grad: bool = False,
+        device: Any = None,
+        layout: Any = torch.strided,
+        pin_memory: bool = False,
+        **named: Any,
     ) -> Tensor:
         known_dtype(dtype, name)
         on_cpu(device, name)
+        dense(layout, name)
         size = integers(size, name, "size", floats=True)
         named = {key: integers(value, name, key, floats=True) for key, value in named.items()}
         try:
@@ -113,10 +179,13 @@ def _like(name: str, what: str) -> Callable[..., Tensor]:
         dtype: torch.dtype | None = None,
         requires_grad: bool = False,
         device: Any = None,
+        layout: Any = torch.strided,
+        pin_memory: bool = False,
         **named: Any,
     ) -> Tensor:
         on_cpu(device, name)
         known_dtype(dtype, name)
+        dense(layout, name)
         args = integers(args, name, "fill_value", floats=True)
         named = {key: integers(value, name, key, floats=True) for key, value in named.items()}
         like = (
@@ -139,6 +208,7 @@ ones = _maker("ones", "Ones of the given size.")
 full = _maker("full", "One value in every element: ``full(size, fill_value)``.")
 empty = _maker("empty", "A tensor of the given size whose values are whatever lies in memory.")
 arange = _maker("arange", "``start`` (0), ``start + step``, ... below ``end``: ``arange([start,] end[, step])``.")
+logspace = _maker("logspace", "``base`` (10) to the power of ``steps`` numbers evenly from ``start`` to ``end``.")
 linspace = _maker("linspace", "``steps`` numbers evenly from ``start`` to ``end``, both included.")
 eye = _maker("eye", "The identity matrix: ``eye(n[, m])``.")
 zeros_like = _like("zeros_like", "Zeros with the input's shape and dtype.")

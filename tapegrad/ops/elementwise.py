@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, FLOATS, Array, Op, Tensor, arithmetic, caller, either, op
+from ..core import _C, FLOATS, Array, Op, Tensor, arithmetic, caller, either, functions, op
 
 __all__ = [
     "abs",
@@ -436,20 +436,28 @@ bitwise_xor = binary("bitwise_xor", "input ^ other")
 
 
 @op(
+    name="where",
     input=lambda g, condition: torch.where(condition, g, 0),
     other=lambda g, condition: torch.where(condition, 0, g),
 )
-def where(condition: Array, input: Array, other: Array) -> Any:
+def where_op(condition: Array, input: Array, other: Array) -> Any:
+    """`where` of three arguments."""
+    if isinstance(condition, torch.Tensor) and condition.dtype is not torch.bool:
+        condition = condition != 0
+    return torch.where(condition, input, other)
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
     """Elementwise ``y = input if condition else other``, with broadcasting.
 
     Parameters
     ----------
     condition : bool array
-    input, other : arrays or numbers
+    input, other : arrays or numbers; without them, the indices of the elements that are not 0, a vector a dimension
     """
-    if isinstance(condition, torch.Tensor) and condition.dtype is not torch.bool:
-        condition = condition != 0
-    return torch.where(condition, input, other)
+    if input is None and other is None:
+        return functions["nonzero"](condition, as_tuple=True)  # type: ignore[no-any-return]
+    return where_op(condition, input, other)
 
 
 @op(

@@ -7,11 +7,11 @@ Townsend, Differentiating the singular value decomposition (2016).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from ..core import _C, Array, OpError, ShapeError, Tensor, either, op, tensor_argument
+from ..core import _C, ArgumentError, Array, OpError, ShapeError, Tensor, either, op, tensor_argument
 from .elementwise import where
 from .linalg import matmul
 from .shape import cat, squeeze, transpose, unsqueeze
@@ -33,6 +33,43 @@ __all__ = [
     "svd",
     "svdvals",
 ]
+
+
+class SVD(NamedTuple):
+    """What `tapegrad.linalg.svd` returns."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+class USV(NamedTuple):
+    """What `svd` returns."""
+
+    U: Tensor
+    S: Tensor
+    V: Tensor
+
+
+class QR(NamedTuple):
+    """What `qr` returns."""
+
+    Q: Tensor
+    R: Tensor
+
+
+class Eigh(NamedTuple):
+    """What `eigh` returns."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class Slogdet(NamedTuple):
+    """What `slogdet` returns."""
+
+    sign: Tensor
+    logabsdet: Tensor
 
 
 def _T(x: Any) -> Any:
@@ -161,10 +198,10 @@ def slogdet_op(input: Array) -> Any:
     return tuple(_lapack("slogdet", torch.linalg.slogdet, _square(input, "slogdet")))
 
 
-def slogdet(input: Any) -> tuple[Tensor, Tensor]:
+def slogdet(input: Any) -> Slogdet:
     """(sign, logabsdet) of the determinant of matrices [..., N, N]; only the second has a gradient."""
     sign, logabs = slogdet_op(input)
-    return sign.detach(), logabs
+    return Slogdet(sign.detach(), logabs)
 
 
 def logdet(input: Any) -> Tensor:
@@ -196,13 +233,13 @@ def eigh_op(input: Array, UPLO: str) -> Any:
     return tuple(_lapack("eigh", torch.linalg.eigh, _square(input, "eigh"), UPLO))
 
 
-def eigh(input: Any, UPLO: str = "L") -> tuple[Tensor, Tensor]:
+def eigh(input: Any, UPLO: str = "L") -> Eigh:
     """(w, V): eigenvalues, ascending [..., N], and eigenvectors, columns [..., N, N], of symmetric matrices.
 
     One triangle of the input is read ("L" or "U"). The gradient of V needs distinct eigenvalues.
     """
     values, vectors = eigh_op(input, UPLO)
-    return values, vectors
+    return Eigh(values, vectors)
 
 
 def eigvalsh(input: Any, UPLO: str = "L") -> Tensor:
@@ -233,25 +270,39 @@ def svd_op(input: Array) -> Any:
     return tuple(_lapack("svd", torch.linalg.svd, input, full_matrices=False))
 
 
-def svd(A: Any, full_matrices: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """(U, S, Vh) with ``A = U diag(S) Vh``: [..., M, K], [..., K] descending, [..., K, N], K = min(M, N).
+def linalg_svd(A: Any, full_matrices: bool = True) -> SVD:
+    """(U, S, Vh) with ``A = U diag(S) Vh`` as ``torch.linalg.svd``: [..., M, M], [..., K] descending, [..., N, N],
+    K = min(M, N); not ``full_matrices``: [..., M, K] and [..., K, N].
 
-    The gradients of U and Vh need distinct singular values, none of them 0. ``full_matrices`` gives square U and Vh,
-    as constants.
+    The gradients of U and Vh need distinct singular values, none of them 0. The columns of U and rows of Vh behind the
+    first K are constants.
     """
     a = tensor_argument(A, "svd", "A")
     if a.ndim < 2:
         raise ShapeError(f"svd: A must be matrices [..., M, N]; got shape {list(a.shape)}")
-    if full_matrices:
-        u, s, vh = (Tensor(part) for part in _lapack("svd", torch.linalg.svd, a.detach().data, full_matrices=True))
-        return u, s, vh
     u, s, vh = svd_op(a)
-    return u, s, vh
+    m, n, k = *a.shape[-2:], s.shape[-1]
+    if full_matrices and m != n:
+        whole = _lapack("svd", torch.linalg.svd, a.data)
+        u = cat([u, whole[0][..., :, k:]], -1) if m > k else u
+        vh = cat([vh, whole[2][..., k:, :]], -2) if n > k else vh
+    return SVD(u, s, vh)
+
+
+def svd(input: Any, some: bool = True, compute_uv: bool = True) -> USV:
+    """(U, S, V) with ``input = U diag(S) V^T`` as ``torch.svd``: V has columns. See `tapegrad.linalg.svd`.
+
+    Without ``some``, U and V are square; without ``compute_uv``, they are zeros.
+    """
+    u, s, vh = linalg_svd(input, not some)
+    if not compute_uv:
+        u, vh = Tensor(torch.zeros_like(u.data)), Tensor(torch.zeros_like(vh.data))
+    return USV(u, s, _T(vh))
 
 
 def svdvals(A: Any) -> Tensor:
     """The singular values of `svd` alone, descending."""
-    return svd(A)[1]
+    return linalg_svd(A, False).S
 
 
 def _qr_rule(g: Any, input: Any) -> Any:
@@ -269,26 +320,44 @@ def qr_op(input: Array) -> Any:
     return tuple(_lapack("qr", torch.linalg.qr, input))
 
 
-def qr(A: Any) -> tuple[Tensor, Tensor]:
+def linalg_qr(A: Any, mode: str = "reduced") -> QR:
     """(Q, R) with ``A = Q R``: Q [..., M, K] with orthonormal columns, R [..., K, N] upper triangular, K = min(M, N).
 
     The gradient needs at least K independent columns in front; for M < N those of the first M and the rest separately.
+
+    Parameters
+    ----------
+    mode : "reduced"; "complete" for Q [..., M, M] and R [..., M, N], constants behind the first K where M > N; "r" for
+        R alone (Q is empty)
     """
     a = tensor_argument(A, "qr", "A")
     if a.ndim < 2:
         raise ShapeError(f"qr: A must be matrices [..., M, N]; got shape {list(a.shape)}")
+    if mode not in ("reduced", "complete", "r"):
+        raise ArgumentError(f'qr: mode must be "reduced", "complete" or "r"; got {mode!r}')
     m, n = a.shape[-2:]
     if m >= n:
         q, r = qr_op(a)
-        return q, r
-    q, r = qr_op(a[..., :m])
-    return q, cat([r, matmul(_T(q), a[..., m:])], -1)
+    else:
+        q, r = qr_op(a[..., :m])
+        r = cat([r, matmul(_T(q), a[..., m:])], -1)
+    if mode == "r":
+        return QR(Tensor(torch.empty(0, dtype=a.dtype)), r)
+    if mode == "complete" and m > n:
+        whole = _lapack("qr", torch.linalg.qr, a.data, mode="complete")
+        q, r = cat([q, whole[0][..., :, n:]], -1), cat([r, whole[1][..., n:, :]], -2)
+    return QR(q, r)
+
+
+def qr(input: Any, some: bool = True) -> QR:
+    """`tapegrad.linalg.qr`, "reduced" or, without ``some``, "complete", as ``torch.qr``."""
+    return linalg_qr(input, "reduced" if some else "complete")
 
 
 def pinverse(input: Any, rcond: float | None = None) -> Tensor:
     """The Moore-Penrose inverse of matrices [..., M, N] of full rank, [..., N, M]; small singular values count as 0."""
     x = tensor_argument(input, "pinverse", "input")
-    u, s, vh = svd(x)
+    u, s, vh = linalg_svd(x, False)
     if not s.shape[-1]:
         return matmul(_T(vh), _T(u))
     least = max(x.shape[-2:]) * torch.finfo(x.dtype).eps if rcond is None else rcond

@@ -11,6 +11,7 @@ from the new entry from then on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ from ..core import (
     tensor_argument,
 )
 from .indexing import as_index, getitem_backward, getitem_op, setitem_op, write
-from .random import bernoulli, raw_normal, raw_uniform
+from .random import bernoulli, randint, raw_normal, raw_uniform
 from .shape import to_dtype
 from .strided import reach
 
@@ -52,7 +53,7 @@ _OPERATORS = {  # method: operator
 }
 
 # what changes a tensor's shape instead of its values, and what `_OTHERS` defines
-_NOT_WRITTEN = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "normal_", "bernoulli_"}
+_NOT_WRITTEN = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "normal_", "bernoulli_", "t_"}
 
 
 # --- one write -----------------------------------------------------------------------------------------------------
@@ -320,7 +321,13 @@ def _scattered(old: Tensor, dim: int, index: Any, src: Any) -> Any:
     return setitem_op(old, tuple(torch.broadcast_tensors(*at)), src)  # type: ignore[no-untyped-call]
 
 
+def _diagonal_filled(old: Tensor, fill_value: float, wrap: bool = False) -> Any:
+    mask = torch.zeros(tuple(old.shape), dtype=torch.bool).fill_diagonal_(True, wrap)
+    return functions["masked_fill"](old, mask, fill_value)
+
+
 _OTHERS: dict[str, Callable[..., Any]] = {
+    "fill_diagonal_": _diagonal_filled,
     "copy_": _copied,
     "fill_": _filled,
     "zero_": lambda old: _filled(old, 0.0),
@@ -358,6 +365,46 @@ def _bernoulli(like: torch.Tensor, p: Any = 0.5, *, generator: Any = None) -> to
     return bernoulli(chance, generator=generator)._data
 
 
+def _exponential(like: torch.Tensor, lambd: float = 1.0, *, generator: Any = None) -> torch.Tensor:
+    return -torch.log1p(-raw_uniform(like.shape, like.dtype, generator, "exponential_")) / lambd
+
+
+def _cauchy(like: torch.Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Any = None) -> torch.Tensor:
+    u = raw_uniform(like.shape, torch.float64, generator, "cauchy_")
+    return (median + sigma * torch.tan(torch.pi * (u - 0.5))).to(like.dtype)
+
+
+def _log_normal(like: torch.Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Any = None) -> torch.Tensor:
+    return torch.exp(raw_normal(like.shape, like.dtype, generator, "log_normal_") * std + mean)
+
+
+def _geometric(like: torch.Tensor, p: float, *, generator: Any = None) -> torch.Tensor:
+    u = raw_uniform(like.shape, torch.float64, generator, "geometric_")
+    return (torch.log1p(-u) / math.log1p(-p)).ceil().clamp(min=1).to(like.dtype)
+
+
+def _integers(like: torch.Tensor, a: Any = None, b: Any = None, *, generator: Any = None) -> torch.Tensor:
+    """Up to what the dtype counts exactly, unless bounds are given: ``random_(to)``, ``random_(from, to)``."""
+    if b is None:
+        a, b = 0, a
+    if b is None:
+        info: Any = torch.finfo(like.dtype) if like.dtype.is_floating_point else None
+        b = 2 if like.dtype is torch.bool else int(2 / info.eps) + 1 if info else torch.iinfo(like.dtype).max
+    return randint(int(a), int(b), tuple(like.shape), generator=generator)._data.to(like.dtype)
+
+
+_DRAWN: dict[str, Callable[..., torch.Tensor]] = {
+    "uniform_": _uniform,
+    "normal_": _normal,
+    "bernoulli_": _bernoulli,
+    "exponential_": _exponential,
+    "cauchy_": _cauchy,
+    "log_normal_": _log_normal,
+    "geometric_": _geometric,
+    "random_": _integers,
+}
+
+
 def _methods() -> Iterator[tuple[str, Callable[..., Any]]]:
     for name, op in functions.items():
         method = f"{name}_"
@@ -365,7 +412,7 @@ def _methods() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield method, in_place(method, op)
     for name, op in _OTHERS.items():
         yield name, in_place(name, op)
-    for name, draw in (("uniform_", _uniform), ("normal_", _normal), ("bernoulli_", _bernoulli)):
+    for name, draw in _DRAWN.items():
         yield name, _drawn(name, draw)
 
 

@@ -36,6 +36,7 @@ from ..core import (
     tensor_argument,
     verify,
 )
+from .create import dense
 from .shape import sizes
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "rand",
     "rand_like",
     "randint",
+    "randint_like",
     "randn",
     "randn_like",
     "randperm",
@@ -70,10 +72,15 @@ class Generator:
 
     Parameters
     ----------
-    seed : 0 <= seed < 2**64
+    seed : 0 <= seed < 2**64; or the device, as torch's generator takes it, which is the CPU
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    device = torch.device("cpu")
+
+    def __init__(self, seed: Any = 0, *, device: Any = None) -> None:
+        if isinstance(seed, str | torch.device):  # Generator("cpu")
+            seed, device = 0, seed
+        on_cpu(device, "Generator")
         self._lock = fork_safe_lock()
         if mode.tracer is not None:
             mode.tracer.fresh.append(self)
@@ -88,6 +95,10 @@ class Generator:
         self.seed = seed % 2**64
         self.offset = 0
         return self
+
+    def initial_seed(self) -> int:
+        """The seed that the stream began with."""
+        return self.get_state()[0]
 
     def get_state(self) -> tuple[int, int]:
         """(seed, offset)."""
@@ -186,16 +197,30 @@ def raw_normal(size: Sequence[int], dtype: torch.dtype | None, generator: Genera
     return _C.random_normal(list(size), dtype, *at)
 
 
+def _by_keyword(size: tuple[Any, ...], named: dict[str, Any], what: str) -> tuple[Any, ...]:
+    """The sizes, which may stand behind ``size=`` too."""
+    if named:
+        if size or list(named) != ["size"]:
+            raise TypeError(f"{what}: expected sizes, or size=; got unexpected {', '.join(named)}")
+        size = (integers(named["size"], what, "size"),)
+    return size
+
+
 def rand(
     *size: Ints,
     generator: Generator | None = None,
     dtype: torch.dtype | None = None,
     requires_grad: bool = False,
     device: Any = None,
+    layout: Any = torch.strided,
+    pin_memory: bool = False,
+    **named: Any,
 ) -> Tensor:
     """Uniform numbers in [0, 1) of the given size, float32 unless ``dtype`` says float64."""
     on_cpu(device, "rand")
-    return Tensor(raw_uniform(sizes(size, "rand"), dtype, generator, "rand"), requires_grad)
+    dense(layout, "rand")
+    shape = sizes(_by_keyword(size, named, "rand"), "rand")
+    return Tensor(raw_uniform(shape, dtype, generator, "rand"), requires_grad)
 
 
 def randn(
@@ -204,38 +229,77 @@ def randn(
     dtype: torch.dtype | None = None,
     requires_grad: bool = False,
     device: Any = None,
+    layout: Any = torch.strided,
+    pin_memory: bool = False,
+    **named: Any,
 ) -> Tensor:
     """Standard normal numbers of the given size, float32 unless ``dtype`` says float64."""
     on_cpu(device, "randn")
-    return Tensor(raw_normal(sizes(size, "randn"), dtype, generator, "randn"), requires_grad)
+    dense(layout, "randn")
+    shape = sizes(_by_keyword(size, named, "randn"), "randn")
+    return Tensor(raw_normal(shape, dtype, generator, "randn"), requires_grad)
 
 
 def randint(
-    low: int,
+    low: Ints = None,
     high: Ints = None,
     size: Ints = None,
     *,
     generator: Generator | None = None,
     dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
     device: Any = None,
+    layout: Any = torch.strided,
+    pin_memory: bool = False,
 ) -> Tensor:
     """Integers, uniform in [low, high), of the given size; ``randint(high, size)`` starts at 0. int64 by default."""
     on_cpu(device, "randint")
-    if size is None:  # randint(high, size)
+    dense(layout, "randint")
+    if low is None or high is None:  # randint(5, size=...), randint(high=5, size=...)
+        low, high = 0, low if high is None else high
+    elif size is None:  # randint(high, size)
         low, high, size = 0, low, high
     if size is None or high is None or not low < high:
         raise ArgumentError(f"randint: low = {low} must be below high = {high}, and size be given; got size {size}")
     shape = sizes((size,), "randint")
     at = (generator or default_generator).take(_numel(shape, "randint"), torch.int64)
     values = _C.random_int(low, high, shape, *at)
-    return Tensor(values if dtype is None else values.to(dtype))
+    return Tensor(values if dtype is None else values.to(dtype), requires_grad)
 
 
-def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
-    """A random permutation of 0 .. n - 1, int64."""
+def randint_like(
+    input: Any,
+    low: int,
+    high: Ints = None,
+    *,
+    generator: Generator | None = None,
+    dtype: torch.dtype | None = None,
+    requires_grad: bool = False,
+    device: Any = None,
+) -> Tensor:
+    """`randint` with the shape and (unless given) the dtype of the input; ``randint_like(input, high)`` starts at 0."""
+    like = input.detach() if isinstance(input, torch.Tensor) else input  # only its shape and dtype are read
+    x = tensor_argument(like, "randint_like", "input")
+    low, high = (0, low) if high is None else (low, high)
+    options = {"generator": generator, "requires_grad": requires_grad, "device": device}
+    return randint(low, high, tuple(x.shape), dtype=dtype or x.dtype, **options)
+
+
+def randperm(
+    n: int,
+    *,
+    generator: Generator | None = None,
+    dtype: torch.dtype = torch.int64,
+    requires_grad: bool = False,
+    device: Any = None,
+    layout: Any = torch.strided,
+    pin_memory: bool = False,
+) -> Tensor:
+    """A random permutation of 0 .. n - 1, int64 unless ``dtype`` says otherwise."""
     on_cpu(device, "randperm")
+    dense(layout, "randperm")
     source, offset = (generator or default_generator).take(n, torch.int64)
-    return Tensor(_C.permutation(n, source, offset))
+    return Tensor(_C.permutation(n, source, offset).to(dtype), requires_grad)
 
 
 def rand_like(
@@ -245,6 +309,9 @@ def rand_like(
     dtype: torch.dtype | None = None,
     requires_grad: bool = False,
     device: Any = None,
+    layout: Any = torch.strided,
+    pin_memory: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """`rand` with the shape and (unless given) the dtype of the input."""
     like = input.detach() if isinstance(input, torch.Tensor) else input  # only its shape and dtype are read
@@ -259,6 +326,9 @@ def randn_like(
     dtype: torch.dtype | None = None,
     requires_grad: bool = False,
     device: Any = None,
+    layout: Any = torch.strided,
+    pin_memory: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """`randn` with the shape and (unless given) the dtype of the input."""
     like = input.detach() if isinstance(input, torch.Tensor) else input  # only its shape and dtype are read

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import ArgumentError, functions, raw
+from .factor import linalg_qr, linalg_svd
 
 _SAME = {
     "log_sigmoid": "logsigmoid",
@@ -35,7 +36,6 @@ _SAME = {
     "moveaxis": "movedim",
     "swapaxes": "transpose",
     "swapdims": "transpose",
-    "split_with_sizes": "split",
     "ger": "outer",
     "_threshold": "threshold",
     "linalg_matmul": "matmul",
@@ -88,14 +88,6 @@ def _with_indices(name: str) -> Any:
         return functions[name](*args, **{**kwargs, "return_indices": True})
 
     return function
-
-
-def _clamp_min(input: Any, min: Any) -> Any:
-    return functions["clamp"](input, min)
-
-
-def _clamp_max(input: Any, max: Any) -> Any:
-    return functions["clamp"](input, None, max)
 
 
 # --- names that torch has twice, with other arguments ------------------------------------------------------------
@@ -161,6 +153,8 @@ def register() -> None:
     functions.update(
         {
             **{name: functions[op] for name, op in _SAME.items()},
+            "linalg_qr": linalg_qr,
+            "linalg_svd": linalg_svd,
             "linalg_norm": _linalg_norm,
             "linalg_vector_norm": _vector_norm,
             "linalg_matrix_norm": _matrix_norm,
@@ -168,8 +162,6 @@ def register() -> None:
             "linalg_multi_dot": _multi_dot,
             "linalg_diagonal": _linalg_diagonal,
             **{f"{name}_with_indices": _with_indices(name) for name in _POOLS},
-            "clamp_min": _clamp_min,
-            "clamp_max": _clamp_max,
             "torch.batch_norm": _batch_norm,
             "torch.layer_norm": _layer_norm,
             "torch.group_norm": _group_norm,

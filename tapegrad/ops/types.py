@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import DTypeError, Tensor, known_dtype
+from ..core import _C, DTypeError, Leaf, TapeError, Tensor, known_dtype, mode, on_cpu
 from . import create
 
 __all__ = ["BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor"]
@@ -24,7 +24,8 @@ class TensorType:
         self.__name__ = self.__qualname__ = name
         self.dtype = dtype
 
-    def __call__(self, *data: Any) -> Tensor:
+    def __call__(self, *data: Any, device: Any = None) -> Tensor:
+        on_cpu(device, self.__name__)
         if len(data) == 1 and isinstance(data[0], Tensor | torch.Tensor) and data[0].dtype is not self.dtype:
             raise DTypeError(f"{self.__name__}: data has dtype {data[0].dtype}; expected {self.dtype}; write x.to(...)")
         made = Tensor(*data)
@@ -108,7 +109,70 @@ def _like_self(name: str, what: str) -> Callable[..., Tensor]:
     return method
 
 
+def new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
+    """A tensor of this one's dtype, by sizes or values, as ``torch.Tensor.new``."""
+    made = Tensor(*args, device=device) if args else Tensor(torch.empty(0))
+    return made if made.dtype is self.dtype else Tensor(made.data.to(self.dtype))
+
+
+def _refused(name: str, dtype: str) -> Callable[..., Tensor]:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
+        raise DTypeError(f"{name}: tapegrad has no {dtype}; it computes in float32 and float64")
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"Raises DTypeError: there is no {dtype}."
+    return method
+
+
+def dense(self: Tensor, dtype: Any = None, *, masked_grad: bool | None = None) -> Tensor:
+    """The tensor itself, which is dense."""
+    return self if dtype is None else self.to(dtype)
+
+
+def to_sparse(self: Tensor, *args: Any, **options: Any) -> Tensor:
+    """Raises DTypeError: there is no sparse layout."""
+    raise DTypeError("to_sparse: Tensors are dense; leave the call out, products of dense ones have the same values")
+
+
+# --- shapes that change in place -----------------------------------------------------------------------------------
+
+
+def _reshaped(name: str) -> Callable[..., Tensor]:
+    """``x.name_(...)``: the object becomes what ``x.name(...)`` is, in the same memory."""
+
+    def method(self: Tensor, *args: Any, **named: Any) -> Tensor:
+        if self._node is not None and self.is_leaf and mode.record:
+            raise TapeError(f"{name}_: a leaf that requires a gradient keeps its shape; write x = x.{name}(...)")
+        made = getattr(self, name)(*args, **named)
+        if isinstance(self._node, Leaf):
+            self.data = made._data
+        else:
+            _C.hold(self, made._data)
+            self._node = made._node
+        return self
+
+    method.__name__ = method.__qualname__ = f"{name}_"
+    method.__doc__ = f"`{name}`, of the object itself."
+    return method
+
+
+def detach_(self: Tensor) -> Tensor:
+    """Make this computed value, or leaf, a constant."""
+    self._node = None
+    return self
+
+
 METHODS: dict[str, Callable[..., Any]] = {
+    **{f"{name}_": _reshaped(name) for name in ("squeeze", "unsqueeze", "transpose", "swapaxes", "swapdims", "t")},
+    "detach_": detach_,
+    "new": new,
+    "half": _refused("half", "float16"),
+    "bfloat16": _refused("bfloat16", "bfloat16"),
+    "to_dense": dense,
+    "coalesce": dense,
+    "to_sparse": to_sparse,
+    "is_complex": lambda self: False,
+    "get_device": lambda self: -1,
     "type": as_type,
     "cpu": cpu,
     "cuda": cuda,

@@ -40,10 +40,20 @@ _TABLE = {
     "unique_consecutive": "The elements without those equal to the one before.",
     "hamming_window": "The Hamming window.",
     "hann_window": "The Hann window.",
+    "bartlett_window": "Bartlett's window.",
+    "blackman_window": "Blackman's window.",
+    "kaiser_window": "Kaiser's window.",
+    "bitwise_left_shift": "``input * 2**other``, integers.",
+    "bitwise_right_shift": "``input // 2**other``, integers.",
+    "gcd": "The greatest common divisor of integers.",
+    "lcm": "The least common multiple of integers.",
+    "nextafter": "The next number of the dtype after each element, towards ``other``.",
+    "unravel_index": "Positions in a flattened tensor as indices of each dimension.",
 }
 METHODS_TOO = (
     "allclose", "bincount", "count_nonzero", "equal", "histc", "isclose", "isneginf", "isposinf", "isreal", "nonzero",
-    "argwhere", "signbit", "unique", "unique_consecutive",
+    "argwhere", "signbit", "unique", "unique_consecutive", "gcd", "lcm", "nextafter", "heaviside", "histogram",
+    "bitwise_left_shift", "bitwise_right_shift",
 )  # fmt: skip
 
 __all__ = [*_TABLE]

@@ -12,6 +12,8 @@ from .scheduler import (
 )
 from .schedules import ChainedScheduler, ConstantLR, LinearLR, MultiStepLR, PolynomialLR, SequentialLR
 
+_LRScheduler = LRScheduler  # its older name
+
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",

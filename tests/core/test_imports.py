@@ -41,15 +41,22 @@ ROWS = [
         "amp",
         "autograd",
         "backends",
+        "compiler",
         "cuda",
         "distributed",
+        "hub",
+        "jit",
         "linalg",
         "multiprocessing",
+        "profiler",
         "settings",
+        "sparse",
+        "special",
+        "testing",
         "utils",
     ),  # torch's names
     ("sklearn",),
-    ("func", "plot"),  # the public names of files in derivatives and training
+    ("func", "mirrors", "plot", "random"),  # the public names of files in derivatives and training
     ("__init__",),
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

@@ -6,12 +6,13 @@ import tapegrad as tg
 from tapegrad import nn, optim
 
 MODULES = """
-accelerator amp autograd backends cuda data distributed distributions func linalg multiprocessing nn optim plot utils
+accelerator amp autograd backends compiler cuda data distributed distributions func hub jit linalg multiprocessing nn
+optim plot profiler random sparse special testing utils
 """
 
 TAPE = """
 Entry Tape Tensor checkpoint compile detect_anomaly enable_grad from_torch grad gradcheck gradgradcheck
-is_grad_enabled load no_grad op run_together save set_grad_enabled to_torch
+is_grad_enabled load no_grad op run_together save set_grad_enabled to_torch autocast is_autocast_enabled vmap
 """
 
 DTYPES = "bool double float float32 float64 int int8 int16 int32 int64 long uint8"
@@ -68,6 +69,12 @@ tensor_split tensordot threshold tile to_dtype topk trace transpose tril tril_in
 triplet_margin_with_distance_loss triu triu_indices true_divide trunc unbind unflatten unfold unique
 unique_consecutive unsqueeze upsample_conv2d upsample_nearest2d upsample_nearest2d_backward vander var var_mean vdot
 view vsplit vstack where xlogy zeros zeros_like
+addbmm adjoint asarray bartlett_window bitwise_left_shift bitwise_right_shift blackman_window broadcast_shapes
+chain_matmul cholesky_inverse cholesky_solve clamp_max clamp_min conj corrcoef cov cumulative_trapezoid detach
+diagflat diagonal_scatter dsplit empty_strided fill float_power frombuffer gcd get_device is_complex is_nonzero
+is_signed kaiser_window lcm ldexp logspace lu lu_solve lu_unpack mode msort mvlgamma nextafter pdist positive
+randint_like real renorm row_stack rsub scalar_tensor sparse_coo_tensor split_with_sizes spmm t trapezoid trapz
+typename unravel_index unsafe_chunk unsafe_split
 """
 
 PUBLIC = " ".join((MODULES, TAPE, DTYPES, ERRORS, SETTINGS, OPS)).split()

@@ -66,7 +66,7 @@ def test_flags_are_kept():
     tg.cuda.synchronize()
 
 
-def test_mixed_precision_is_off_or_refused():
+def test_mixed_precision_is_off_and_says_so_once():
     x = tg.tensor([2.0], requires_grad=True)
     optimizer = tg.optim.SGD([x], lr=0.5)
     scaler = tg.cuda.amp.GradScaler(enabled=False)
@@ -76,8 +76,11 @@ def test_mixed_precision_is_off_or_refused():
     scaler.step(optimizer)
     scaler.update()
     assert x.tolist() == [0.0]
-    with pytest.raises(tg.DTypeError, match="autocast"):
-        tg.amp.autocast("cpu", dtype=tg.bfloat16)
+    tg.amp.autocast._said = False
+    with pytest.warns(RuntimeWarning, match="autocast: tapegrad computes in float32"), tg.autocast("cpu", tg.bfloat16):
+        assert (tg.ones(2, 2) @ tg.ones(2, 2)).dtype is tg.float32
+    with tg.autocast("cpu"):  # said once
+        assert not tg.is_autocast_enabled()
 
 
 # --- types -------------------------------------------------------------------------------------------------------
@@ -204,6 +207,15 @@ CASES = {
     "vander": [(V,)],
     "hamming_window": [(5,)],
     "hann_window": [(5,)],
+    "bartlett_window": [(5,)],
+    "blackman_window": [(5,)],
+    "kaiser_window": [(5,)],
+    "bitwise_left_shift": [(I, torch.tensor(2))],
+    "bitwise_right_shift": [(I, torch.tensor(1))],
+    "gcd": [(I, torch.tensor(6))],
+    "lcm": [(I, torch.tensor(6))],
+    "nextafter": [(V, torch.zeros(5))],
+    "unravel_index": [(I, (2, 2))],
 }
 
 
