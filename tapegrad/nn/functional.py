@@ -110,8 +110,10 @@ def _with_usual_dim(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
             warnings.warn(f"{op.__name__}: dim was not given and is taken to be {dim}; write it out", UserWarning, 2)
         return op(input, dim, dtype)
 
-    function.__name__ = function.__qualname__ = op.__name__
-    function.__doc__ = op.__doc__
+    signature = inspect.signature(function)
+    functools.update_wrapper(function, op)
+    function.__module__ = __name__  # where pickle finds it
+    function.__signature__ = signature  # type: ignore[attr-defined]
     return function
 
 
