@@ -28,7 +28,7 @@ from .nn import attention, convolution, layers, local_norms, losses, norms
 _OURS, _THEIRS = __name__.partition(".")[0], "torch"
 
 _PYTHON = "a step runs as Python, or compiled by tg.compile; there is no graph of it to rewrite"
-_ONE = "tapegrad trains in one process (ask distributed.is_available())"
+_ONE = "of several processes tapegrad has process groups and nn.parallel.DistributedDataParallel"
 _FLOATS = "tapegrad computes in float32 and float64"
 _DENSE = "Tensors are dense"
 ABSENT = {  # below these names everything is refused when it is used, with the reason
