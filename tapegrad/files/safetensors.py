@@ -1,4 +1,4 @@
-"""Nested dicts of tensors as safetensors files.
+"""Nested dicts of tensors as safetensors files; and torch's own files, to be read.
 
 The package ``safetensors`` writes and reads the file: tensors by name, and metadata, text by name. There `save` puts
 how the tensors are nested and what lies between them. A flat dict of tensors needs none of that: its file is what any
@@ -9,16 +9,22 @@ Source: https://github.com/huggingface/safetensors, "Format".
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
+import warnings
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, TensorSpec, deserialize, serialize
 
-from ..core import ArgumentError, DTypeError, ShapeError, StateError, Tensor, plain
+from ..core import ArgumentError, DTypeError, ShapeError, StateError, Tensor, on_cpu, plain
+from ..nn import Parameter
 from . import atomic
+from .packing import Packer, Unpacker
 
 _DTYPES = {
     "F64": torch.float64,
@@ -33,53 +39,10 @@ _DTYPES = {
 _KEY = "tapegrad"  # of our entry in the metadata
 
 
-# --- nesting -----------------------------------------------------------------------------------------------------
-
-
-def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """`value` as JSON, its tensors moved to `tensors` under names made of their keys."""
-    if isinstance(value, Tensor | torch.Tensor):
-        data = value.data if isinstance(value, Tensor) else plain(value.detach(), f"save: {path}")
-        name = path.encode(errors="replace").decode()  # half of a surrogate pair is no text for a file
-        while name in tensors or name in ("", "__metadata__"):
-            name += "_"
-        tensors[name] = data.detach().contiguous()
-        return {"tensor": name}
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str | int) or isinstance(key, bool):
-                raise TypeError(f"save: {path or 'obj'}: keys must be str or int; got {key!r}")
-        below = f"{path}." if path else ""
-        return {"dict": [[key, _pack(item, f"{below}{key}", tensors)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
-        below = f"{path}." if path else ""
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_pack(item, f"{below}{i}", tensors) for i, item in enumerate(value)]}
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise TypeError(
-        f"save: {path or 'obj'} must be a tensor, number, str, None, or a dict, list or tuple of them; "
-        f"got {type(value).__name__}"
-    )
-
-
-def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `_pack`."""
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: _unpack(item, tensors) for key, item in content}
-    items = [_unpack(item, tensors) for item in content]
-    return tuple(items) if kind == "tuple" else {"list": items}[kind]
-
-
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def save(obj: Any, path: str | os.PathLike[str]) -> None:
+def save(obj: Any, f: str | os.PathLike[str] | IO[bytes], *torchs: Any, **options: Any) -> None:
     """Write tensors, and what surrounds them, as a safetensors file.
 
     >>> import os, tempfile
@@ -93,24 +56,33 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    obj : a state dict, or any nesting of dicts (str or int keys), lists and tuples of tensors, numbers, str and None
-    path : of the file. A regular file is whole or, if anything fails, as it was (`atomic.write`); pipes, devices and
-        files with several names are written in place
+    obj : a state dict, or any nesting of dicts, lists, tuples and sets of tensors, numbers, str, None, dtypes and NumPy
+        arrays; or a whole module whose class a module has, and whose attributes are such things, modules, and functions
+        of tapegrad
+    f : the path of the file, or a file open for writing bytes (``io.BytesIO``). A regular file is whole or, if anything
+        fails, as it was (`atomic.write`); pipes, devices and files with several names are written in place
+    torchs, options : what ``torch.save`` takes about its pickles (``pickle_protocol``, ...) changes nothing
 
     Raises
     ------
     TypeError
         naming what cannot be saved. OSError where the file cannot be written.
     """
-    tensors: dict[str, torch.Tensor] = {}
+    packer = Packer()
     try:
-        tree = json.dumps(_pack(obj, "", tensors))
+        tree = json.dumps(packer.pack(obj))
     except RecursionError as error:
         raise ArgumentError("save: obj is nested too deeply, or contains itself") from error
+    tensors = packer.tensors
     flat = isinstance(obj, dict) and all(isinstance(v, Tensor | torch.Tensor) and k in tensors for k, v in obj.items())
+    flat = flat and type(obj) is dict
     ours = {f"{_KEY}.order": json.dumps(list(tensors))} if flat else {_KEY: tree}  # the package sorts
     specs = {name: _spec(name, tensor) for name, tensor in tensors.items()}
-    atomic.write(path, serialize(specs, {"format": "pt", **ours}))
+    data = serialize(specs, {"format": "pt", **ours})
+    if hasattr(f, "write"):
+        f.write(data)
+    else:
+        atomic.write(f, data)
 
 
 def _spec(name: str, tensor: torch.Tensor) -> TensorSpec:
@@ -122,16 +94,90 @@ def _spec(name: str, tensor: torch.Tensor) -> TensorSpec:
     return TensorSpec(dtype=dtype, shape=tensor.shape, data_ptr=tensor.data_ptr(), data_len=tensor.nbytes)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
-    """Read what `save` wrote, with `Tensor` for every tensor; or any other safetensors file, as a flat dict.
+def load(
+    f: str | os.PathLike[str] | IO[bytes],
+    map_location: Any = None,
+    pickle_module: Any = None,
+    *,
+    weights_only: bool | None = None,
+    mmap: bool | None = None,
+    **options: Any,
+) -> Any:
+    """Read what `save` or ``torch.save`` wrote, with `Tensor` for every tensor; or any safetensors file: a flat dict.
+
+    Parameters
+    ----------
+    f : the path of the file, or a file open for reading bytes
+    map_location : the CPU, or None, a function or a dict that would tell where tensors go
+    weights_only : False to have a whole module made anew, of a class that is there. A file of torch's is read as with
+        True whatever is said: state dicts and checkpoints, and no pickle that would run code
+    pickle_module, mmap, options : taken because torch takes them
 
     Raises
     ------
     StateError
-        for a file that is damaged or no safetensors file, saying where. DTypeError for a tensor of a dtype that
-        tapegrad does not have. OSError where the file cannot be read.
+        for a file that is damaged or none of these, saying where. DTypeError for a tensor of a dtype that tapegrad
+        does not have, or a place other than the CPU. OSError where the file cannot be read.
     """
-    data = Path(path).read_bytes()
+    if isinstance(map_location, str | torch.device):
+        on_cpu(map_location, "load: map_location")
+    if hasattr(f, "read"):
+        data, name = f.read(), getattr(f, "name", type(f).__name__)
+        left = len(data) - _length(data)
+        if left > 0 and hasattr(f, "seek"):  # another object follows
+            f.seek(-left, os.SEEK_CUR)
+            data = data[: len(data) - left]
+    else:
+        data, name = Path(f).read_bytes(), os.fspath(f)
+    if data[8:9] != b"{" and (data[:4] == b"PK\x03\x04" or data[:1] == b"\x80"):  # a zip archive, or a pickle
+        return _torchs(data, repr(name))
+    return _ours(data, repr(name), whole=weights_only is False)
+
+
+def _length(data: bytes) -> int:
+    """Of the safetensors file that the bytes begin with; all of them where they begin with none."""
+    header = 8 + int.from_bytes(data[:8], "little")
+    if data[8:9] != b"{" or header > len(data):
+        return len(data)
+    try:
+        ends = [entry["data_offsets"][1] for key, entry in json.loads(data[8:header]).items() if key != "__metadata__"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return len(data)
+    return header + max(ends, default=0)
+
+
+def _torchs(data: bytes, name: str) -> Any:
+    """What ``torch.save`` wrote, with `Tensor` for every tensor."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's about pickle's protocols
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        says = str(error).strip().split("\n")[0]
+        raise StateError(
+            f"load: {name} is damaged, or holds more than tensors, numbers, text and containers: torch.load with "
+            f"weights_only=True says {says!r}; save a state dict"
+        ) from error
+    return _wrapped(found, "")
+
+
+def _wrapped(value: Any, path: str) -> Any:
+    below = f"{path}." if path else ""
+    if isinstance(value, torch.Tensor):
+        kept = plain(value.detach(), f"load: tensor {path!r}")
+        if isinstance(value, torch.nn.Parameter):
+            return Parameter(kept, value.requires_grad)
+        return Tensor(kept, requires_grad=value.requires_grad)
+    if isinstance(value, dict):
+        items = [(key, _wrapped(item, f"{below}{key}")) for key, item in value.items()]
+        return OrderedDict(items) if isinstance(value, OrderedDict) else dict(items)
+    if type(value) in (list, tuple):
+        return type(value)([_wrapped(item, f"{below}{i}") for i, item in enumerate(value)])
+    return value
+
+
+def _ours(data: bytes, file: str, whole: bool) -> Any:
+    """What `save` wrote, or any other safetensors file."""
     try:
         entries = deserialize(data)  # type: ignore[no-untyped-call]
         # that has checked all of the file, and answers without its metadata
@@ -140,14 +186,14 @@ def load(path: str | os.PathLike[str]) -> Any:
         del data
         tensors = {name: _tensor(name, entry) for name, entry in entries}
         if _KEY in metadata:
-            return _unpack(json.loads(metadata[_KEY]), tensors)
+            return Unpacker(tensors, whole).unpack(json.loads(metadata[_KEY]))
         order = json.loads(metadata[f"{_KEY}.order"]) if f"{_KEY}.order" in metadata else list(tensors)
         return {name: tensors[name] for name in order} if sorted(order) == sorted(tensors) else tensors
-    except DTypeError:
+    except (DTypeError, StateError):
         raise
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         what = str(error) if isinstance(error, SafetensorError) else f"{type(error).__name__}: {error}"
-        raise StateError(f"load: {os.fspath(path)!r} is damaged or not a safetensors file: {what}") from error
+        raise StateError(f"load: {file} is damaged or not a safetensors file: {what}") from error
 
 
 def _tensor(name: str, entry: dict[str, Any]) -> Tensor:

@@ -291,10 +291,10 @@ def test_training_resumes_bit_for_bit_from_a_file(tmp_path, name):
 def test_a_failing_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "values"
     save({"a": torch.ones(1)}, path)
-    with pytest.raises(TypeError, match=r"save: layers\.0 must be a tensor, .*; got ReLU"):
-        save({"a": torch.zeros(1), "layers": [nn.ReLU()]}, path)
-    with pytest.raises(TypeError, match=r"save: obj: keys must be str or int; got \(1,\)"):
-        save({(1,): torch.zeros(1)}, path)
+    with pytest.raises(TypeError, match=r"save: layers\.0 must be a tensor, .*; got object"):
+        save({"a": torch.zeros(1), "layers": [object()]}, path)
+    with pytest.raises(TypeError, match=r"save: obj: keys must be numbers, str, None or tuples of them; got b'1'"):
+        save({b"1": torch.zeros(1)}, path)
     with pytest.raises(tg.DTypeError, match="save: a has dtype"):
         save({"a": torch.zeros(1, dtype=torch.float16)}, path)
 
@@ -362,6 +362,6 @@ def test_foreign_dtypes_and_files_are_named(tmp_path):
     write(path, {"h": entry(0, 4, (2,), "BF16")}, b"1234")
     with pytest.raises(tg.DTypeError, match="load: tensor 'h' has dtype BF16; expected one of F64, F32"):
         load(path)
-    torch.save({"a": torch.ones(2)}, path)
+    path.write_bytes(b"a text that is no file of tensors")
     with pytest.raises(StateError, match="header too large"):
         load(path)
