@@ -63,6 +63,7 @@ from .core import (
     set_grad_enabled,
 )
 from .derivatives import checkpoint, grad, gradcheck, gradgradcheck, vmap
+from .export import export_c
 from .files import from_torch, load, save, to_torch
 from .ops import *
 from .settings import *
@@ -96,7 +97,8 @@ __all__ = [
         "utils",
     ),
     *("data", "func", "nn", "optim", "plot"),
-    *("Entry", "Tape", "Tensor", "checkpoint", "compile", "detect_anomaly", "enable_grad", "from_torch", "grad"),
+    *("Entry", "Tape", "Tensor", "checkpoint", "compile", "detect_anomaly", "enable_grad", "export_c", "from_torch"),
+    *("grad",),
     *("gradcheck", "gradgradcheck", "is_grad_enabled", "load", "no_grad", "op", "save", "set_grad_enabled", "to_torch"),
     *("autocast", "is_autocast_enabled", "vmap"),
     *("bool", "double", "float", "float32", "float64", "int", "int8", "int16", "int32", "int64", "long", "uint8"),

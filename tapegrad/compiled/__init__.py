@@ -19,11 +19,36 @@ from typing import Any, overload
 
 from ..core import ArgumentError
 from ..nn import Module
+from .arguments import Arguments, without_arrays
+from .bind import Bound
+from .program import changed, function_name, reads
 from .run import run_in_order
 from .step import Compiled
 from .together import run_together
+from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Trace, made_in, refs_of
 
-__all__ = ["Compiled", "compile", "run_in_order", "run_together"]
+__all__ = [  # Compiled, compile, run_together are what users see; the rest is for rooms that run and read programs
+    "Arguments",
+    "Bound",
+    "Call",
+    "Compiled",
+    "Made",
+    "Number",
+    "Offset",
+    "Ref",
+    "Same",
+    "Seed",
+    "Trace",
+    "changed",
+    "compile",
+    "function_name",
+    "made_in",
+    "reads",
+    "refs_of",
+    "run_in_order",
+    "run_together",
+    "without_arrays",
+]
 
 
 @overload

@@ -195,6 +195,10 @@ class Bound:
             elif isinstance(argument, Offset):
                 self.executor.add_dynamic(2, index, i, argument.which, argument.delta)
 
+    def memory(self, slot: int) -> torch.Tensor:
+        """A tensor on the memory of a slot from outside, or of one that the program owns."""
+        return self._memory[slot]
+
     # --- replaying --------------------------------------------------------------------------------------------
 
     def stale(self) -> str | None:

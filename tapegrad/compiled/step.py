@@ -451,8 +451,12 @@ class Compiled:
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """The plan for these arguments, as text: instructions, what was fused, arena bytes, guards. Changes nothing."""
-        given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
-        return explain(_C.locked(self._lock, self._planned, given), self.exact)
+        return explain(self.bound(Arguments(without_arrays(args), without_arrays(kwargs))), self.exact)
+
+    def bound(self, given: Arguments) -> Bound:
+        """The program that these arguments get, bound; changes nothing."""
+        bound: Bound = _C.locked(self._lock, self._planned, given)
+        return bound
 
     def _planned(self, given: Arguments) -> Bound:
         """The program that serves a call, or one made of two recordings that are taken back."""

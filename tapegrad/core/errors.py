@@ -36,6 +36,10 @@ class OutOfMemoryError(TapegradError, MemoryError):
     """A result for which there is no memory; nothing was changed."""
 
 
+class PathError(TapegradError, OSError):
+    """A file that cannot be written; what was there has not changed."""
+
+
 class DTypeError(TapegradError, TypeError):
     """A dtype or device the op cannot work with."""
 
