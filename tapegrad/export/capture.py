@@ -58,7 +58,8 @@ def capture(what: Any, example: tuple[Any, ...]) -> Captured:
     if not refs and isinstance(what, Module):
         raise CompileError("export_c: the module returns no tensor")
     single = refs[0] if len(refs) == 1 and refs[0].sizes == () and refs[0].dtype.is_floating_point else None
-    changes = any(slot.written for slot in bound.trace.slots) or bool(bound.trace.generators)
+    leaves = any(made is not None for _, made in bound.trace.gradients)
+    changes = leaves or any(slot.written for slot in bound.trace.slots) or bool(bound.trace.generators)
     is_forward = isinstance(what, Module) or not changes
     returned = None if is_forward else single
     title = repr(what).partition("(")[0] if isinstance(what, Module) else getattr(fn, "__qualname__", "a step")

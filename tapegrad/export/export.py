@@ -103,15 +103,19 @@ def export_c(what: Any, *example: Any, path: str | os.PathLike[str], name: str =
 
 def _write_both(texts: dict[Path, str]) -> None:
     """Both files, or neither: where the second cannot be written, the first becomes what it was."""
-    before: dict[Path, bytes | None] = {}
-    try:
-        for path, text in texts.items():
-            before[path] = path.read_bytes() if path.exists() else None
+    written: dict[Path, bytes | None] = {}  # and what was there
+    for path, text in texts.items():
+        try:
+            before = path.read_bytes() if path.exists() else None
             write(path, text.encode())
-    except OSError as error:
-        for path, held in list(before.items())[:-1]:
-            path.unlink(missing_ok=True) if held is None else write(path, held)
-        raise PathError(f"export_c: path: {error.strerror or error}: {error.filename or str(path)!r}") from error
+        except OSError as error:
+            for done, held in written.items():
+                if held is None:
+                    done.unlink(missing_ok=True)
+                else:
+                    write(done, held)
+            raise PathError(f"export_c: path: {path} cannot be written: {error.strerror or error}") from error
+        written[path] = before
 
 
 def _base(path: str | os.PathLike[str], name: str) -> Path:

@@ -67,7 +67,7 @@ def storage(value: Any) -> int:
 
 
 def names(fn: Callable[..., Any]) -> dict[int, str]:
-    """By storage: ``0.weight``, ``0.weight.exp_avg``; with the module's own name in front where there are several."""
+    """By storage, and by leaf: ``0.weight``, ``0.weight.exp_avg``; several modules have their own names in front."""
     found: dict[int, str] = {}
     owners = list(reached(fn))
     modules = [(name, m) for name, m in owners if isinstance(m, Module)]
@@ -76,6 +76,7 @@ def names(fn: Callable[..., Any]) -> dict[int, str]:
         for kind in (module.named_parameters(), module.named_buffers()):
             for path, value in kind:
                 found.setdefault(storage(value), lead + path)
+                found.setdefault(id(value._node), lead + path)
     for _, optimizer in owners:
         if isinstance(optimizer, Optimizer):
             for i, (param, state) in enumerate(optimizer.state.items()):

@@ -107,11 +107,8 @@ class Program:
             ref = getattr(made, "ref", None)
             if ref is None or ref.slot in read or self.trace.slots[ref.slot].kind != "made":
                 continue
-            data = getattr(owner, "data", None)
-            label = self.inputs[owner] if isinstance(owner, int) and owner < len(self.inputs) else None
-            if label is None:
-                tensor = getattr(data, "_data", data)
-                label = self.captured.names.get(storage(tensor)) if isinstance(tensor, torch.Tensor) else None
+            known = self.inputs[owner] if isinstance(owner, int) and owner < len(self.inputs) else None
+            label = known or self.captured.names.get(id(owner))
             found[ref.slot] = f"{label or f'gradient_{ref.slot}'}.grad"
         return found
 

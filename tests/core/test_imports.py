@@ -35,6 +35,7 @@ ROWS = [
     ("nn", "optim"),
     ("data", "files"),
     ("compiled",),
+    ("export",),
     ("training",),
     (
         "accelerator",
@@ -63,7 +64,7 @@ LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 
 # Rooms that others enter by their door alone. The doors of ops, nn, optim and data are what users see; what other rooms
 # share with those and users do not need, they take from the file it is in.
-DOORS = {"core", "derivatives", "compiled", "training", "files"}
+DOORS = {"core", "derivatives", "compiled", "export", "training", "files"}
 FACADES = {"func.py", "plot.py"}
 
 # Imports that run upwards when a function is called, or for a type: (file, room).

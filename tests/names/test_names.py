@@ -11,7 +11,7 @@ optim plot profiler random sparse special testing utils
 """
 
 TAPE = """
-Entry Tape Tensor checkpoint compile detect_anomaly enable_grad from_torch grad gradcheck gradgradcheck
+Entry Tape Tensor checkpoint compile detect_anomaly enable_grad export_c from_torch grad gradcheck gradgradcheck
 is_grad_enabled load no_grad op run_together save set_grad_enabled to_torch autocast is_autocast_enabled vmap
 """
 
