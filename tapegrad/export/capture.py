@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..compiled import Arguments, Bound, Compiled, Made, Ref, Same, made_in, without_arrays
+from ..compiled import Arguments, Bound, Compiled, Made, Ref, Same, Seed, made_in, without_arrays
 from ..core import ArgumentError, CompileError, DTypeError, Tensor, describe, no_grad
 from ..nn import Module
 from .names import names
@@ -58,8 +58,9 @@ def capture(what: Any, example: tuple[Any, ...]) -> Captured:
     if not refs and isinstance(what, Module):
         raise CompileError("export_c: the module returns no tensor")
     single = refs[0] if len(refs) == 1 and refs[0].sizes == () and refs[0].dtype.is_floating_point else None
-    leaves = any(made is not None for _, made in bound.trace.gradients)
-    changes = leaves or any(slot.written for slot in bound.trace.slots) or bool(bound.trace.generators)
+    state = any(slot.written and slot.kind == "outside" for slot in bound.trace.slots)
+    draws = any(isinstance(a, Seed) for call in bound.program.calls for a in call.arguments)
+    changes = state or draws or any(made is not None for _, made in bound.trace.gradients)
     is_forward = isinstance(what, Module) or not changes
     returned = None if is_forward else single
     title = repr(what).partition("(")[0] if isinstance(what, Module) else getattr(fn, "__qualname__", "a step")
