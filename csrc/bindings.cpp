@@ -18,6 +18,7 @@
 #include "ops/blocks.h"
 #include "ops/border.h"
 #include "ops/conv2d.h"
+#include "ops/ctc.h"
 #include "ops/linear.h"
 #include "ops/matmul.h"
 #include "ops/pool.h"
@@ -140,7 +141,7 @@ void bind_products(py::module_& m) {
   kernel(m, "matmul_backward", backward, "g", "input", "other", "input_size", "other_size", "need_input", "need_other");
 }
 
-void bind_recurrent(py::module_& m) {
+void bind_sequences(py::module_& m) {
   const auto forward = [](In x, const Optional& h0, const Optional& c0, In weight_ih, In weight_hh,
                           const Optional& bias_ih, const Optional& bias_hh, const Optional& weight_hr,
                           const std::string& mode, const Sizes& sizes, bool reverse) {
@@ -156,6 +157,9 @@ void bind_recurrent(py::module_& m) {
          "mode", "sizes", "reverse");
   kernel(m, "recurrent_backward", backward, "g_out", "g_h", "g_c", "input", "weight_ih", "weight_hh", "weight_hr",
          "saved", "before", "mode", "sizes", "reverse", "needs");
+  kernel(m, "ctc_loss", &ctc_loss, "log_probs", "targets", "input_lengths", "target_lengths", "blank");
+  kernel(m, "ctc_loss_backward", &ctc_loss_backward, "g", "log_probs", "targets", "input_lengths", "target_lengths",
+         "loss", "alpha", "blank", "zero_infinity");
 }
 
 void bind_random(py::module_& m) {
@@ -189,7 +193,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_products(m);
   bind_upsample(m);
   bind_random(m);
-  bind_recurrent(m);
+  bind_sequences(m);
   bind_elementwise(m);
   bind_norms(m);
   bind_panels(m);

@@ -120,6 +120,20 @@ def batch_norm_backward(
     need_bias: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def move_statistics_(means: list[Tensor], vars: list[Tensor], stats: Tensor, momentum: float) -> None: ...
+def ctc_loss(
+    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
+) -> tuple[Tensor, Tensor]: ...
+def ctc_loss_backward(
+    g: Tensor,
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    loss: Tensor,
+    alpha: Tensor,
+    blank: int,
+    zero_infinity: bool,
+) -> Tensor: ...
 def recurrent(
     input: Tensor,
     hx: Tensor | None,

@@ -109,6 +109,21 @@ class GaussianNLLLoss(Loss):
 
 
 @dataclass(eq=False, repr=False)
+class CTCLoss(Loss):
+    """``-ln p(targets | log_probs)`` over all alignments of steps with labels: `nn.functional.ctc_loss`."""
+
+    function = "ctc_loss"
+    blank: int = 0
+    reduction: str = "mean"
+    zero_infinity: bool = False
+
+    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:  # type: ignore[override]
+        """The loss of log_probs [T, N, C] against targets [N, S], or those of all sequences in one row."""
+        options = self.blank, self.reduction, self.zero_infinity
+        return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, *options)
+
+
+@dataclass(eq=False, repr=False)
 class TripletMarginLoss(Loss):
     """``max(0, d(a, p) - d(a, n) + margin)`` with d a distance of order ``p``."""
 

@@ -19,6 +19,7 @@ from . import (
     combinatorics,
     conv,
     create,
+    ctc,
     distances,
     dropouts,
     elementwise,
@@ -56,6 +57,7 @@ from .attention import *
 from .combinatorics import *
 from .conv import *
 from .create import *
+from .ctc import *
 from .distances import *
 from .dropouts import *
 from .elementwise import *
@@ -90,6 +92,7 @@ __all__ = [
     *attention.__all__,
     *conv.__all__,
     *create.__all__,
+    *ctc.__all__,
     *elementwise.__all__,
     *indexing.__all__,
     *linalg.__all__,

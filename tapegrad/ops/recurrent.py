@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..core import _C, Array, Entry, Node, Op, Tensor, caller, enable_grad, replay
+from ..core import _C, Array, Tensor, caller
 from .activation import relu
+from .defined import Defined
 from .elementwise import add, addcmul, mul, sigmoid, sub, tanh
 from .linalg import addmm, linear
-from .shape import alias, cat, chunk, narrow, split, transpose
+from .shape import cat, chunk, narrow, split, transpose
 
 State = tuple[Any, ...]  # (h,), or (h, c) of an LSTM: one row per sequence
 Step = Callable[[tuple[Any, ...], State], State]  # the inputs' shares of one step, the state -> the next state
@@ -94,12 +95,12 @@ def walk(mode: str, x: Any, sizes: Sequence[int], weights: Weights, state: State
     """Rows x [M, F] in steps of `sizes`, the state before -> (outputs h [M, H], the state after)."""
     shares, step = STEPS[mode](x, weights)
     steps = list(zip(*(split(share, list(sizes)) for share in shares), strict=True))
-    over = _backward if reverse else _forward
+    over = _against_time if reverse else _in_time
     outputs, state = over(step, steps, sizes, state)
     return cat(outputs), state
 
 
-def _forward(step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State) -> tuple[list[Any], State]:
+def _in_time(step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State) -> tuple[list[Any], State]:
     """Sequences end on the way: their rows are set aside, the shortest first."""
     rows, outputs, ended = sizes[0], [], []
     for inputs, size in zip(steps, sizes, strict=True):
@@ -114,7 +115,9 @@ def _forward(step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], sta
     return outputs, state
 
 
-def _backward(step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State) -> tuple[list[Any], State]:
+def _against_time(
+    step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], state: State
+) -> tuple[list[Any], State]:
     """Sequences begin on the way: their rows of the first state are added, the longest first."""
     first, rows, outputs = state, sizes[-1], []
     if rows < sizes[0]:
@@ -131,40 +134,34 @@ def _backward(step: Step, steps: list[tuple[Any, ...]], sizes: Sequence[int], st
 # --- the op ------------------------------------------------------------------------------------------------------
 
 
-class _Recurrent(Op):
-    """First derivatives by the kernel; what is recorded differentiates the plain formulation, once for all inputs."""
-
-    fresh = True
-
-    def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
-        self._check_unchanged(entry)
-        if not recorded:
-            x, _, _, ih, hh, _, _, hr, *call, _, saved, before = entry.env[:14]
-            mode, sizes, reverse = call
-            needs = [node is not None for node in parents]
-            out, h, c = [*g, None][:3]
-            return _C.recurrent_backward(out, h, c, x, ih, hh, hr, saved, before, mode, sizes, reverse, needs)
-        env = self._recorded_environment(entry)
-        arrays = [v if node is None else alias(v) for v, node in zip(env[:8], entry.parents, strict=True)]
-        with enable_grad():
-            outputs = _plain(arrays, *env[8:11])
-        seeds = [(y._node, gy) for y, gy in zip(outputs, g, strict=True) if y._node is not None and gy is not None]
-        nodes = [None if node is None else v._node for v, node in zip(arrays, parents, strict=True)]
-        found = {node for node in nodes if node is not None}
-        slots = replay(seeds, wanted=found, create_graph=True, retain_graph=True, stop=True)
-        return [None if node is None else slots.get(node) for node in nodes]
-
-
-def _plain(arrays: Sequence[Any], mode: str, sizes: Sequence[int], reverse: bool) -> list[Any]:
+def _plain(input: Any, hx: Any, cx: Any, weight_ih: Any, weight_hh: Any, *rest: Any) -> list[Any]:
     """The op's outputs, op by op."""
-    x, h, c, ih, hh, *rest = arrays
-    widths = [hh.shape[1], ih.shape[0] // 4][: 2 if mode == "LSTM" else 1]
+    *weights, mode, sizes, reverse = rest
+    widths = [weight_hh.shape[1], weight_ih.shape[0] // 4][: 2 if mode == "LSTM" else 1]
     state = [
-        Tensor(torch.zeros(sizes[0], width, dtype=x.dtype)) if s is None else s
-        for s, width in zip((h, c), widths, strict=False)
+        Tensor(torch.zeros(sizes[0], width, dtype=input.dtype)) if s is None else s
+        for s, width in zip((hx, cx), widths, strict=False)
     ]
-    output, last = walk(mode, x, sizes, Weights(ih, hh, *rest), tuple(state), reverse)
+    output, last = walk(mode, input, sizes, Weights(weight_ih, weight_hh, *weights), tuple(state), reverse)
     return [output, *last]
+
+
+def _backward(
+    g: Any,
+    input: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    weight_hr: Any,
+    saved: Any,
+    before: Any,
+    mode: str,
+    sizes: list[int],
+    reverse: bool,
+    needs: list[bool],
+) -> Any:
+    out, h, c = [*g, None][:3]
+    weights = weight_ih, weight_hh, weight_hr
+    return _C.recurrent_backward(out, h, c, input, *weights, saved, before, mode, sizes, reverse, needs)
 
 
 def _declared(
@@ -200,25 +197,16 @@ def _declared(
     return ((out, h) if c is None else (out, h, c)), saved, before
 
 
-def _reads(
-    g: Any,
-    input: Any,
-    hx: Any,
-    cx: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any,
-    bias_hh: Any,
-    weight_hr: Any,
-    saved: Any,
-    before: Any,
-) -> None:
-    """What `_Recurrent.pull` reads."""
-
-
-_ARRAYS = ("input", "hx", "cx", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 recurrent = caller(
-    _Recurrent(_declared, dict.fromkeys(_ARRAYS, _reads), residuals=("saved", "before"), name="recurrent"), __name__
+    Defined(
+        _declared,
+        _plain,
+        _backward,
+        ("input", "hx", "cx", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"),
+        residuals=("saved", "before"),
+        name="recurrent",
+    ),
+    __name__,
 )
 
 

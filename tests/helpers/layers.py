@@ -20,6 +20,8 @@ def integers(high: int, *shape: int) -> torch.Tensor:
     return torch.randint(high, shape, generator=torch.Generator().manual_seed(1))
 
 
+SPOKEN = floats(7, 2, 5, seed=3).log_softmax(2)  # steps, sequences, classes
+
 # (layer, positional arguments, keyword arguments, inputs)
 LAYERS = [
     ("Linear", (3, 4), {}, [floats(5, 3)]),
@@ -195,6 +197,9 @@ LAYERS += [
     ("MultiMarginLoss", (2, 0.5, positive(5)), {"reduction": "sum"}, [SCORES, integers(5, 4)]),
     ("PoissonNLLLoss", (), {"full": True}, [floats(4, 3), positive(4, 3) * 3]),
     ("PoissonNLLLoss", (False,), {}, [positive(4, 3), positive(4, 3) * 3]),
+    ("CTCLoss", (), {}, [SPOKEN, integers(4, 2, 3) + 1, torch.tensor([7, 5]), torch.tensor([3, 2])]),
+    ("CTCLoss", (4, "sum", True), {}, [SPOKEN, integers(4, 5), torch.tensor([7, 1]), torch.tensor([3, 2])]),
+    ("CTCLoss", (), {"reduction": "none"}, [SPOKEN[:, 0], integers(4, 3) + 1, torch.tensor(7), torch.tensor(3)]),
     ("GaussianNLLLoss", (), {"full": True}, [floats(4, 3), floats(4, 3, seed=1), positive(4, 3)]),
     ("GaussianNLLLoss", (), {"reduction": "none"}, [floats(4, 3), floats(4, 3, seed=1), positive(4, 1)]),
     ("TripletMarginLoss", (), {"swap": True}, [floats(4, 3), floats(4, 3, seed=1), floats(4, 3, seed=2)]),

@@ -80,6 +80,11 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
             *(t(5, 4), t(3, 4), None, t(5, 2), t(12, 2), t(12, 4), None, t(5, 16), t(5, 4)),
             *("GRU", [3, 2], draw.random() < 0.5, [draw.random() < 0.5 for _ in range(8)]),
         ],
+        "ctc_loss": [t(5, 2, 4), torch.randint(4, (2, 3)), torch.tensor([5, 4]), torch.tensor([3, 1]), 0],
+        "ctc_loss_backward": [
+            *(t(2), t(5, 2, 4), torch.randint(4, (4,)), torch.tensor([5, 0]), torch.tensor([3, 1])),
+            *(t(2), t(50), 0, draw.random() < 0.5),
+        ],
         "matmul": [t(2, 3, 4), t(4, 5)],
         "matmul_backward": [t(2, 3, 5), t(2, 3, 4), t(4, 5), [2, 3, 4], [4, 5], True, True],
         "upsample_conv2d": [x, t(6, 4, 3, 3), b],

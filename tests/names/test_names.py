@@ -43,7 +43,8 @@ batch_norm bernoulli bilinear binary_cross_entropy binary_cross_entropy_with_log
 bitwise_or bitwise_xor block_diag bmm broadcast_tensors broadcast_to bucketize can_cast cartesian_prod cat cdist
 ceil celu channel_shuffle cholesky chunk clamp clip clone column_stack combinations concat concatenate
 constant_pad_nd contiguous conv1d conv2d conv2d_input_grad conv2d_weight_grad conv3d conv_transpose1d
-conv_transpose2d copysign cos cosh cosine_embedding_loss cosine_similarity count_nonzero cross cross_entropy cummax
+conv_transpose2d copysign cos cosh cosine_embedding_loss cosine_similarity count_nonzero cross cross_entropy ctc_loss
+cummax
 cummin cumprod cumsum default_generator deg2rad det diag diag_embed diagonal diagonal_backward diff digamma dist div
 divide dot dropout dropout1d dropout2d dropout3d dstack eigh eigvalsh einsum elu embedding embedding_bag empty
 empty_like eq equal erf erfc erfinv exp exp2 expand expm1 eye feature_alpha_dropout fix flatten flip fliplr flipud

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from .spec import K1, K, P, Q, R, Row, S, Sample, V, data, ints, uniform
+import tapegrad as tg
+
+from .spec import K0, K1, K, P, Q, R, Row, S, Sample, V, data, ints, uniform
 
 NAN, INF = float("nan"), float("inf")
 REDUCTIONS = ("mean", "sum", "none")
@@ -75,6 +77,15 @@ _BCE = [
     K1(V([0.0, 1.0]), data(V([1.0, 0.0]))),
 ]
 
+_labels, _row = ints([[1, 2, 2], [3, 1, 0]]), ints([1, 2, 2, 3])
+_CTC = [
+    S(R(6, 2, 4), _labels, ints([6, 4]), ints([3, 2])), S(R(6, 2, 4), _row, (6, 5), (3, 1), reduction="none"),
+    S(R(5, 2, 4), ints([[1, 2], [2, 0]]), (5, 3), (0, 1), 3, "sum"), S(R(6, 4), ints([1, 2, 2]), ints(6), ints(3)),
+    S(R(6, 2, 4), _labels, ints([3, 6]), ints([3, 2]), zero_infinity=True), S(R(1, 1, 1), ints([]), (1,), (0,)),
+    S(R(6, 2, 4), _row, (0, 6), (3, 1), 0, "sum", True), K0(R(6, 2, 4), _labels, ints([3, 6]), ints([3, 2])),
+    K0(R(6, 2, 4), _row, (0, 0), (3, 1), 0, "none"),
+]
+
 rows = [
     Row("mse_loss", losses(R, R, K(kinks, zeros)), family="loss", exact=False),
     Row("l1_loss", losses(R, R, K(kinks, zeros)), family="loss", exact=False),
@@ -96,6 +107,10 @@ rows = [
     ),
     Row("nll_loss", classes(LogP), exact=False, reference=F.nll_loss),
     Row("cross_entropy", _CROSS_ENTROPY, exact=False),
+    Row(
+        "ctc_loss", _CTC, reference=lambda x, *a, **k: F.ctc_loss(x.log_softmax(-1), *a, **k), exact=False,
+        call=lambda x, *a, **k: tg.ctc_loss(tg.log_softmax(x, -1), *a, **k), method=False,
+    ),
     Row("binary_cross_entropy", _BCE, exact=False, ops=("bce",)),
     Row("binary_cross_entropy_with_logits", _LOGITS, exact=False),
     Row("kl_div", [
