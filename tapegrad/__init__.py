@@ -1,10 +1,25 @@
-"""tapegrad: a compiled tape-based autodiff on torch tensors.
+"""tapegrad: automatic differentiation on a tape that one can read and print, and a compiled one that is fast.
 
 >>> import tapegrad as tg
 >>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
 >>> (x * x).sum().backward()
 >>> x.grad
 Tensor([2., 4., 6.])
+
+Names, arguments and results are PyTorch's. What is where:
+
+    tg.<op>, Tensor methods     the ops; those of networks in tg.nn.functional; tg.linalg
+    tg.Tape                     print what was recorded; tg.op: an op of your own; tg.gradcheck
+    tg.grad, tg.func            derivatives of functions, of any order, forwards and backwards
+    tg.nn, tg.optim             layers, losses, optimizers and schedules; Sequential.fit trains in one call
+    tg.data, tg.utils.data      small data sets and batches; torch's DataLoader
+    tg.compile                  a step recorded twice and replayed from C++: step(...), step.run, step.explain
+    tg.run_together             many models' steps at once
+    tg.distributions            sampling and densities
+    tg.save, tg.load            safetensors; tg.from_torch, tg.to_torch: models
+    tapegrad.sklearn            scikit-learn estimators (imported by itself)
+
+``python -m tapegrad`` prints versions, what is installed, and a check of values and speed.
 """
 
 from torch import bool, float32, float64, int8, int16, int32, int64, uint8

@@ -59,6 +59,7 @@ ROWS = [
     ("sklearn",),
     ("func", "mirrors", "plot", "random"),  # the public names of files in derivatives and training
     ("__init__",),
+    ("__main__",),
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 
