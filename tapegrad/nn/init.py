@@ -213,6 +213,67 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
     return tensor
 
 
+def eye_(tensor: T) -> T:
+    """The identity, in a matrix."""
+    values = _target(tensor, "eye_")
+    if values.ndim != 2:
+        raise ShapeError(f"eye_: tensor must be a matrix; got shape {list(values.shape)}")
+    if not _local.skip:
+        torch.eye(*values.shape, out=values)
+    return tensor
+
+
+def dirac_(tensor: T, groups: int = 1) -> T:
+    """A convolution's weight [OUT, IN, ...] that gives channels on: 1 at the centre of (i, i) of each group, else 0."""
+    values = _target(tensor, "dirac_")
+    if values.ndim not in (3, 4, 5) or values.shape[0] % groups:
+        raise ShapeError(
+            f"dirac_: tensor must be [OUT, IN, ...] of 1 to 3 dimensions, OUT divisible by groups = {groups}; "
+            f"got shape {list(values.shape)}"
+        )
+    if not _local.skip:
+        values.zero_()
+        out = values.shape[0] // groups
+        centre = tuple(n // 2 for n in values.shape[2:])
+        for g in range(groups):
+            for i in range(min(out, values.shape[1])):
+                place = (g * out + i, i, *centre)
+                values[place] = 1
+    return tensor
+
+
+def sparse_(tensor: T, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> T:
+    """A matrix of normal numbers of deviation ``std``, with the share ``sparsity`` of each column 0.
+
+    Source: Martens, Deep learning via Hessian-free optimization (2010).
+    """
+    values = _target(tensor, "sparse_")
+    if values.ndim != 2:
+        raise ShapeError(f"sparse_: tensor must be a matrix; got shape {list(values.shape)}")
+    normal_(tensor, 0.0, std, generator)
+    if not _local.skip and values.numel():
+        zeros = math.ceil(sparsity * values.shape[0])
+        order = raw_uniform(values.shape, torch.float32, generator, "sparse_").argsort(0)
+        values.scatter_(0, order[:zeros], 0.0)
+    return tensor
+
+
+# --- torch's private helpers, which scripts call ------------------------------------------------------------------
+
+
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    return _fans(tensor, "_calculate_fan_in_and_fan_out")
+
+
+def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
+    one_of(mode.lower(), ("fan_in", "fan_out"), "_calculate_correct_fan", "mode")
+    return _calculate_fan_in_and_fan_out(tensor)[mode.lower() == "fan_out"]
+
+
+_no_grad_uniform_, _no_grad_normal_, _no_grad_fill_, _no_grad_zero_ = uniform_, normal_, constant_, zeros_
+_no_grad_trunc_normal_ = trunc_normal_
+
+
 def _deprecated(fill: Callable[..., Any]) -> Callable[..., Any]:
     """torch's old name of an initialiser, without the underscore; it warns, as there."""
     new = fill.__name__

@@ -1,25 +1,37 @@
-"""Gradient clipping, all parameters as one vector; `rnn` packs sequences of different lengths."""
+"""Gradient clipping, all parameters as one vector, normalised weights, parameters that are functions of others
+(`parametrize`); `rnn` packs sequences of different lengths.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
-from ...core import _C, NonFiniteError, Tensor, verify
+from ...core import _C, NonFiniteError, Tensor, raw, verify
 from ..checks import require
-from . import rnn
+from ..init import skipped
+from . import parametrizations, parametrize, rnn
 from .vectors import parameters_to_vector, vector_to_parameters
+from .weights import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
 __all__ = [
     "clip_grad_norm",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "get_total_norm",
     "parameters_to_vector",
+    "parametrizations",
+    "parametrize",
+    "remove_spectral_norm",
+    "remove_weight_norm",
     "rnn",
+    "skip_init",
+    "spectral_norm",
     "vector_to_parameters",
+    "weight_norm",
 ]
 
 
@@ -29,11 +41,40 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[torch.Tensor]:
     return [p.grad.data for p in tensors if p.grad is not None]
 
 
+def _norm(values: list[torch.Tensor], norm_type: float) -> torch.Tensor:
+    """The norm of all values taken as one vector."""
+    norms = [_C.norm(g, float(norm_type), [], False) for g in values]
+    return _C.norm(torch.stack([n.to(norms[0].dtype) for n in norms]), float(norm_type), [], False)
+
+
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor],
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """The norm of all tensors taken as one vector, a constant."""
+    given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    values = [raw(t.detach(), "get_total_norm", "tensors") for t in given]
+    values = [v for v in values if v.numel()]
+    norm = _norm(values, norm_type) if values else torch.tensor(0.0)
+    if error_if_nonfinite:
+        verify(torch.isfinite(norm), lambda: NonFiniteError(f"get_total_norm: the norm is {norm.item()}"))
+    return Tensor(norm)
+
+
+def skip_init(module_cls: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``module_cls(*args, **kwargs)`` whose initial values are not drawn."""
+    with skipped():
+        return module_cls(*args, **kwargs)
+
+
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale all gradients by one factor, in place, so that their common norm is at most ``max_norm``.
 
@@ -45,6 +86,7 @@ def clip_grad_norm_(
     max_norm : largest norm afterwards
     norm_type : p of the p-norm; ``math.inf`` for the largest magnitude
     error_if_nonfinite : raise NonFiniteError, and change nothing, for a norm that is NaN or infinite
+    foreach : taken because torch takes it
 
     Returns the norm before scaling, a 0-dim tensor. Source: ``torch.nn.utils.clip_grad_norm_``.
     """
@@ -52,8 +94,7 @@ def clip_grad_norm_(
     grads = [g for g in _gradients(parameters) if g.numel()]  # an empty one adds nothing to any norm
     if not grads:
         return Tensor(torch.tensor(0.0))
-    norms = [_C.norm(g, float(norm_type), [], False) for g in grads]
-    norm = _C.norm(torch.stack([n.to(norms[0].dtype) for n in norms]), float(norm_type), [], False)
+    norm = _norm(grads, norm_type)
     if error_if_nonfinite:
         verify(
             torch.isfinite(norm),
@@ -71,7 +112,7 @@ def clip_grad_norm(*args: Any, **kwargs: Any) -> Tensor:
     return clip_grad_norm_(*args, **kwargs)
 
 
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Clamp every gradient element to [-clip_value, clip_value], in place. Source: torch's function of that name."""
     require(clip_value >= 0, "clip_grad_value_", "clip_value", "not be negative", clip_value)
     grads = _gradients(parameters)
