@@ -7,7 +7,7 @@ Where torch has those in front, the arguments behind them are keyword-only here,
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import functional as F
 from .checks import one_of
@@ -21,7 +21,8 @@ class Loss(Module):
     function: ClassVar[str]
     __match_args__: ClassVar[tuple[str, ...]] = ()
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
-    reduction: str = field(default="mean", kw_only=True)
+    if TYPE_CHECKING:
+        reduction: str  # a field of each loss, in torch's place
     size_average: InitVar[bool | None] = field(default=None, kw_only=True)
     reduce: InitVar[bool | None] = field(default=None, kw_only=True)
 
@@ -72,7 +73,7 @@ class HuberLoss(Loss):
     """``d**2 / 2`` where ``d = |input - target| <= delta``, else ``delta * (d - delta / 2)``."""
 
     function = "huber_loss"
-    reduction: str = field(default="mean", kw_only=False)
+    reduction: str = "mean"
     delta: float = 1.0
 
 
