@@ -22,6 +22,7 @@ Names, arguments and results are PyTorch's. What is where:
 ``python -m tapegrad`` prints versions, what is installed, and a check of values and speed.
 """
 
+import torch
 from torch import bool, float32, float64, int8, int16, int32, int64, uint8
 
 from . import (
@@ -70,6 +71,7 @@ from .core import (
     TapeError,
     TapegradError,
     Tensor,
+    absent,
     detect_anomaly,
     enable_grad,
     is_grad_enabled,
@@ -126,6 +128,7 @@ __all__ = [
 
 
 mirrors.install()
+_absent = absent("tapegrad", torch)
 
 
 def __getattr__(name: str) -> object:
@@ -133,9 +136,7 @@ def __getattr__(name: str) -> object:
     found = mirrors.attribute("", name)
     if found is None and name.endswith("_") and not name.startswith("_"):
         found = getattr(Tensor, name, None)
-    if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return found
+    return _absent(name) if found is None else found
 
 
 def __dir__() -> list[str]:

@@ -6,34 +6,46 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .core import ArgumentError, Tensor, functions, tensor_argument
+from .core import ArgumentError, LinAlgError, ShapeError, Tensor, absent, calling, functions, raw, tensor_argument
 from .ops import (
     cholesky,
-    cross,
     det,
-    diagonal,
     eigh,
     eigvalsh,
-    lu_unpack,
     matmul,
     matrix_exp,
     matrix_power,
-    pinverse,
     slogdet,
     solve,
     solve_triangular,
     sum,
     svdvals,
-    where,
 )
+from .ops import cross as cross_along
+from .ops import diagonal as parts_of_diagonal
 from .ops import inverse as inv
-from .ops.factor import linalg_qr as qr
-from .ops.factor import linalg_svd as svd
-from .ops.lu_factors import linalg_lu as lu
-from .ops.lu_factors import lu_factor
-from .ops.lu_factors import lu_solve as _lu_solve
+from .ops import vander as decreasing_powers
+from .ops.decompositions import (
+    cholesky_ex,
+    householder_product,
+    inv_ex,
+    ldl_factor,
+    ldl_factor_ex,
+    ldl_solve,
+    lu_factor,
+    lu_factor_ex,
+    solve_ex,
+    tensorinv,
+    tensorsolve,
+)
+from .ops.decompositions import lu_of as lu
+from .ops.decompositions import solve_from_lu as lu_solve
+from .ops.factor import pinv
+from .ops.factor import qr_of as qr
+from .ops.factor import svd_of as svd
 
 __all__ = [
+    "LinAlgError",
     "cholesky",
     "cholesky_ex",
     "cond",
@@ -42,11 +54,16 @@ __all__ = [
     "diagonal",
     "eigh",
     "eigvalsh",
+    "householder_product",
     "inv",
     "inv_ex",
+    "ldl_factor",
+    "ldl_factor_ex",
+    "ldl_solve",
     "lstsq",
     "lu",
     "lu_factor",
+    "lu_factor_ex",
     "lu_solve",
     "matmul",
     "matrix_exp",
@@ -59,98 +76,83 @@ __all__ = [
     "qr",
     "slogdet",
     "solve",
+    "solve_ex",
     "solve_triangular",
     "svd",
     "svdvals",
+    "tensorinv",
+    "tensorsolve",
     "vander",
     "vecdot",
     "vector_norm",
 ]
 
 
-def pinv(A: Any, *, rtol: float | None = None) -> Tensor:
-    """The Moore-Penrose inverse of matrices [..., M, N] of full rank; singular values below ``rtol`` times the largest
-    count as 0.
-    """
-    return pinverse(A, rtol)
+class Solution(NamedTuple):
+    """What `lstsq` returns."""
+
+    solution: Any
+    residuals: Any
+    rank: Any
+    singular_values: Any
 
 
-def lstsq(A: Any, B: Any) -> tuple[Tensor, Tensor, int, Tensor]:
+def cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
+    """The vector products along ``dim``, whose extent is 3; the others broadcast."""
+    return cross_along(input, other, dim)
+
+
+def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The diagonals of matrices, the last two dimensions."""
+    return parts_of_diagonal(A, offset, dim1, dim2)
+
+
+def vander(x: Any, *, N: int | None = None) -> Tensor:
+    """The powers 0 to ``N - 1`` of the elements [..., M], as [..., M, N]."""
+    values = tensor_argument(x, "vander", "x")
+    values = values if values.ndim else values.reshape(1)
+    if values.ndim == 1:
+        return decreasing_powers(values, N, True)
+    n = values.shape[-1] if N is None else N
+    rows = decreasing_powers(values.reshape(-1), n, True)
+    return rows.reshape(*values.shape, n)
+
+
+def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None) -> Solution:
     """(solution, residuals, rank, singular values): the X of least ``|A X - B|**2``, for A [..., M, N] of full rank.
 
-    ``residuals`` are the squared sums of the columns of ``A X - B`` for M > N, else empty.
+    ``residuals`` are the squared sums of the columns of ``A X - B`` for M > N where a ``driver`` other than the
+    default, "gelsy", is named; else empty. Rank and singular values come where the driver works them out: "gelsy" the
+    rank, "gelsd" and "gelss" both, "gels" neither.
     """
+    if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):
+        raise ArgumentError(f"lstsq: driver must be gels, gelsy, gelsd or gelss; got {driver!r}")
     a, b = tensor_argument(A, "lstsq", "A"), tensor_argument(B, "lstsq", "B")
     vector = b.ndim == 1 or (a.ndim - 1 == b.ndim and b.shape == a.shape[:-1])
-    x = matmul(pinverse(a), b.unsqueeze(-1) if vector else b)
-    off = matmul(a, x) - (b.unsqueeze(-1) if vector else b)
+    x = matmul(pinv(a, rtol=rcond), b.unsqueeze(-1) if vector else b)
     tall = a.shape[-2] > a.shape[-1]
-    residuals = sum(off * off, -2) if tall else b.new_zeros(0)
-    x, residuals = (x.squeeze(-1), residuals.squeeze(-1) if tall else residuals) if vector else (x, residuals)
-    return x, residuals, min(a.shape[-2:]), svdvals(a)
+    if tall and driver not in (None, "gelsy"):
+        off = matmul(a, x) - (b.unsqueeze(-1) if vector else b)
+        residuals = sum(off * off, -2)
+    else:
+        residuals = x.reshape(-1)[:0]
+    if vector:
+        x, residuals = x.squeeze(-1), residuals.squeeze(-1) if residuals.ndim else residuals
+    ranked = (driver or "gelsy") != "gels"
+    rank = matrix_rank(a, rtol=rcond) if ranked else Tensor(torch.zeros(0, dtype=torch.int64))
+    return Solution(x, residuals, rank, svdvals(a.detach()) if driver in ("gelsd", "gelss") else a.new_zeros(0))
 
 
-class WithInfo(NamedTuple):
-    """A result, and 0 for a matrix that has one (else the number of the pivot where there is none)."""
-
-    result: Tensor
-    info: Tensor
-
-    @property
-    def L(self) -> Tensor:
-        """The factor of `cholesky_ex`."""
-        return self.result
-
-    @property
-    def inverse(self) -> Tensor:
-        """The inverse of `inv_ex`."""
-        return self.result
-
-
-def _with_info(function: Any, theirs: Any, A: Any, **options: Any) -> WithInfo:
-    """``function(A)``, with NaN for the matrices of a batch that have no result."""
-    a = tensor_argument(A, function.__name__, "A")
-    info = theirs(a.detach().data).info
-    good = (info == 0)[..., None, None]
-    safe = a if bool(good.all()) else where(good, a, torch.eye(a.shape[-1], dtype=a.dtype))
-    value = function(safe, **options)
-    return WithInfo(value if safe is a else where(good, value, float("nan")), Tensor(info))
-
-
-def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> WithInfo:
-    """(L, info): `cholesky`, with NaN and the failing pivot's number instead of an error unless ``check_errors``."""
-    if check_errors:
-        return WithInfo(cholesky(A, upper=upper), Tensor(torch.zeros((), dtype=torch.int32)))
-    return _with_info(cholesky, torch.linalg.cholesky_ex, A, upper=upper)
-
-
-def inv_ex(A: Any, *, check_errors: bool = False) -> WithInfo:
-    """(inverse, info): `inv`, with NaN and the failing pivot's number instead of an error unless ``check_errors``."""
-    if check_errors:
-        return WithInfo(inv(A), Tensor(torch.zeros((), dtype=torch.int32)))
-    return _with_info(inv, torch.linalg.inv_ex, A)
-
-
-def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True) -> Tensor:
-    """X with ``A X = B`` (or ``X A = B``), A being what `lu_factor` has factored."""
-    if left:
-        return _lu_solve(B, LU, pivots)
-    p, lower, upper = lu_unpack(LU, pivots)
-    half = solve_triangular(upper, B, upper=True, left=False)
-    return matmul(solve_triangular(lower, half, upper=False, left=False, unitriangular=True), p.mT)
-
-
-def vander(x: Any, N: int | None = None) -> Tensor:
-    """Powers 0 .. N - 1 of the elements, a row each."""
-    return functions["vander"](x, N, increasing=True)  # type: ignore[no-any-return]
-
-
-def matrix_rank(A: Any, *, tol: float | None = None) -> Tensor:
-    """The number of singular values above ``tol`` (a multiple of rounding unless given); int64, a constant."""
-    s = svdvals(A).detach()
-    a = tensor_argument(A, "matrix_rank", "A")
-    least = s.amax(-1, True) * (max(a.shape[-2:]) * torch.finfo(s.dtype).eps) if tol is None else tol
-    return (s > least).sum(-1)
+def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
+    """The number of singular values above ``max(atol, rtol * largest)`` (``tol``: above it); int64, a constant."""
+    a = raw(A, "matrix_rank", "A").detach()
+    if a.ndim < 2:
+        raise ShapeError(f"matrix_rank: A must be matrices [..., M, N]; got shape {list(a.shape)}")
+    if tol is not None:
+        atol, rtol = tol, 0.0
+    atol, rtol = raw(atol, "matrix_rank", "atol"), raw(rtol, "matrix_rank", "rtol")
+    rank = calling("matrix_rank", torch.linalg.matrix_rank, a, atol=atol, rtol=rtol, hermitian=hermitian)
+    return Tensor(rank)
 
 
 def cond(A: Any, p: Any = None) -> Tensor:
@@ -210,3 +212,7 @@ def multi_dot(tensors: Any) -> Tensor:
     for tensor in tensors[1:]:
         product = matmul(product, tensor)
     return tensor_argument(product, "multi_dot", "tensors")
+
+
+functions.update({f"linalg_{name}": globals()[name] for name in __all__})
+__getattr__ = absent("tapegrad.linalg", torch.linalg)

@@ -1,21 +1,72 @@
-"""``tg.special``: the ops that torch keeps there, under its names."""
+"""``tg.special``: torch.special's names. What torch differentiates has derivatives of every order."""
 
-from typing import Any
+from __future__ import annotations
 
 import torch
 
-from .core import functions
+from .core import absent
+from .ops import (
+    digamma,
+    erf,
+    erfc,
+    erfinv,
+    exp2,
+    expm1,
+    i0,
+    igamma,
+    igammac,
+    lgamma,
+    log1p,
+    log_softmax,
+    logit,
+    logsumexp,
+    mvlgamma,
+    polygamma,
+    round,
+    sigmoid,
+    sinc,
+    softmax,
+    xlogy,
+)
+from .ops.bessel import CONSTANT, entr, erfcx, i0e, i1, i1e, log_ndtr, ndtr, ndtri, xlog1py, zeta
 
+__all__ = [
+    "digamma",
+    "entr",
+    "erf",
+    "erfc",
+    "erfcx",
+    "erfinv",
+    "exp2",
+    "expit",
+    "expm1",
+    "gammainc",
+    "gammaincc",
+    "gammaln",
+    "i0",
+    "i0e",
+    "i1",
+    "i1e",
+    "log1p",
+    "log_ndtr",
+    "log_softmax",
+    "logit",
+    "logsumexp",
+    "multigammaln",
+    "ndtr",
+    "ndtri",
+    "polygamma",
+    "psi",
+    "round",
+    "sinc",
+    "softmax",
+    "xlog1py",
+    "xlogy",
+    "zeta",
+    *CONSTANT,
+]
 
-def _offered() -> dict[str, Any]:
-    found = {}
-    for name in dir(torch.special):
-        op = functions.get(f"special_{name}", functions.get(name))
-        if not name.startswith("_") and op is not None:
-            found[name] = op
-    return found
+expit, psi, gammaln, multigammaln, gammainc, gammaincc = sigmoid, digamma, lgamma, mvlgamma, igamma, igammac
+globals().update(CONSTANT)
 
-
-globals().update(_offered())
-
-__all__ = [*_offered()]
+__getattr__ = absent("tapegrad.special", torch.special)

@@ -12,6 +12,7 @@ here. To read it, take the files in this order; each names only what the ones be
 """
 
 from .extension import _C  # isort: skip  # before everything: says what to do where the extension cannot be loaded
+from .absent import absent, mark_absent
 from .backward import active_entries, gather, nonfinite_index, replay
 from .errors import (
     ArgumentError,
@@ -19,6 +20,7 @@ from .errors import (
     DTypeError,
     GradcheckError,
     IndexShapeError,
+    LinAlgError,
     MutationError,
     NonFiniteError,
     OpError,
@@ -54,6 +56,7 @@ __all__ = [
     "IndexShapeError",
     "Ints",
     "Leaf",
+    "LinAlgError",
     "MutationError",
     "Node",
     "NonFiniteError",
@@ -68,6 +71,7 @@ __all__ = [
     "TapeError",
     "TapegradError",
     "Tensor",
+    "absent",
     "active_entries",
     "arithmetic",
     "caller",
@@ -87,6 +91,7 @@ __all__ = [
     "is_integers",
     "kernel",
     "known_dtype",
+    "mark_absent",
     "mode",
     "next_slot",
     "no_grad",

@@ -7,6 +7,8 @@ exception a Python user would catch for that kind of mistake.
 
 from __future__ import annotations
 
+import torch
+
 
 class TapegradError(Exception):
     """Root of the tree: ``except tg.TapegradError`` catches whatever tapegrad raises on purpose."""
@@ -30,6 +32,10 @@ class StateError(TapegradError, RuntimeError, ValueError):
 
 class OpError(TapegradError, RuntimeError):
     """A failure inside torch that is neither about shapes nor dtypes; its own message is kept."""
+
+
+class LinAlgError(OpError, torch.linalg.LinAlgError):  # type: ignore[name-defined,misc]
+    """A matrix without the inverse or factorisation asked for; also torch's ``torch.linalg.LinAlgError``."""
 
 
 class OutOfMemoryError(TapegradError, MemoryError):

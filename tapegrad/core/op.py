@@ -322,7 +322,8 @@ def _constant(op: Op, out: Any) -> Any:
 
 def _without_rules(op: Op, out: Any, nodes: Any, values: Any) -> Any:
     """The result of an op that has no gradient rule at all, called on a tensor that needs a gradient."""
-    if isinstance(out, torch.Tensor) and out.is_floating_point():
+    several = out if isinstance(out, tuple) else (out,)
+    if any(isinstance(o, torch.Tensor) and o.is_floating_point() for o in several):
         raise TapeError(f"{op.name}: the op has no gradient rule; give it one, or pass x.detach()")
     return _constant(op, out)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from .attributes import Attributes
 from .backward import Slots, replay
 from .errors import DTypeError, IndexShapeError, ShapeError, TapeError
 from .extension import _C
@@ -76,7 +77,7 @@ def as_gradient(value: Any, shape: torch.Size, dtype: torch.dtype, what: str) ->
 # --- Tensor ------------------------------------------------------------------------------------------------------
 
 
-class Tensor(Protocols["Tensor"], _C.TensorBase):
+class Tensor(Protocols["Tensor"], Attributes, _C.TensorBase):
     """A torch tensor with a gradient and a place on the tape, made as ``torch.Tensor`` is (`tapegrad.tensor` copies).
 
     Parameters
@@ -219,35 +220,6 @@ class Tensor(Protocols["Tensor"], _C.TensorBase):
         """Always the CPU."""
         return self._data.device
 
-    is_cpu = True  # what torch's tensors are asked for, and no Tensor can be otherwise
-    is_cuda = is_meta = is_mps = is_xpu = is_mkldnn = is_quantized = is_nested = is_sparse = is_sparse_csr = False
-    layout = torch.strided
-
-    @property
-    def itemsize(self) -> int:
-        """The bytes of an element."""
-        return self._data.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all elements."""
-        return self._data.nbytes
-
-    @property
-    def H(self) -> Tensor:
-        """The transpose of a matrix."""
-        return self.T if self.ndim != 2 else self.transpose(0, 1)
-
-    @property
-    def mH(self) -> Tensor:
-        """The matrix transpose: the last two dimensions swapped."""
-        return self.transpose(-2, -1)
-
-    @property
-    def real(self) -> Tensor:
-        """The tensor itself."""
-        return self
-
     @property
     def T(self) -> Tensor:
         """The transpose: all dimensions reversed."""
@@ -257,6 +229,30 @@ class Tensor(Protocols["Tensor"], _C.TensorBase):
     def mT(self) -> Tensor:
         """The matrix transpose: the last two dimensions swapped."""
         return self.transpose(-2, -1)
+
+    @property
+    def H(self) -> Tensor:
+        """The transpose of a matrix."""
+        if self.ndim not in (0, 2):
+            raise ShapeError(f"H: expected a matrix; got shape {list(self.shape)}")
+        return self.T
+
+    @property
+    def mH(self) -> Tensor:
+        """`mT`: every number is real."""
+        return self.mT
+
+    @property
+    def real(self) -> Tensor:
+        """The tensor itself: every number is real."""
+        return self
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether `retain_grad` was called on this computed value."""
+        node = self._node
+        owner, index = node if isinstance(node, tuple) else (node, 0)
+        return isinstance(owner, Entry) and owner.hooks is not None and -1 - index in owner.hooks
 
     def size(self, dim: int | None = None) -> Any:
         """``shape``, or one size of it."""

@@ -11,8 +11,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from .. import ops
-from ..core import Tensor
+from ..core import Tensor, absent
 from ..ops import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -78,6 +80,8 @@ from ..ops import (
     upsample_nearest2d,
 )
 from ..ops.inplace import overwritten
+from ..ops.spellings import POOLS, with_indices
+from ..ops.volumes import __all__ as volumes
 
 
 def _with_inplace(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -199,7 +203,15 @@ def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) ->
     return interpolate(input, size, scale_factor, "bilinear", True)
 
 
+_WITH_INDICES = {f"{name}_with_indices": with_indices(name) for name in POOLS}
+globals().update({**{name: getattr(ops, name) for name in volumes}, **_WITH_INDICES})
+native_channel_shuffle = channel_shuffle
+__getattr__ = absent("tapegrad.nn.functional", torch.nn.functional)
+
 __all__ = [
+    *_WITH_INDICES,
+    *volumes,
+    "native_channel_shuffle",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_max_pool1d",

@@ -11,26 +11,28 @@ from typing import Any
 
 import torch
 
-from ..core import DTypeError, TapeError, Tensor, calling, functions, known_dtype, with_integers
+from ..core import DTypeError, TapeError, Tensor, calling, functions, known_dtype, mark_absent, with_integers
 from . import (
     activation,
     aliases,
     attention,
+    bessel,
     combinatorics,
     conv,
     create,
     ctc,
+    decompositions,
     distances,
     dropouts,
     elementwise,
     factor,
+    further,
     gates,
     indexing,
     inplace,
     linalg,
     local_norms,
     loss,
-    lu_factors,
     margins,
     normalization,
     order,
@@ -45,29 +47,31 @@ from . import (
     small,
     special,
     spellings,
-    statistics,
     strided,
     types,
+    volumes,
     windows,
     without_gradient,
 )
 from .activation import *
 from .aliases import *
 from .attention import *
+from .bessel import *
 from .combinatorics import *
 from .conv import *
 from .create import *
 from .ctc import *
+from .decompositions import *
 from .distances import *
 from .dropouts import *
 from .elementwise import *
 from .factor import *
+from .further import *
 from .gates import *
 from .indexing import *
 from .linalg import *
 from .local_norms import *
 from .loss import *
-from .lu_factors import *
 from .margins import *
 from .normalization import *
 from .order import *
@@ -81,9 +85,9 @@ from .scatters import *
 from .shape import *
 from .small import *
 from .special import *
-from .statistics import *
 from .strided import *
 from .types import *
+from .volumes import *
 from .windows import *
 from .without_gradient import *
 
@@ -92,7 +96,6 @@ __all__ = [
     *attention.__all__,
     *conv.__all__,
     *create.__all__,
-    *ctc.__all__,
     *elementwise.__all__,
     *indexing.__all__,
     *linalg.__all__,
@@ -119,9 +122,12 @@ __all__ = [
     *scatters.__all__,
     *strided.__all__,
     *factor.__all__,
-    *lu_factors.__all__,
     *small.__all__,
-    *statistics.__all__,
+    *volumes.__all__,
+    *further.__all__,
+    *decompositions.__all__,
+    *ctc.__all__,
+    *bessel.__all__,
     *without_gradient.__all__,
 ]
 
@@ -132,6 +138,11 @@ for _name in __all__:  # what is no op itself takes a 0-dim integer tensor for a
 
 functions.update({name: globals()[name] for name in __all__})
 spellings.register()
+
+
+def _is_method(name: str) -> bool:
+    return callable(getattr(torch.Tensor, name, None)) and name != "detach"
+
 
 # torch has these as functions only
 _NOT_METHODS = {
@@ -154,7 +165,8 @@ _NOT_METHODS = {
     *(name for name in rearrange.__all__ if not hasattr(torch.Tensor, name)),
     *(name for name in order.__all__ if not hasattr(torch.Tensor, name)),
     *(name for name in aliases.__all__ if not hasattr(torch.Tensor, name)),
-    *(n for room in (factor, lu_factors, statistics, small) for n in room.__all__ if not hasattr(torch.Tensor, n)),
+    *(n for room in (factor, small) for n in room.__all__ if not hasattr(torch.Tensor, n)),
+    *(n for room in (bessel, ctc, further, decompositions, volumes) for n in room.__all__ if not _is_method(n)),
     *(name for name in small.__all__ if hasattr(Tensor, name)),
     *types.__all__,
     *(name for name in without_gradient.__all__ if name not in without_gradient.METHODS_TOO),
@@ -288,14 +300,14 @@ METHODS: dict[str, Callable[..., Any]] = {
     "__pos__": lambda self: self,
     "to": _to,
     "where": lambda self, condition, other: where(condition, self, other),
-    "unfold": statistics.windows,
+    "unfold": strided.unfold_method,
     "view_as": lambda self, other: view(self, tuple(other.shape)),
     "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
     "expand_as": lambda self, other: expand(self, tuple(other.shape)),
     "type_as": lambda self, other: _to(self, other.dtype),
     "polygamma": lambda self, n: polygamma(n, self),
-    "sum_to_size": small.sum_to_size,
     **types.METHODS,
 }
 for _name, _method in METHODS.items():
     setattr(Tensor, _name, _method)
+mark_absent(Tensor)

@@ -30,6 +30,7 @@ __all__ = [
     "asarray",
     "empty",
     "empty_like",
+    "empty_permuted",
     "empty_strided",
     "eye",
     "from_numpy",
@@ -40,6 +41,7 @@ __all__ = [
     "logspace",
     "ones",
     "ones_like",
+    "range",
     "scalar_tensor",
     "tensor",
     "zeros",
@@ -209,6 +211,8 @@ full = _maker("full", "One value in every element: ``full(size, fill_value)``.")
 empty = _maker("empty", "A tensor of the given size whose values are whatever lies in memory.")
 arange = _maker("arange", "``start`` (0), ``start + step``, ... below ``end``: ``arange([start,] end[, step])``.")
 logspace = _maker("logspace", "``base`` (10) to the power of ``steps`` numbers evenly from ``start`` to ``end``.")
+range = _maker("range", "Numbers from start to end, both included, ``step`` apart.")
+empty_permuted = _maker("empty_permuted", "A tensor whose dimensions lie in memory in the given order.")
 linspace = _maker("linspace", "``steps`` numbers evenly from ``start`` to ``end``, both included.")
 eye = _maker("eye", "The identity matrix: ``eye(n[, m])``.")
 zeros_like = _like("zeros_like", "Zeros with the input's shape and dtype.")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..core import _C, ArgumentError, Array, OpError, ShapeError, Tensor, either, op, tensor_argument
+from ..core import _C, ArgumentError, Array, LinAlgError, ShapeError, Tensor, either, op, raw, tensor_argument
 from .elementwise import where
 from .linalg import matmul
 from .shape import cat, squeeze, transpose, unsqueeze
@@ -35,43 +35,6 @@ __all__ = [
 ]
 
 
-class SVD(NamedTuple):
-    """What `tapegrad.linalg.svd` returns."""
-
-    U: Tensor
-    S: Tensor
-    Vh: Tensor
-
-
-class USV(NamedTuple):
-    """What `svd` returns."""
-
-    U: Tensor
-    S: Tensor
-    V: Tensor
-
-
-class QR(NamedTuple):
-    """What `qr` returns."""
-
-    Q: Tensor
-    R: Tensor
-
-
-class Eigh(NamedTuple):
-    """What `eigh` returns."""
-
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-
-
-class Slogdet(NamedTuple):
-    """What `slogdet` returns."""
-
-    sign: Tensor
-    logabsdet: Tensor
-
-
 def _T(x: Any) -> Any:
     return x.transpose(-2, -1)
 
@@ -81,11 +44,11 @@ def _product(a: Any, b: Any) -> Any:
 
 
 def _lapack(name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """The factorisation; OpError where there is none (a singular matrix, one that is not positive definite)."""
+    """The factorisation; LinAlgError where there is none (a singular matrix, one that is not positive definite)."""
     try:
         return _C.on_one_thread(function, *args, **kwargs)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise OpError(f"{name}: {str(error).split('(')[0].strip().removeprefix('linalg.')}") from error
+        raise LinAlgError(f"{name}: {str(error).split('(')[0].strip().removeprefix('linalg.')}") from error
 
 
 def _square(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -143,10 +106,10 @@ def cholesky_op(input: Array) -> Any:
     return _lapack("cholesky", torch.linalg.cholesky, _square(input, "cholesky"))
 
 
-def cholesky(input: Any, *, upper: bool = False) -> Tensor:
+def cholesky(input: Any, upper: bool = False) -> Tensor:
     """The lower triangular L with ``L L^T = input``, symmetric positive definite [..., N, N] (``upper``: ``L^T``).
 
-    Raises OpError for a matrix that is not positive definite.
+    Raises LinAlgError for a matrix that is not positive definite.
     """
     factor = cholesky_op(input)
     return _T(factor) if upper else factor
@@ -157,7 +120,7 @@ def cholesky(input: Any, *, upper: bool = False) -> Tensor:
 
 @op(input=lambda g, out: -_product(_product(_T(out), g), _T(out)))
 def inverse(input: Array) -> Any:
-    """The inverse of matrices [..., N, N]; OpError for a singular one."""
+    """The inverse of matrices [..., N, N]; LinAlgError for a singular one."""
     return _lapack("inverse", torch.linalg.inv, _square(input, "inverse"))
 
 
@@ -173,7 +136,7 @@ def system(A: Array, B: Array) -> Any:
 def solve(A: Any, B: Any, *, left: bool = True) -> Tensor:
     """X with ``A X = B`` (or ``X A = B``), A [..., N, N]; B [..., N, K], or a vector [..., N].
 
-    Raises OpError for a singular matrix.
+    Raises LinAlgError for a singular matrix.
     """
     a, b = tensor_argument(A, "solve", "A"), tensor_argument(B, "solve", "B")
     vector = b.ndim == 1 or (a.ndim - 1 == b.ndim and b.shape == a.shape[:-1])
@@ -198,10 +161,16 @@ def slogdet_op(input: Array) -> Any:
     return tuple(_lapack("slogdet", torch.linalg.slogdet, _square(input, "slogdet")))
 
 
-def slogdet(input: Any) -> Slogdet:
-    """(sign, logabsdet) of the determinant of matrices [..., N, N]; only the second has a gradient."""
-    sign, logabs = slogdet_op(input)
-    return Slogdet(sign.detach(), logabs)
+class SignLog(NamedTuple):
+    """What `slogdet` returns."""
+
+    sign: Any
+    logabsdet: Any
+
+
+def slogdet(input: Any) -> SignLog:
+    """(sign, logabsdet) of the determinant of matrices [..., N, N]; the sign's gradient is 0."""
+    return SignLog(*slogdet_op(input))
 
 
 def logdet(input: Any) -> Tensor:
@@ -224,7 +193,8 @@ def _eigh_rule(g: Any, input: Any, UPLO: str) -> Any:
     inner = _product(_T(v), g[1])
     off = 1 - torch.eye(w.shape[-1], dtype=w.dtype)
     middle = inner * off / _differences(w) + torch.diag_embed(g[0])
-    return _product(_product(v, middle), _T(v))
+    whole = _product(_product(v, middle), _T(v))
+    return (whole + _T(whole)) / 2  # of symmetric matrices
 
 
 @op(name="eigh", input=_eigh_rule)
@@ -233,18 +203,24 @@ def eigh_op(input: Array, UPLO: str) -> Any:
     return tuple(_lapack("eigh", torch.linalg.eigh, _square(input, "eigh"), UPLO))
 
 
-def eigh(input: Any, UPLO: str = "L") -> Eigh:
+class Eigen(NamedTuple):
+    """What `eigh` returns."""
+
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+def eigh(input: Any, UPLO: str = "L") -> Eigen:
     """(w, V): eigenvalues, ascending [..., N], and eigenvectors, columns [..., N, N], of symmetric matrices.
 
     One triangle of the input is read ("L" or "U"). The gradient of V needs distinct eigenvalues.
     """
-    values, vectors = eigh_op(input, UPLO)
-    return Eigh(values, vectors)
+    return Eigen(*eigh_op(input, UPLO))
 
 
 def eigvalsh(input: Any, UPLO: str = "L") -> Tensor:
     """The eigenvalues of `eigh` alone."""
-    return eigh(input, UPLO)[0]
+    return eigh_op(input, UPLO)[0]
 
 
 def _svd_rule(g: Any, input: Any) -> Any:
@@ -270,39 +246,73 @@ def svd_op(input: Array) -> Any:
     return tuple(_lapack("svd", torch.linalg.svd, input, full_matrices=False))
 
 
-def linalg_svd(A: Any, full_matrices: bool = True) -> SVD:
-    """(U, S, Vh) with ``A = U diag(S) Vh`` as ``torch.linalg.svd``: [..., M, M], [..., K] descending, [..., N, N],
-    K = min(M, N); not ``full_matrices``: [..., M, K] and [..., K, N].
+class USV(NamedTuple):
+    """What `svd` returns."""
 
-    The gradients of U and Vh need distinct singular values, none of them 0. The columns of U and rows of Vh behind the
-    first K are constants.
-    """
-    a = tensor_argument(A, "svd", "A")
+    U: Any
+    S: Any
+    V: Any
+
+
+class SVD(NamedTuple):
+    """What `linalg.svd` returns."""
+
+    U: Any
+    S: Any
+    Vh: Any
+
+
+def _matrices(value: Any, name: str) -> Tensor:
+    a = tensor_argument(value, name, "A")
     if a.ndim < 2:
-        raise ShapeError(f"svd: A must be matrices [..., M, N]; got shape {list(a.shape)}")
-    u, s, vh = svd_op(a)
-    m, n, k = *a.shape[-2:], s.shape[-1]
-    if full_matrices and m != n:
-        whole = _lapack("svd", torch.linalg.svd, a.data)
-        u = cat([u, whole[0][..., :, k:]], -1) if m > k else u
-        vh = cat([vh, whole[2][..., k:, :]], -2) if n > k else vh
-    return SVD(u, s, vh)
+        raise ShapeError(f"{name}: A must be matrices [..., M, N]; got shape {list(a.shape)}")
+    return a
+
+
+def singular(A: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """(U, S, Vh) with ``A = U diag(S) Vh``: [..., M, K], [..., K] descending, [..., K, N], K = min(M, N).
+
+    The gradients of U and Vh need distinct singular values, none of them 0.
+    """
+    u, s, vh = svd_op(_matrices(A, "svd"))
+    return u, s, vh
+
+
+def svd_of(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> SVD:
+    """(U, S, Vh) with ``A = U diag(S) Vh``; U [..., M, M] and Vh [..., N, N], or, not ``full_matrices``, their first K
+    columns and rows, K = min(M, N). S [..., K], descending.
+
+    The gradients of U and Vh need distinct singular values, none of them 0; what the full matrices have beyond K is
+    constant. ``driver`` is for other devices.
+    """
+    a = _matrices(A, "svd")
+    u, s, vh = singular(a)
+    m, n = a.shape[-2:]
+    if not full_matrices or m == n:
+        return SVD(u, s, vh)
+    whole, _, whole_h = _lapack("svd", torch.linalg.svd, a.detach().data, full_matrices=True)
+    if m > n:
+        return SVD(cat([u, Tensor(whole[..., n:])], -1), s, vh)
+    return SVD(u, s, cat([vh, Tensor(whole_h[..., m:, :])], -2))
 
 
 def svd(input: Any, some: bool = True, compute_uv: bool = True) -> USV:
-    """(U, S, V) with ``input = U diag(S) V^T`` as ``torch.svd``: V has columns. See `tapegrad.linalg.svd`.
+    """(U, S, V) with ``input = U diag(S) V^T`` under torch's older name: V, not its transpose.
 
-    Without ``some``, U and V are square; without ``compute_uv``, they are zeros.
+    ``some``: K columns each, K = min(M, N).     Without ``compute_uv``, U and V are zeros.
     """
-    u, s, vh = linalg_svd(input, not some)
+    a = _matrices(input, "svd")
     if not compute_uv:
-        u, vh = Tensor(torch.zeros_like(u.data)), Tensor(torch.zeros_like(vh.data))
+        m, n = a.shape[-2:]
+        zeros = [a.new_zeros((*a.shape[:-2], k, k)) for k in (m, n)]
+        return USV(zeros[0], svdvals(a), zeros[1])
+    u, s, vh = svd_of(a, not some)
     return USV(u, s, _T(vh))
 
 
-def svdvals(A: Any) -> Tensor:
+def svdvals(A: Any, *, driver: str | None = None) -> Tensor:
     """The singular values of `svd` alone, descending."""
-    return linalg_svd(A, False).S
+    return singular(A)[1]
 
 
 def _qr_rule(g: Any, input: Any) -> Any:
@@ -320,50 +330,86 @@ def qr_op(input: Array) -> Any:
     return tuple(_lapack("qr", torch.linalg.qr, input))
 
 
-def linalg_qr(A: Any, mode: str = "reduced") -> QR:
-    """(Q, R) with ``A = Q R``: Q [..., M, K] with orthonormal columns, R [..., K, N] upper triangular, K = min(M, N).
+class QR(NamedTuple):
+    """Q and R of `qr`."""
 
-    The gradient needs at least K independent columns in front; for M < N those of the first M and the rest separately.
+    Q: Any
+    R: Any
 
-    Parameters
-    ----------
-    mode : "reduced"; "complete" for Q [..., M, M] and R [..., M, N], constants behind the first K where M > N; "r" for
-        R alone (Q is empty)
-    """
-    a = tensor_argument(A, "qr", "A")
-    if a.ndim < 2:
-        raise ShapeError(f"qr: A must be matrices [..., M, N]; got shape {list(a.shape)}")
-    if mode not in ("reduced", "complete", "r"):
-        raise ArgumentError(f'qr: mode must be "reduced", "complete" or "r"; got {mode!r}')
+
+def reduced_qr(A: Any) -> tuple[Tensor, Tensor]:
+    """`qr_of` in its first mode."""
+    a = _matrices(A, "qr")
     m, n = a.shape[-2:]
     if m >= n:
         q, r = qr_op(a)
-    else:
-        q, r = qr_op(a[..., :m])
-        r = cat([r, matmul(_T(q), a[..., m:])], -1)
+        return q, r
+    q, r = qr_op(a[..., :m])
+    return q, cat([r, matmul(_T(q), a[..., m:])], -1)
+
+
+def qr_of(A: Any, mode: str = "reduced") -> QR:
+    """(Q, R) with ``A = Q R``: Q [..., M, K] with orthonormal columns, R [..., K, N] upper triangular, K = min(M, N).
+
+    ``mode`` "complete" gives Q [..., M, M] and R [..., M, N], "r" R alone (Q is empty). The gradient needs at least K
+    independent columns in front; for M < N those of the first M and the rest separately. What "complete" has beyond
+    K columns of Q is constant.
+    """
+    if mode not in ("reduced", "complete", "r"):
+        raise ArgumentError(f'qr: mode must be "reduced", "complete" or "r"; got {mode!r}')
+    a = _matrices(A, "qr")
+    m, n = a.shape[-2:]
     if mode == "r":
-        return QR(Tensor(torch.empty(0, dtype=a.dtype)), r)
-    if mode == "complete" and m > n:
-        whole = _lapack("qr", torch.linalg.qr, a.data, mode="complete")
-        q, r = cat([q, whole[0][..., :, n:]], -1), cat([r, whole[1][..., n:, :]], -2)
-    return QR(q, r)
+        return QR(a.new_zeros(0), reduced_qr(a)[1])
+    q, r = reduced_qr(a)
+    if mode == "reduced" or m <= n:
+        return QR(q, r)
+    whole = _lapack("qr", torch.linalg.qr, a.detach().data, mode="complete")[0]
+    return QR(cat([q, Tensor(whole[..., n:])], -1), cat([r, r.new_zeros((*r.shape[:-2], m - n, n))], -2))
 
 
 def qr(input: Any, some: bool = True) -> QR:
-    """`tapegrad.linalg.qr`, "reduced" or, without ``some``, "complete", as ``torch.qr``."""
-    return linalg_qr(input, "reduced" if some else "complete")
+    """`linalg.qr` under torch's older name; ``some``: reduced."""
+    return qr_of(input, "reduced" if some else "complete")
 
 
-def pinverse(input: Any, rcond: float | None = None) -> Tensor:
-    """The Moore-Penrose inverse of matrices [..., M, N] of full rank, [..., N, M]; small singular values count as 0."""
-    x = tensor_argument(input, "pinverse", "input")
-    u, s, vh = linalg_svd(x, False)
-    if not s.shape[-1]:
-        return matmul(_T(vh), _T(u))
-    least = max(x.shape[-2:]) * torch.finfo(x.dtype).eps if rcond is None else rcond
-    keep = s > s.amax(-1, True) * least
-    inverted = where(keep, 1 / where(keep, s, 1.0), 0.0)
-    return matmul(_T(vh) * unsqueeze(inverted, -2), _T(u))
+def _pinv_rule(g: Any, A: Any, out: Any) -> Any:
+    """Golub and Pereyra's, for a rank that does not change; the products of the smaller size first."""
+    m, n = A.shape[-2:]
+    h, ph = _T(g), _T(out)
+    if m <= n:
+        k = _product(h, out)
+        kp = _product(k, ph)
+        return (
+            -_T(_product(out, k))
+            + kp
+            - _product(_product(A, out), kp)
+            + _product(_product(ph, out), h - _product(k, A))
+        )
+    k = _product(out, h)
+    pk = _product(ph, k)
+    return -_T(_product(k, out)) + _product(_product(h - _product(A, k), out), ph) + pk - _product(_product(pk, out), A)
+
+
+@op(name="pinverse", A=_pinv_rule)
+def pinv_op(A: Array, atol: Any, rtol: Any, hermitian: bool) -> Any:
+    """The Moore-Penrose inverse."""
+    return _lapack("pinverse", torch.linalg.pinv, A, atol=atol, rtol=rtol, hermitian=hermitian)
+
+
+def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
+    """The Moore-Penrose inverse of matrices [..., M, N]: [..., N, M].
+
+    Singular values below ``max(atol, rtol * s)``, s the largest, count as 0. ``hermitian``: of symmetric matrices. The
+    gradient is that among matrices of the same rank.
+    """
+    atol, rtol = (raw(v, "pinv", n) for v, n in ((atol, "atol"), (rcond if rtol is None else rtol, "rtol")))
+    return pinv_op(_matrices(A, "pinv"), atol, rtol, hermitian)
+
+
+def pinverse(input: Any, rcond: Any = 1e-15) -> Tensor:
+    """`linalg.pinv` under torch's older name."""
+    return pinv(input, rcond)
 
 
 # --- functions of matrices ---------------------------------------------------------------------------------------

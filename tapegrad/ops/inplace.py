@@ -11,7 +11,6 @@ from the new entry from then on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,8 +33,8 @@ from ..core import (
     registry,
     tensor_argument,
 )
-from .indexing import as_index, getitem_backward, getitem_op, setitem_op, write
-from .random import bernoulli, randint, raw_normal, raw_uniform
+from . import draws, inplace_views
+from .indexing import as_index, getitem_op, setitem_op, write
 from .shape import to_dtype
 from .strided import reach
 
@@ -52,8 +51,7 @@ _OPERATORS = {  # method: operator
     "bitwise_xor_": "__ixor__",
 }
 
-# what changes a tensor's shape instead of its values, and what `_OTHERS` defines
-_NOT_WRITTEN = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "normal_", "bernoulli_", "t_"}
+_NOT_WRITTEN = {*draws.METHODS, *inplace_views.METHODS}
 
 
 # --- one write -----------------------------------------------------------------------------------------------------
@@ -296,112 +294,12 @@ def _filled(old: Tensor, value: Any) -> Any:
     return setitem_op(old, ..., value)
 
 
-def _at(dim: int, index: Any) -> Any:
-    return as_index(((slice(None),) * dim + (index,)) if dim >= 0 else (..., index) + (slice(None),) * (-1 - dim))
-
-
-def _index_filled(old: Tensor, dim: int, index: Any, value: Any) -> Any:
-    return setitem_op(old, _at(dim, index), value)
-
-
-def _index_put(old: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Any:
-    index = as_index(tuple(indices))
-    if not accumulate:
-        return setitem_op(old, index, values)
-    shape = tuple(getitem_op(old.detach(), index).shape)
-    return old + getitem_backward(functions["expand"](values, shape), tuple(old.shape), index)
-
-
-def _scattered(old: Tensor, dim: int, index: Any, src: Any) -> Any:
-    index = raw(index, "scatter_", "index")
-    at = [torch.arange(n).reshape([-1 if i == d else 1 for i in range(index.ndim)]) for d, n in enumerate(index.shape)]
-    at[dim] = index
-    if isinstance(src, Tensor | torch.Tensor):
-        src = getitem_op(src, tuple(slice(0, n) for n in index.shape))
-    return setitem_op(old, tuple(torch.broadcast_tensors(*at)), src)  # type: ignore[no-untyped-call]
-
-
-def _diagonal_filled(old: Tensor, fill_value: float, wrap: bool = False) -> Any:
-    mask = torch.zeros(tuple(old.shape), dtype=torch.bool).fill_diagonal_(True, wrap)
-    return functions["masked_fill"](old, mask, fill_value)
-
-
 _OTHERS: dict[str, Callable[..., Any]] = {
-    "fill_diagonal_": _diagonal_filled,
     "copy_": _copied,
     "fill_": _filled,
     "zero_": lambda old: _filled(old, 0.0),
     "polygamma_": lambda old, n: functions["polygamma"](n, old),
-    "index_fill_": _index_filled,
-    "index_copy_": _index_filled,
-    "index_put_": _index_put,
-    "scatter_": _scattered,
-}
-
-
-def _drawn(name: str, draw: Callable[..., torch.Tensor]) -> Callable[..., Any]:
-    """A method that fills a tensor with random numbers of our generators."""
-
-    def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        if isinstance(self._node, Leaf) and mode.record:
-            written(self, name, lambda old: old)  # which refuses
-        return self.copy_(Tensor._made(draw(self._data, *args, generator=generator, **kwargs), None))
-
-    method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"Random numbers in place, as ``torch.Tensor.{name}``, from `tapegrad`'s generators."
-    return method
-
-
-def _uniform(like: torch.Tensor, a: float = 0.0, b: float = 1.0, *, generator: Any = None) -> torch.Tensor:
-    return raw_uniform(like.shape, like.dtype, generator, "uniform_") * (b - a) + a
-
-
-def _normal(like: torch.Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> torch.Tensor:
-    return raw_normal(like.shape, like.dtype, generator, "normal_") * std + mean
-
-
-def _bernoulli(like: torch.Tensor, p: Any = 0.5, *, generator: Any = None) -> torch.Tensor:
-    chance = torch.full(like.shape, 1.0).mul_(raw(p, "bernoulli_", "p"))
-    return bernoulli(chance, generator=generator)._data
-
-
-def _exponential(like: torch.Tensor, lambd: float = 1.0, *, generator: Any = None) -> torch.Tensor:
-    return -torch.log1p(-raw_uniform(like.shape, like.dtype, generator, "exponential_")) / lambd
-
-
-def _cauchy(like: torch.Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Any = None) -> torch.Tensor:
-    u = raw_uniform(like.shape, torch.float64, generator, "cauchy_")
-    return (median + sigma * torch.tan(torch.pi * (u - 0.5))).to(like.dtype)
-
-
-def _log_normal(like: torch.Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Any = None) -> torch.Tensor:
-    return torch.exp(raw_normal(like.shape, like.dtype, generator, "log_normal_") * std + mean)
-
-
-def _geometric(like: torch.Tensor, p: float, *, generator: Any = None) -> torch.Tensor:
-    u = raw_uniform(like.shape, torch.float64, generator, "geometric_")
-    return (torch.log1p(-u) / math.log1p(-p)).ceil().clamp(min=1).to(like.dtype)
-
-
-def _integers(like: torch.Tensor, a: Any = None, b: Any = None, *, generator: Any = None) -> torch.Tensor:
-    """Up to what the dtype counts exactly, unless bounds are given: ``random_(to)``, ``random_(from, to)``."""
-    if b is None:
-        a, b = 0, a
-    if b is None:
-        info: Any = torch.finfo(like.dtype) if like.dtype.is_floating_point else None
-        b = 2 if like.dtype is torch.bool else int(2 / info.eps) + 1 if info else torch.iinfo(like.dtype).max
-    return randint(int(a), int(b), tuple(like.shape), generator=generator)._data.to(like.dtype)
-
-
-_DRAWN: dict[str, Callable[..., torch.Tensor]] = {
-    "uniform_": _uniform,
-    "normal_": _normal,
-    "bernoulli_": _bernoulli,
-    "exponential_": _exponential,
-    "cauchy_": _cauchy,
-    "log_normal_": _log_normal,
-    "geometric_": _geometric,
-    "random_": _integers,
+    **inplace_views.WRITES,
 }
 
 
@@ -412,8 +310,8 @@ def _methods() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield method, in_place(method, op)
     for name, op in _OTHERS.items():
         yield name, in_place(name, op)
-    for name, draw in _DRAWN.items():
-        yield name, _drawn(name, draw)
+    yield from draws.METHODS.items()
+    yield from inplace_views.METHODS.items()
 
 
 def methods() -> dict[str, Callable[..., Any]]:

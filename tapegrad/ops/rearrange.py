@@ -323,6 +323,10 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
         dims = (list(range(x.ndim - dims, x.ndim)), list(range(dims)))
     left = [d % max(x.ndim, 1) for d in ([dims[0]] if isinstance(dims[0], int) else dims[0])]
     right = [d % max(y.ndim, 1) for d in ([dims[1]] if isinstance(dims[1], int) else dims[1])]
+    if len(left) == len(right):  # an extent of 1 stands for the other's
+        ones = [(p, q) for p, q in zip(left, right, strict=True) if x.shape[p] != y.shape[q]]
+        x = sum(x, [p for p, q in ones if y.shape[q] == 1], True) if any(y.shape[q] == 1 for _, q in ones) else x
+        y = sum(y, [q for p, q in ones if x.shape[p] == 1], True) if any(x.shape[p] == 1 for p, _ in ones) else y
     if [x.shape[d] for d in left] != [y.shape[d] for d in right]:
         raise ShapeError(
             f"tensordot: extents {[x.shape[d] for d in left]} of a and {[y.shape[d] for d in right]} of b must be equal"

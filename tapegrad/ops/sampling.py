@@ -15,7 +15,7 @@ from .elementwise import where
 from .indexing import gather, index_add
 from .linalg import matmul
 from .random import rand_like
-from .shape import reshape, transpose, unsqueeze
+from .shape import flatten, reshape, transpose, unsqueeze
 
 __all__ = ["affine_grid", "embedding_bag", "grid_sample", "gumbel_softmax"]
 
@@ -130,9 +130,13 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
     return reshape(matmul(points, transpose(t, 1, 2)), (extents[0], *extents[2:], k))
 
 
-def _pixel(x: Any, n: int, padding_mode: str, align_corners: bool) -> Any:
-    """Coordinates from -1 to 1 as positions among n pixels, inside them unless ``padding_mode`` is "zeros"."""
-    x = (x + 1) * ((n - 1) / 2) if align_corners else ((x + 1) * n - 1) / 2
+def _pixel(x: Any, n: int, align_corners: bool) -> Any:
+    """Coordinates from -1 to 1 as positions among n pixels."""
+    return (x + 1) * ((n - 1) / 2) if align_corners else ((x + 1) * n - 1) / 2
+
+
+def _bounded(x: Any, n: int, padding_mode: str, align_corners: bool) -> Any:
+    """Positions inside the n pixels, unless ``padding_mode`` is "zeros"."""
     if padding_mode == "reflection":
         low, span = (0.0, float(n - 1)) if align_corners else (-0.5, float(n))
         if span == 0:
@@ -147,6 +151,19 @@ def _pixel(x: Any, n: int, padding_mode: str, align_corners: bool) -> Any:
     return x
 
 
+def _cubic(t: Any) -> list[Any]:
+    """The weights of the pixels at -1, 0, 1, 2 for a point t behind pixel 0: Keys' kernel (1981) with a = -3/4."""
+    a = -0.75
+
+    def near(x: Any) -> Any:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: Any) -> Any:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
 def grid_sample(
     input: Any,
     grid: Any,
@@ -154,46 +171,65 @@ def grid_sample(
     padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """The images at the points of a grid.
+    """The images, or volumes, at the points of a grid.
 
     Parameters
     ----------
-    input : [N, C, H, W]
-    grid : [N, h, w, 2], points (x, y) from -1 to 1
-    mode : "bilinear", or "nearest" (which gives the grid no gradient)
+    input : [N, C, H, W] or [N, C, D, H, W]
+    grid : [N, h, w, 2], points (x, y) from -1 to 1, or [N, d, h, w, 3], points (x, y, z)
+    mode : "bilinear", "nearest" (which gives the grid no gradient), or, for images, "bicubic"
     padding_mode : outside is "zeros", the "border"'s pixel, or the image's "reflection"
     align_corners : whether -1 and 1 are the outer pixels' centres, or their outer edges
 
-    Returns [N, C, h, w].
+    Returns [N, C, h, w] or [N, C, d, h, w].
     """
     x, points = tensor_argument(input, "grid_sample", "input"), tensor_argument(grid, "grid_sample", "grid")
-    if mode not in ("bilinear", "nearest") or padding_mode not in ("zeros", "border", "reflection"):
+    k = x.ndim - 2
+    if mode not in ("bilinear", "nearest", "bicubic") or padding_mode not in ("zeros", "border", "reflection"):
         raise ArgumentError(
-            f"grid_sample: mode must be bilinear or nearest, padding_mode zeros, border or reflection; "
+            f"grid_sample: mode must be bilinear, nearest or bicubic, padding_mode zeros, border or reflection; "
             f"got {mode!r} and {padding_mode!r}"
         )
-    if x.ndim != 4 or points.ndim != 4 or points.shape[-1] != 2 or points.shape[0] != x.shape[0] or 0 in x.shape[2:]:
+    fits = k in (2, 3) and points.ndim == x.ndim and points.shape[-1] == k and points.shape[0] == x.shape[0]
+    if not fits or 0 in x.shape[2:] or (mode == "bicubic" and k == 3):
         raise ShapeError(
-            f"grid_sample: input must be [N, C, H, W], H and W not 0, and grid [N, h, w, 2]; "
-            f"got {list(x.shape)} and {list(points.shape)}"
+            f"grid_sample: input must be [N, C, H, W], H and W not 0, and grid [N, h, w, 2], or, not bicubic, both "
+            f"with a depth more; got {list(x.shape)} and {list(points.shape)}, mode {mode!r}"
         )
-    n, c, height, width = x.shape
-    h, w = points.shape[1:3]
-    column = _pixel(points[..., 0], width, padding_mode, bool(align_corners))  # [N, h, w]
-    row = _pixel(points[..., 1], height, padding_mode, bool(align_corners))
-    flat = reshape(x, (n, c, height * width))
+    n, c, extents, size = *x.shape[:2], tuple(x.shape[2:]), tuple(points.shape[1:-1])
+    flat = flatten(x, -k)
+    corners, outside = bool(align_corners), "zeros" if mode == "bicubic" else padding_mode
+    positions = [
+        _bounded(_pixel(points[..., k - 1 - d], extent, corners), extent, outside, corners)
+        for d, extent in enumerate(extents)
+    ]  # each [N, h, w]
 
-    def at(i: torch.Tensor, j: torch.Tensor) -> Tensor:
-        """The pixels of these rows and columns, 0 outside: [N, C, h, w]."""
-        inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
-        place = i.clamp(0, height - 1).long() * width + j.clamp(0, width - 1).long()
-        read = gather(flat, 2, place.reshape(n, 1, h * w).expand(n, c, h * w))
-        return where(inside.unsqueeze(1), reshape(read, (n, c, h, w)), 0.0)
+    def at(places: Sequence[torch.Tensor]) -> Tensor:
+        """The pixels at these places, 0 outside: [N, C, h, w]."""
+        inside: Any = True
+        place: Any = 0
+        for i, extent in zip(places, extents, strict=True):
+            inside = inside & (i >= 0) & (i < extent)
+            place = place * extent + i.clamp(0, extent - 1).long()
+        read = gather(flat, 2, place.reshape(n, 1, -1).expand(n, c, -1))
+        return where(inside.unsqueeze(1), reshape(read, (n, c, *size)), 0.0)
 
     if mode == "nearest":
-        return at(torch.round(row.data), torch.round(column.data))
-    top, left = torch.floor(row.data), torch.floor(column.data)
-    down, right = unsqueeze(row - top, 1), unsqueeze(column - left, 1)  # shares of the lower row, the right column
-    above = at(top, left) * (1 - right) + at(top, left + 1) * right
-    below = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right
-    return above * (1 - down) + below * down
+        return at([torch.round(p.data) for p in positions])
+
+    def mixed(places: list[torch.Tensor]) -> Tensor:
+        """The mean over the pixels next to the point along the dimensions that are not placed yet."""
+        d = len(places)
+        if d == k:
+            return at(places)
+        first = torch.floor(positions[d].data)
+        share = unsqueeze(positions[d] - first, 1)
+        if mode == "bilinear":
+            return mixed([*places, first]) * (1 - share) + mixed([*places, first + 1]) * share
+        total: Any = 0
+        for i, weight in enumerate(_cubic(share)):
+            tap = _bounded(Tensor(first + (i - 1)), extents[d], padding_mode, corners)
+            total = total + mixed([*places, tap.data]) * weight
+        return total  # type: ignore[no-any-return]
+
+    return mixed([])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import ArgumentError, functions, raw
-from .factor import linalg_qr, linalg_svd
+from ..core import functions
+from . import bessel
 
 _SAME = {
     "log_sigmoid": "logsigmoid",
@@ -38,50 +38,21 @@ _SAME = {
     "swapdims": "transpose",
     "ger": "outer",
     "_threshold": "threshold",
-    "linalg_matmul": "matmul",
+    "special_psi": "digamma",
+    "special_gammaln": "lgamma",
+    "special_multigammaln": "mvlgamma",
+    "special_gammainc": "igamma",
+    "special_gammaincc": "igammac",
 }
 
 
-_POOLS = ("max_pool1d", "max_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d")
+# which torch has in torch.special only
+_SPECIAL = ("entr", "erfcx", "i0e", "i1", "i1e", "log_ndtr", "ndtr", "ndtri", "xlog1py", "zeta")
+POOLS = ("max_pool1d", "max_pool2d", "max_pool3d", "fractional_max_pool2d", "fractional_max_pool3d")
+POOLS += ("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")  # type: ignore[assignment]
 
 
-def _linalg_norm(input: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """``torch.linalg.norm``: of all elements where nothing is said, else a vector's norm or a matrix's."""
-    ndim = raw(input, "linalg.norm", "input").ndim
-    matrix = ndim == 2 if dim is None else not isinstance(dim, int) and len(dim) == 2
-    if ord is None or not matrix:
-        if ord is not None and dim is None and ndim != 1:
-            raise ArgumentError(f"linalg.norm: ord = {ord!r} without dim is for 1 or 2 dimensions; got {ndim}")
-        return functions["norm"](input, 2.0 if ord is None else ord, dim, keepdim, dtype=dtype)
-    return _matrix_norm(input, ord, (0, 1) if dim is None else dim, keepdim, dtype=dtype)
-
-
-def _vector_norm(input: Any, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    return functions["norm"](input, float(ord), dim, keepdim, dtype=dtype)
-
-
-def _matrix_norm(input: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None) -> Any:
-    if ord not in ("fro", "nuc"):
-        raise ArgumentError(f'linalg.matrix_norm: ord must be "fro" or "nuc", the ones tapegrad has; got {ord!r}')
-    return functions["norm"](input, ord, dim, keepdim, dtype=dtype)
-
-
-def _vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
-    return functions["sum"](functions["mul"](x, y), dim)
-
-
-def _multi_dot(tensors: Any) -> Any:
-    product = tensors[0]
-    for tensor in tensors[1:]:
-        product = functions["matmul"](product, tensor)
-    return product
-
-
-def _linalg_diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
-    return functions["diagonal"](A, offset, dim1, dim2)
-
-
-def _with_indices(name: str) -> Any:
+def with_indices(name: str) -> Any:
     """A pooling function of torch's that always returns the indices too."""
 
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -153,15 +124,9 @@ def register() -> None:
     functions.update(
         {
             **{name: functions[op] for name, op in _SAME.items()},
-            "linalg_qr": linalg_qr,
-            "linalg_svd": linalg_svd,
-            "linalg_norm": _linalg_norm,
-            "linalg_vector_norm": _vector_norm,
-            "linalg_matrix_norm": _matrix_norm,
-            "linalg_vecdot": _vecdot,
-            "linalg_multi_dot": _multi_dot,
-            "linalg_diagonal": _linalg_diagonal,
-            **{f"{name}_with_indices": _with_indices(name) for name in _POOLS},
+            **{name: getattr(bessel, name) for name in _SPECIAL},
+            **bessel.CONSTANT,
+            **{f"{name}_with_indices": with_indices(name) for name in POOLS},
             "torch.batch_norm": _batch_norm,
             "torch.layer_norm": _layer_norm,
             "torch.group_norm": _group_norm,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..core import ArgumentError, Array, Ints, ShapeError, Tensor, either, op, tensor_argument
+from .shape import as_dims
 
 __all__ = ["as_strided", "as_strided_scatter"]
 
@@ -111,3 +112,28 @@ def as_strided_scatter(input: Any, src: Any, size: Ints, stride: Ints, storage_o
     return as_strided_scatter_op(
         x, new, size, stride, _from_start("as_strided_scatter", x, size, stride, storage_offset)
     )
+
+
+@op(
+    name="windows",
+    input=lambda g, input_shape, dim, size, step: either("windows_backward", g, tuple(input_shape), dim, size, step),
+)
+def windows(input: Array, dim: int, size: int, step: int) -> Any:
+    """Every ``step``-th window of ``size`` elements along ``dim``, in a last dimension of its own: a view."""
+    return input.unfold(dim, size, step)
+
+
+@op(g=lambda u, dim, size, step: either("windows", u, dim, size, step))
+def windows_backward(g: Array, shape: Ints, dim: int, size: int, step: int) -> Any:
+    """The gradient of `windows`: what lies in several is added up."""
+    if not shape:
+        return g.reshape(())
+    return torch.ops.aten.unfold_backward(g, list(shape), dim, size, step)
+
+
+def unfold_method(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows along a dimension, a view: ``torch.Tensor.unfold`` (`tapegrad.unfold` takes patches of images)."""
+    n = self.shape[as_dims(dimension, self.ndim, "unfold")[0]] if self.ndim else 1
+    if not 0 <= size <= n or step <= 0:
+        raise ShapeError(f"unfold: size must lie in [0, {n}] and step be positive; got {size} and {step}")
+    return windows(self, dimension, size, step)

@@ -7,11 +7,23 @@ from typing import Any
 
 import torch
 
-from ..core import _C, DTypeError, Leaf, TapeError, Tensor, known_dtype, mode, on_cpu
+from ..core import DTypeError, Tensor, known_dtype, on_cpu
 from . import create
 
 __all__ = ["BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor"]
 __all__ += ["ShortTensor", "is_floating_point", "is_tensor", "numel"]
+_ASKED = [
+    "get_device",
+    "is_complex",
+    "is_conj",
+    "is_distributed",
+    "is_inference",
+    "is_neg",
+    "is_nonzero",
+    "is_same_size",
+    "is_signed",
+]
+__all__ += _ASKED
 
 
 class TensorType:
@@ -64,6 +76,18 @@ def is_floating_point(input: Any) -> bool:
 def numel(input: Any) -> int:
     """The number of elements."""
     return int(input.numel())
+
+
+def _asking(name: str) -> Callable[..., Any]:
+    def function(input: Any, *others: Any) -> Any:
+        return getattr(input, name)(*others)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = getattr(Tensor, name).__doc__
+    return function
+
+
+globals().update({name: _asking(name) for name in _ASKED})
 
 
 # --- methods -----------------------------------------------------------------------------------------------------
@@ -134,45 +158,12 @@ def to_sparse(self: Tensor, *args: Any, **options: Any) -> Tensor:
     raise DTypeError("to_sparse: Tensors are dense; leave the call out, products of dense ones have the same values")
 
 
-# --- shapes that change in place -----------------------------------------------------------------------------------
-
-
-def _reshaped(name: str) -> Callable[..., Tensor]:
-    """``x.name_(...)``: the object becomes what ``x.name(...)`` is, in the same memory."""
-
-    def method(self: Tensor, *args: Any, **named: Any) -> Tensor:
-        if self._node is not None and self.is_leaf and mode.record:
-            raise TapeError(f"{name}_: a leaf that requires a gradient keeps its shape; write x = x.{name}(...)")
-        made = getattr(self, name)(*args, **named)
-        if isinstance(self._node, Leaf):
-            self.data = made._data
-        else:
-            _C.hold(self, made._data)
-            self._node = made._node
-        return self
-
-    method.__name__ = method.__qualname__ = f"{name}_"
-    method.__doc__ = f"`{name}`, of the object itself."
-    return method
-
-
-def detach_(self: Tensor) -> Tensor:
-    """Make this computed value, or leaf, a constant."""
-    self._node = None
-    return self
-
-
 METHODS: dict[str, Callable[..., Any]] = {
-    **{f"{name}_": _reshaped(name) for name in ("squeeze", "unsqueeze", "transpose", "swapaxes", "swapdims", "t")},
-    "detach_": detach_,
     "new": new,
     "half": _refused("half", "float16"),
     "bfloat16": _refused("bfloat16", "bfloat16"),
-    "to_dense": dense,
     "coalesce": dense,
     "to_sparse": to_sparse,
-    "is_complex": lambda self: False,
-    "get_device": lambda self: -1,
     "type": as_type,
     "cpu": cpu,
     "cuda": cuda,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..core import Tensor, from_torch, raw
+from ..core import Tensor, from_torch, plain, raw
 
 _TABLE = {
     "allclose": "Whether ``|input - other| <= atol + rtol |other|`` everywhere, a bool.",
@@ -40,6 +40,9 @@ _TABLE = {
     "unique_consecutive": "The elements without those equal to the one before.",
     "hamming_window": "The Hamming window.",
     "hann_window": "The Hann window.",
+    "from_dlpack": "A tensor that shares the memory of another library's.",
+    "histogramdd": "Counts of points in a grid of intervals, and the intervals' edges.",
+    "nonzero_static": "The first ``size`` rows of `nonzero`, filled up with ``fill_value``.",
     "bartlett_window": "Bartlett's window.",
     "blackman_window": "Blackman's window.",
     "kaiser_window": "Kaiser's window.",
@@ -53,6 +56,7 @@ _TABLE = {
 METHODS_TOO = (
     "allclose", "bincount", "count_nonzero", "equal", "histc", "isclose", "isneginf", "isposinf", "isreal", "nonzero",
     "argwhere", "signbit", "unique", "unique_consecutive", "gcd", "lcm", "nextafter", "heaviside", "histogram",
+    "nonzero_static",
     "bitwise_left_shift", "bitwise_right_shift",
 )  # fmt: skip
 
@@ -65,7 +69,7 @@ _SIGNATURE = inspect.signature(lambda input, *args, **kwargs: None)
 def _wrapped(value: Any) -> Any:
     """torch tensors as Tensors, in tuples too."""
     if isinstance(value, torch.Tensor):
-        return Tensor._made(value, None)
+        return Tensor._made(plain(value, "result"), None)
     if isinstance(value, tuple | list):
         items = [_wrapped(v) for v in value]
         return type(value)(items) if type(value) in (tuple, list) else tuple(items)

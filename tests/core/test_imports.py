@@ -11,6 +11,8 @@ PACKAGE = ROOT / "tapegrad"
 
 # The core's files from the bottom up: each imports from the ones before it only.
 CORE = (
+    "absent",
+    "attributes",
     "errors",
     "extension",
     "forks",

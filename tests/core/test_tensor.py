@@ -157,7 +157,7 @@ def test_torch_functions_are_recorded(call):
     assert torch.allclose(x.grad.data, raw.grad, rtol=1e-13)
 
 
-@pytest.mark.parametrize(("name", "call"), [("fft", torch.fft.fft), ("inv", torch.linalg.inv), ("frexp", torch.frexp)])
+@pytest.mark.parametrize(("name", "call"), [("fft", torch.fft.fft), ("eig", torch.linalg.eig)])
 def test_torch_functions_without_a_counterpart_are_refused_by_name(name, call):
     x = leaf([1.0])
     with pytest.raises(TypeError, match=rf"torch\.\w*{name} has no counterpart in tapegrad"):

@@ -207,6 +207,9 @@ CASES = {
     "vander": [(V,)],
     "hamming_window": [(5,)],
     "hann_window": [(5,)],
+    "from_dlpack": [(V,)],
+    "histogramdd": [],  # a nest of edges: test_memory_of_others_and_sizes_by_name
+    "nonzero_static": [],  # by name: test_memory_of_others_and_sizes_by_name
     "bartlett_window": [(5,)],
     "blackman_window": [(5,)],
     "kaiser_window": [(5,)],
@@ -233,6 +236,22 @@ def test_functions_without_gradient_are_torchs(name):
         ours, theirs = plain(getattr(tg, name)(*given)), getattr(torch, name)(*args)
         pairs = zip(ours, theirs, strict=True) if isinstance(theirs, tuple) else [(ours, theirs)]
         assert all(torch.equal(a, b) if isinstance(b, torch.Tensor) else a == b for a, b in pairs)
+
+
+def test_memory_of_others_and_sizes_by_name():
+    words = bytearray(torch.arange(4, dtype=torch.int64).numpy().tobytes())
+    shared = tg.frombuffer(words, dtype=tg.int64, count=2, offset=8)
+    words[8] = 7
+    assert shared.tolist() == [7, 2]
+    with pytest.raises(tg.DTypeError, match="float16"):
+        tg.frombuffer(words, dtype=tg.float16)
+    assert tg.nonzero_static(tg.tensor([0, 2, 3]), size=3, fill_value=-1).tolist() == [[1], [2], [-1]]
+    with pytest.warns(UserWarning, match="range is deprecated"):
+        assert tg.range(0, 4, 2).tolist() == [0.0, 2.0, 4.0]
+    counts, edges = tg.histogramdd(tg.tensor([[0.0, 1.0], [1.0, 3.0]]), [1, 2])
+    assert counts.tolist() == [[1.0, 1.0]]
+    assert edges[1].tolist() == [1.0, 2.0, 3.0]
+    assert tg.empty_permuted((2, 3), (1, 0)).stride() == (1, 2)
 
 
 def test_their_arguments_may_need_a_gradient():
