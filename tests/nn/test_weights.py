@@ -51,21 +51,23 @@ def test_training_goes_as_in_torch(form, layer):
     assert torch.allclose(ours(tg.tensor(x)).data, theirs(x), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
 @pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
 def test_it_can_be_undone(name):
     layer = nn.Linear(3, 2)
     x = tg.randn(4, 3)
     wrapped = getattr(nn.utils, name)(layer)
     before = wrapped.eval()(x)
-    with pytest.raises(tg.ArgumentError, match="has no parameter 'weight'"):
+    with pytest.raises(tg.StateError, match="has one already"):
         getattr(nn.utils, name)(layer)
     getattr(nn.utils, f"remove_{name}")(layer)
     assert [n for n, _ in layer.named_parameters()] == ["bias", "weight"]
     assert torch.allclose(layer(x).data, before.data)
-    with pytest.raises(tg.ArgumentError, match="is not computed so"):
+    with pytest.raises(tg.ArgumentError, match=f"has no {name}"):
         getattr(nn.utils, f"remove_{name}")(layer)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_with_it_compiles(form):
     tg.manual_seed(0)
@@ -130,9 +132,9 @@ def test_several_are_applied_in_turn():
     parametrize.register_parametrization(layer, "weight", Doubled())
     parametrize.register_parametrization(layer, "weight", Doubled())
     assert torch.equal(layer.weight.data, 4 * before)
-    with pytest.raises(tg.ArgumentError, match="has no right_inverse"):
+    with pytest.raises(tg.OpError, match="does not implement right_inverse"):
         layer.weight = tg.ones(3, 3)
-    with pytest.raises(tg.ArgumentError, match="has no parameter 'nothing'"):
+    with pytest.raises(tg.ArgumentError, match="tensor_name must name a parameter"):
         parametrize.register_parametrization(layer, "nothing", Doubled())
 
 
@@ -141,7 +143,7 @@ def test_the_shape_must_stay():
         def forward(self, x):
             return x.reshape(-1)
 
-    with pytest.raises(tg.ShapeError, match="would become"):
+    with pytest.raises(tg.ShapeError, match="shape must stay"):
         parametrize.register_parametrization(nn.Linear(3, 3), "weight", Flat())
 
 

@@ -14,8 +14,8 @@ from ...core import _C, NonFiniteError, Tensor, raw, verify
 from ..checks import require
 from ..init import skipped
 from . import parametrizations, parametrize, rnn
+from .renorm import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from .vectors import parameters_to_vector, vector_to_parameters
-from .weights import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
 __all__ = [
     "clip_grad_norm",
