@@ -12,6 +12,7 @@ Names, arguments and results are PyTorch's. What is where:
     tg.Tape                     print what was recorded; tg.op: an op of your own; tg.gradcheck
     tg.grad, tg.func            derivatives of functions, of any order, forwards and backwards
     tg.nn, tg.optim             layers, losses, optimizers and schedules; Sequential.fit trains in one call
+    tg.callbacks                what fit calls after every epoch: early stopping, checkpoints, tables
     tg.data, tg.utils.data      small data sets and batches; torch's DataLoader
     tg.compile                  a step recorded twice and replayed from C++: step(...), step.run, step.explain
     tg.run_together             many models' steps at once
@@ -30,6 +31,7 @@ from . import (
     amp,
     autograd,
     backends,
+    callbacks,
     compiler,
     cuda,
     data,
@@ -98,6 +100,7 @@ __all__ = [
         "amp",
         "autograd",
         "backends",
+        "callbacks",
         "compiler",
         "cuda",
         "distributed",

@@ -15,7 +15,7 @@ from .module import Module
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
-    from ..training import History
+    from ..training import Callback, History
 
 Self = TypeVar("Self", bound="Sequential")
 
@@ -109,6 +109,7 @@ class Sequential(Numbered):
         seed: int | None = None,
         progress: bool = True,
         compile: bool = True,
+        callbacks: Sequence[Callback] = (),
     ) -> History:
         """Train on `X` and `y`: the same as, bit for bit, and after a check of everything that is given,
 
@@ -148,6 +149,8 @@ class Sequential(Numbered):
         progress : draw a bar on stderr with loss and steps per second, if that is a terminal and tqdm is installed
         compile : replay the step in C++ (`tapegrad.compile`); a step that cannot be compiled runs as it is, after a
             warning that says why
+        callbacks : of `tapegrad.callbacks`, told after every epoch: EarlyStopping, Checkpoint, CSVLogger, TensorBoard,
+            Schedule, or your own `Callback`
 
         A model in evaluation mode is put into training mode; one in training mode keeps the modes of its layers, so
         that a frozen normalisation stays frozen.
@@ -179,6 +182,7 @@ class Sequential(Numbered):
             seed=seed,
             progress=progress,
             compile=compile,
+            callbacks=callbacks,
         )
 
     def describe(self, input_shape: Sequence[int] | None = None) -> str:

@@ -2,7 +2,8 @@
 loss, pictures. Imports everything below it: networks, optimizers, data and the compiled tape.
 """
 
+from .callbacks import Callback
 from .labels import as_targets
 from .loop import History, fit
 
-__all__ = ["History", "as_targets", "fit"]
+__all__ = ["Callback", "History", "as_targets", "fit"]

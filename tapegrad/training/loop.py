@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from ..data.streams import drawn_seed
 from ..nn.sequential import as_input
 from ..optim import Optimizer
 from . import plot
+from .callbacks import FIGURES, Callback
 from .labels import Accuracy, accuracy_of, as_targets
 
 if TYPE_CHECKING:
@@ -63,10 +64,23 @@ class History:
         end = ", interrupted" if self.interrupted else ""
         return f"History({len(self.loss)} epochs, {sum(self.seconds):.3g} s{end}{self.last(': ')})"
 
+    def table(self) -> str:
+        """The figures as text, a line for each epoch."""
+        names = [name for name in (*FIGURES, "seconds") if getattr(self, name)]
+        head = "epoch  " + "  ".join(f"{name:>12}" for name in names)
+        rows = zip(*(getattr(self, name) for name in names), strict=True)
+        lines = [f"{i:5}  " + "  ".join(f"{value:12.4g}" for value in row) for i, row in enumerate(rows)]
+        return "\n".join([head, *lines])
+
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        head, *lines = [line.split() for line in self.table().splitlines()]
+        cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in lines)
+        return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{cells}</table>"
+
     def last(self, before: str = "") -> str:
         """The last epoch's figures as text, after `before`; nothing before the first epoch is over."""
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        figures = [f"{name} {getattr(self, name)[-1]:.4g}" for name in names if getattr(self, name)]
+        figures = [f"{name} {getattr(self, name)[-1]:.4g}" for name in FIGURES if getattr(self, name)]
         return before + ", ".join(figures) if figures else ""
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
@@ -91,11 +105,12 @@ def fit(
     seed: int | None,
     progress: bool,
     compile: bool,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """`Sequential.fit`, which documents it."""
     epochs, batch_size = as_count(epochs, "fit: epochs", 0), as_count(batch_size, "fit: batch_size")
     seed = drawn_seed() if seed is None and shuffle else as_seed(seed or 0, "fit: seed")
-    _check(model, loss, optimizer, metrics)
+    _check(model, loss, optimizer, metrics, callbacks)
     train, validation, accuracy = _prepared(model, X, y, validation_data, loss, batch_size)
     accuracy = accuracy if "accuracy" in metrics else None
     if not model.training:
@@ -114,16 +129,23 @@ def fit(
     bar = _Bar(progress, epochs, len(rows))
     clock = time.perf_counter()
 
-    def on_epoch(epoch: int, losses: Tensor) -> None:
+    def on_epoch(epoch: int, losses: Tensor) -> bool:
         nonlocal clock
         seconds = time.perf_counter() - clock
         seen = _seen(model, train, validation, accuracy, loss, batch_size)
         for name, value in {"loss": float(losses.data.double() @ rows) / n, "seconds": seconds, **seen}.items():
             getattr(history, name).append(value)
         bar.epoch(epoch, history)
+        ends = [callback.epoch(epoch, history) for callback in callbacks]  # each is told, also after one that stops
         clock = time.perf_counter()
+        return any(ends)
 
+    begun: list[Callback] = []
     try:
+        for callback in callbacks:
+            callback.model, callback.optimizer = model, optimizer
+            callback.begin(history)
+            begun.append(callback)
         with _ctrl_c() as ctrl_c:
             compiled = _Step(step, compile, ctrl_c, bar)
             compiled.run(*train, batch_size=batch_size, epochs=epochs, shuffle=shuffle, seed=seed, on_epoch=on_epoch)
@@ -131,13 +153,15 @@ def fit(
         history.interrupted = True
     finally:
         bar.close()
+        for callback in begun:
+            callback.end(history)
     return history
 
 
 # --- before the first step ---------------------------------------------------------------------------------------
 
 
-def _check(model: Sequential, loss: Any, optimizer: Any, metrics: Any) -> None:
+def _check(model: Sequential, loss: Any, optimizer: Any, metrics: Any, callbacks: Any) -> None:
     if not callable(loss):
         raise TypeError(f"fit: loss must be a module or a function of (output, target); got {type(loss).__name__}")
     if getattr(loss, "reduction", "mean") == "none":
@@ -150,6 +174,10 @@ def _check(model: Sequential, loss: Any, optimizer: Any, metrics: Any) -> None:
         raise ArgumentError("fit: optimizer must hold parameters of this model; got none of them")
     if isinstance(metrics, str) or set(metrics) - {"accuracy"}:
         raise ArgumentError(f'fit: metrics must be ("accuracy",) or (); got {metrics!r}')
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            hint = " (an object, not its class)" if isinstance(callback, type) else ""
+            raise TypeError(f"fit: callbacks must be of tg.callbacks.Callback{hint}; got {callback!r}")
 
 
 def _prepared(

@@ -59,7 +59,7 @@ ROWS = [
         "utils",
     ),  # torch's names
     ("sklearn",),
-    ("func", "mirrors", "plot", "random"),  # the public names of files in derivatives and training
+    ("callbacks", "func", "mirrors", "plot", "random"),  # the public names of files in derivatives and training
     ("__init__",),
     ("__main__",),
 ]
@@ -68,7 +68,7 @@ LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 # Rooms that others enter by their door alone. The doors of ops, nn, optim and data are what users see; what other rooms
 # share with those and users do not need, they take from the file it is in.
 DOORS = {"core", "derivatives", "compiled", "export", "training", "files"}
-FACADES = {"func.py", "plot.py"}
+FACADES = {"callbacks.py", "func.py", "plot.py"}
 
 # Imports that run upwards when a function is called, or for a type: (file, room).
 WRITTEN_DOWN = {("nn/sequential.py", "training")}

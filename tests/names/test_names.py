@@ -6,8 +6,8 @@ import tapegrad as tg
 from tapegrad import nn, optim
 
 MODULES = """
-accelerator amp autograd backends compiler cuda data distributed distributions func hub jit linalg multiprocessing nn
-optim plot profiler random sparse special testing utils
+accelerator amp autograd backends callbacks compiler cuda data distributed distributions func hub jit linalg
+multiprocessing nn optim plot profiler random sparse special testing utils
 """
 
 TAPE = """

@@ -182,7 +182,8 @@ def test_no_gradients_have_no_flow():
 
 
 def test_importing_tapegrad_does_not_import_the_extras():
-    for path in Path(tg.__file__).parent.rglob("*.py"):
+    package = Path(tg.__file__).parent
+    for path in set(package.rglob("*.py")) - set((package / "sklearn").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 assert not re.search(r"\b(matplotlib|tqdm|numpy|sklearn|skimage|PIL)\b", ast.unparse(node)), path.name
