@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..compiled import Arguments, Bound, Compiled, Made, Ref, Same, Seed, made_in, without_arrays
+from ..compiled import Arguments, Bound, Compiled, Made, Ref, Same, Seed, without_arrays
 from ..core import ArgumentError, CompileError, DTypeError, Tensor, describe, no_grad
 from ..nn import Module
 from .names import names
@@ -51,10 +51,7 @@ def capture(what: Any, example: tuple[Any, ...]) -> Captured:
         bound = what.bound(given)
     fn = what if isinstance(what, Module) else what.fn
     inputs = _input_names(what, bound.trace, arguments)
-    made = list(made_in(bound.trace.result))
-    if any(isinstance(part, Same) for part in _leaves(bound.trace.result)):
-        raise CompileError("export_c: an argument itself is returned; return a copy of it")
-    refs = [m.ref for m in made]
+    refs = [_ref(part, given) for part in _leaves(bound.trace.result) if isinstance(part, Made | Same)]
     if not refs and isinstance(what, Module):
         raise CompileError("export_c: the module returns no tensor")
     single = refs[0] if len(refs) == 1 and refs[0].sizes == () and refs[0].dtype.is_floating_point else None
@@ -67,6 +64,14 @@ def capture(what: Any, example: tuple[Any, ...]) -> Captured:
     outputs = [r for r in refs if r is not returned]
     shapes = [tuple(t.shape) for t in given.tensors]
     return Captured(bound, is_forward, inputs, shapes, outputs, returned, names(fn if fn is not what else what), title)
+
+
+def _ref(part: Made | Same, given: Arguments) -> Ref:
+    """Where a result lies; arguments are the first slots."""
+    if isinstance(part, Made):
+        return part.ref
+    t = given.tensors[part.which]
+    return Ref(part.which, t.dtype, 0, tuple(t.shape), t.stride())
 
 
 def _plain(value: Any, what: str) -> Any:

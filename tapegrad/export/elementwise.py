@@ -132,11 +132,27 @@ TESTS = {
 for _name, _sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items():
     TESTS |= {f"aten::{_name}.{kind}": f"a {_sign} b" for kind in ("Tensor", "Scalar")}
 
+# What helper functions do, of integers
+INTEGERS = {
+    "$maximum(a, b)": "a > b ? a : b",
+    "$minimum(a, b)": "a < b ? a : b",
+    "$remainder(a, b)": "(a % b + b) % b",
+    "$fmod(a, b)": "a % b",
+    "$floor_divide(a, b)": "a / b - (a % b != 0 && (a < 0) != (b < 0))",
+    "$floor(a)": "a",
+    "$ceil(a)": "a",
+    "$trunc(a)": "a",
+    "$rint(a)": "a",
+    "$relu(a)": "a < 0 ? 0 : a",
+}
 _SCALE = {f"aten::{name}": 2 for name in ("add.Tensor", "sub.Tensor", "rsub.Scalar", "add.Scalar", "sub.Scalar")}
 
 
 def form(w: Writer, text: str, operands: list[str], numbers: Callable[[int], str], dtype: torch.dtype) -> str:
     """A form of the tables in C."""
+
+    if not dtype.is_floating_point:
+        text = INTEGERS.get(text, text)
 
     def function(match: re.Match[str]) -> str:
         if not dtype.is_floating_point:

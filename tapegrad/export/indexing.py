@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .table import Instruction, as_value, dims, emits
+from .table import Instruction, as_value, emits
 from .values import Unsupported, Value, broadcast, literal
 from .writer import Writer
 
@@ -61,7 +61,7 @@ def constant_pad_nd(w: Writer, x: Instruction) -> None:
 
 @emits("aten::flip")
 def flip(w: Writer, x: Instruction) -> None:
-    turned = dims(x[1], x.out.ndim)
+    turned = {d % x.out.ndim for d in x[1]}
     _moved(w, x, lambda d, i, n: f"{n - 1} - {i}" if d in turned else i)
 
 

@@ -44,6 +44,7 @@ class Memory:
     constants: dict[str, Array] = field(default_factory=dict)  # those that were asked for
     offsets: dict[int, int] = field(default_factory=dict)  # of arena slots, in elements of their type
     sizes: dict[torch.dtype, int] = field(default_factory=dict)  # of the arena
+    planned: dict[torch.dtype, int] = field(default_factory=dict)  # the same, without what instructions use meanwhile
     pointers: dict[str, str] = field(default_factory=dict)  # local names of arena slots: declaration
     _taken: set[str] = field(default_factory=set)
 
@@ -75,6 +76,15 @@ class Memory:
                 name, f"{kind} *const {name} = arena->{short(dtype)} + {self.offsets[slot]};{self._comment(slot)}"
             )
         return view_of(self.arrays[slot], dtype, ref.offset, ref.sizes, ref.strides)
+
+    def scratch(self, dtype: torch.dtype, n: int) -> str:
+        """The name of ``n`` elements behind what lives longer, which an instruction may use as it runs."""
+        kind = short(dtype)
+        planned = self.planned.setdefault(dtype, self.sizes.get(dtype, 0))
+        self.sizes[dtype] = max(self.sizes.get(dtype, 0), planned + n)
+        name = f"scratch_{kind}"
+        self.pointers.setdefault(name, f"{TYPES[dtype]} *const {name} = arena->{kind} + {planned};")
+        return name
 
     def _comment(self, slot: int) -> str:
         return f" /* {self.labels[slot]} */" if slot in self.labels else ""

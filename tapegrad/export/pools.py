@@ -52,12 +52,13 @@ class Windows:
 @emits("max_pool2d", "aten::max_pool2d_with_indices")
 def max_pool2d(w: Writer, x: Instruction) -> None:
     """The first largest of a window, or a NaN, and its place in the plane."""
-    given, out = _planes(x[0]), _planes(x.out)
-    indices = [] if x.outs[1] is None else [_planes(x.outs[1])]
+    given = _planes(x[0])
+    values, indices = ([] if v is None else [_planes(v)] for v in x.outs)
+    out = (*values, *indices)[0]
     how = Windows(w, given.sizes[2:], x[1], x[2], x[3], x[4])
     dtype = TYPES[x.dtype]
     with (
-        w.loops(out.sizes[:2], out, given, *indices) as (plane, source, *places),
+        w.loops(out.sizes[:2], given, *values, *indices) as (source, *planes),
         w.loop(out.sizes[2], 0, w.index()) as oh,
         w.loop(out.sizes[3], 0, w.index()) as ow,
     ):
@@ -69,10 +70,15 @@ def max_pool2d(w: Writer, x: Instruction) -> None:
             w(f"const int h = {row} + {_times(kh, dh)}, v = {column} + {_times(kw, dw)};")
             w(f"const {dtype} e = {source.bind(['h', 'v']).element};")
             w("if (e > most || e != e) most = e, at_h = h, at_w = v;")
-        w(f"{plane.bind([oh, ow]).element} = most;")
-        w(*[f"{place.bind([oh, ow]).element} = at_h * {given.sizes[3]} + at_w;" for place in places])
-        if not places:
-            w("(void)at_h, (void)at_w;")
+        _write_most(w, planes, bool(values), "most", f"at_h * {given.sizes[3]} + at_w", oh, ow)
+
+
+def _write_most(w: Writer, planes: list[Value], has_value: bool, value: str, place: str, oh: str, ow: str) -> None:
+    """The largest of a window, and its place, where they are asked for."""
+    for k, plane in enumerate(planes):
+        w(f"{plane.bind([oh, ow]).element} = {value if has_value and k == 0 else place};")
+    if has_value and len(planes) == 1:
+        w("(void)at_h, (void)at_w;")
 
 
 def _times(text: str, factor: int) -> str:
@@ -175,14 +181,15 @@ def adaptive_avg_pool2d_backward(w: Writer, x: Instruction) -> None:
 @emits("aten::adaptive_max_pool2d")
 def adaptive_max_pool2d(w: Writer, x: Instruction) -> None:
     """The first largest, or a NaN, of the windows of `_adaptive`, and its place in the plane."""
-    out, given = _planes(x.out), _planes(x[0])
-    places = [] if x.outs[1] is None else [_planes(x.outs[1])]
+    given = _planes(x[0])
+    values, places = ([] if v is None else [_planes(v)] for v in x.outs)
+    out = (*values, *places)[0]
     ends = []
     for n, m in zip(given.sizes[-2:], out.sizes[-2:], strict=True):
         first, last = [i * n // m for i in range(m)], [-(-(i + 1) * n // m) for i in range(m)]
         ends.append((w.table(first), w.table(last)))
     with (
-        w.loops(out.sizes[:2], out, given, *places) as (plane, source, *at),
+        w.loops(out.sizes[:2], given, *values, *places) as (source, *planes),
         w.loop(out.sizes[2], 0, w.index()) as oh,
         w.loop(out.sizes[3], 0, w.index()) as ow,
     ):
@@ -192,8 +199,7 @@ def adaptive_max_pool2d(w: Writer, x: Instruction) -> None:
         with w.loop(h1, h0, w.index()) as h, w.loop(w1, w0, w.index()) as v:
             e = source.bind([h, v]).element
             w(f"if ({most} == {most} && ({e} > {most} || {e} != {e})) at_h = {h}, at_w = {v};")
-        w(f"{plane.bind([oh, ow]).element} = {most};")
-        w(*[f"{place.bind([oh, ow]).element} = at_h * {given.sizes[3]} + at_w;" for place in at])
+        _write_most(w, planes, bool(values), most, f"at_h * {given.sizes[3]} + at_w", oh, ow)
 
 
 # --- resampling ---------------------------------------------------------------------------------------------------
@@ -258,7 +264,7 @@ def resample(w: Writer, x: Instruction) -> None:
         options = {} if mode.startswith("nearest") else {"align_corners": align}
         options |= {"scale_factor": factors[d], "recompute_scale_factor": False} if factors else {"size": m}
         one = "linear" if mode.endswith("linear") else mode
-        matrix = torch.nn.functional.interpolate(torch.eye(n)[None], mode=one, **options)[0]
+        matrix = torch.nn.functional.interpolate(torch.eye(n, dtype=small.dtype)[None], mode=one, **options)[0]
         if matrix.shape[1] != m:
             raise Unsupported(f"resampling of {n} elements to {m} with factor {factors[d]}")
         taps = [(row.nonzero().flatten().tolist(), row) for row in matrix.t()]

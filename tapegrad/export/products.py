@@ -30,8 +30,9 @@ def contract(w: Writer, out: Value, a: Value, b: Value, kept: int, start: Value 
             w(f"{to.element} = sum;")
         return
     with w.loops(sizes[:-1], out, a, b, begin) as (row, x, y, first):
-        with w.loops(sizes[-1:], row, first) as (to, one):
-            w(f"{to.element} = {'0' if start is None else one.element};")
+        if start is not out:
+            with w.loops(sizes[-1:], row, first) as (to, one):
+                w(f"{to.element} = {'0' if start is None else one.element};")
         order = range(1, x.ndim)
         turned = [v.view(lambda t: t.permute((*order, 0))) for v in (x, y)]
         with w.loops(summed, *turned) as (p, q):

@@ -9,7 +9,7 @@ import torch
 
 from ..compiled import Call, Number, Offset, Ref, Seed, Trace, changed, function_name, reads, refs_of
 from ..core import CompileError
-from . import convolutions, elementwise, indexing, losses, norms, pools, products, reductions, updates
+from . import convolutions, elementwise, indexing, losses, norms, pools, products, recurrent, reductions, updates
 from .capture import Captured
 from .library import Library
 from .memory import Array, Memory, dtypes_of, place_in_arena, uniform
@@ -18,7 +18,9 @@ from .table import EMITTERS, Instruction, Symbol
 from .values import Unsupported, Value, identifier
 from .writer import Writer
 
-ROOMS = (convolutions, elementwise, indexing, losses, norms, pools, products, reductions, updates)  # fill EMITTERS
+ROOMS = (  # they fill EMITTERS
+    *(convolutions, elementwise, indexing, losses, norms, pools, products, recurrent, reductions, updates),
+)
 
 
 class Program:
@@ -173,7 +175,7 @@ class Program:
 
     def body(self) -> Writer:
         """Every instruction, one block each."""
-        w = Writer(self.library, self._fail())
+        w = Writer(self.library, self.memory, self._fail())
         for i, call in enumerate(self.calls):
             name = function_name(call)
             emitter = EMITTERS.get(name)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from .library import Library
-from .values import TYPES, Value, collapsed, literal
+from .memory import Memory
+from .values import TYPES, Value, collapsed, literal, view_of
 
 _INDICES = "ijklmnpq"
 
@@ -17,8 +18,9 @@ _INDICES = "ijklmnpq"
 class Writer:
     """The body of a function. ``fail`` is what it does on a value that no program can work with."""
 
-    def __init__(self, library: Library, fail: Sequence[str]) -> None:
+    def __init__(self, library: Library, memory: Memory, fail: Sequence[str]) -> None:
         self.library = library
+        self.memory = memory
         self.fail = list(fail)
         self.lines: list[str] = []
         self.depth = 1
@@ -71,6 +73,16 @@ class Writer:
     def call(self, function: str, dtype: torch.dtype, *arguments: str) -> str:
         """A call of a helper function in C, which is then part of the file."""
         return f"{self.library.name(function, dtype)}({', '.join(arguments)})"
+
+    def scratch(self, dtype: torch.dtype, **sizes: int) -> list[Value]:
+        """Vectors of these names and sizes for the length of an instruction, in the arena."""
+        memory, at, made = self.memory.scratch(dtype, sum(sizes.values())), 0, []
+        for name, n in sizes.items():
+            if n:
+                self(f"{TYPES[dtype]} *const {name} = {memory} + {at};")
+            made.append(view_of(name, dtype, 0, (n,), (1,)))
+            at += n
+        return made
 
     def label(self, value: Value) -> str:
         """What people call the array of a value."""

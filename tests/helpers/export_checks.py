@@ -236,6 +236,10 @@ CASES = {
     "words": Case(
         *(Sentence, lambda p: optim.Adam(p, 0.01), F.cross_entropy, labels(11, 4, 6), labels(3, 4)), settled=False
     ),
+    "gru": Case(lambda: Recurrent(nn.GRU), lambda p: optim.SGD(p, 0.1), F.cross_entropy, floats(3, 4, 4), labels(3, 3)),
+    "lstm": Case(
+        lambda: Recurrent(nn.LSTM), lambda p: optim.SGD(p, 0.1), F.cross_entropy, floats(3, 4, 4), labels(3, 3)
+    ),
 }
 
 
