@@ -137,7 +137,7 @@ def columns(w: Writer, x: Instruction) -> None:
     H, W = image.sizes[2:]
     OH = (H + 2 * PH - DH * (KH - 1) - 1) // SH + 1
     OW = (W + 2 * PW - DW * (KW - 1) - 1) // SW + 1
-    cells = flat.view(lambda t: t.reshape(t.shape[0], -1, KH, KW, OH, OW))
+    cells = flat.view(lambda t: t.reshape(t.shape[0], image.sizes[1], KH, KW, OH, OW))
     if back:
         _assign(w, image, as_value(0, image.dtype))
     with (

@@ -193,6 +193,9 @@ class Program:
                     emitter(w, Instruction(name, arguments, outs, transposed))
             except Unsupported as reason:
                 raise CompileError(f"export_c: {call.source}: {call.name} cannot be exported: {reason}") from None
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                raise CompileError(f"export_c: {call.source}: {call.name} cannot be exported: {why}") from error
             if w.lines[-1].strip() == "}" and w.lines[-2].strip() == "{":
                 del w.lines[-3:]
         self._finish(w)
