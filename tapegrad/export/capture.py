@@ -54,14 +54,14 @@ def capture(what: Any, example: tuple[Any, ...]) -> Captured:
     refs = [_ref(part, given) for part in _leaves(bound.trace.result) if isinstance(part, Made | Same)]
     if not refs and isinstance(what, Module):
         raise CompileError("export_c: the module returns no tensor")
-    single = refs[0] if len(refs) == 1 and refs[0].sizes == () and refs[0].dtype.is_floating_point else None
+    single = refs[0] if refs and refs[0].sizes == () and refs[0].dtype.is_floating_point else None
     state = any(slot.written and slot.kind == "outside" for slot in bound.trace.slots)
     draws = any(isinstance(a, Seed) for call in bound.program.calls for a in call.arguments)
     changes = state or draws or any(made is not None for _, made in bound.trace.gradients)
     is_forward = isinstance(what, Module) or not changes
     returned = None if is_forward else single
     title = repr(what).partition("(")[0] if isinstance(what, Module) else getattr(fn, "__qualname__", "a step")
-    outputs = [r for r in refs if r is not returned]
+    outputs = refs if returned is None else refs[1:]
     shapes = [tuple(t.shape) for t in given.tensors]
     return Captured(bound, is_forward, inputs, shapes, outputs, returned, names(fn if fn is not what else what), title)
 

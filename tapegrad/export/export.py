@@ -50,10 +50,11 @@ def export_c(what: Any, *example: Any, path: str | os.PathLike[str], name: str =
 
     A module becomes ``void net_forward(const float *x, float *y)``, in evaluation mode, its parameters constant
     arrays. A compiled step becomes ``float net_step(struct net *s, const float *x, const float *y)``: forward, backward
-    and update. ``struct net`` holds what the step changes (parameters, statistics, optimizer state), learning rates,
-    random streams and its arena; ``net_init(&s)`` fills it with what they are now. What it returns besides one number
-    follows the arguments. Shapes are those of the example; every instruction of the compiled program (``explain``) is
-    one loop nest, and rounds as a loop does: results are those of the compiled tape to rounding.
+    and update. ``struct net`` holds what the step changes (parameters, statistics, optimizer state), the learning rate
+    and weight decay of SGD and Adam, random streams and the arena; ``net_init(&s)`` fills it with what they are now. It
+    returns a first result that is one number; other results follow the arguments. Shapes are those of the example;
+    every instruction of the compiled program (``explain``) is one loop nest, and rounds as a loop does: results are
+    those of the compiled tape to rounding.
 
     >>> import tapegrad as tg, tempfile
     >>> model = tg.nn.Sequential(tg.nn.Linear(17, 64), tg.nn.Tanh(), tg.nn.Linear(64, 6))

@@ -17,7 +17,7 @@ _DEEP = 4  # containers and objects within one another that are looked into
 
 
 def reached(fn: Any) -> Iterator[tuple[str, Any]]:
-    """(name, module or optimizer) that a function reaches: its closure, globals it names, what it is bound to."""
+    """(name, module, optimizer or tensor) that a function reaches: its closure, globals, what it is bound to."""
     seen: set[int] = set()
     todo: list[tuple[str, Any, int]] = [("", fn, 0)]
     while todo:
@@ -25,7 +25,7 @@ def reached(fn: Any) -> Iterator[tuple[str, Any]]:
         if id(value) in seen or depth > _DEEP:
             continue
         seen.add(id(value))
-        if isinstance(value, Module | Optimizer):
+        if isinstance(value, Module | Optimizer | Tensor | torch.Tensor):
             yield name, value
         todo += [(inner, v, depth + 1) for inner, v in _parts(name, value)]
 
@@ -77,6 +77,8 @@ def names(fn: Callable[..., Any]) -> dict[int, str]:
             for path, value in kind:
                 found.setdefault(storage(value), lead + path)
                 found.setdefault(id(value._node), lead + path)
+                if value.grad is not None:
+                    found.setdefault(storage(value.grad), f"{lead}{path}.grad")
     for _, optimizer in owners:
         if isinstance(optimizer, Optimizer):
             for i, (param, state) in enumerate(optimizer.state.items()):
@@ -84,4 +86,7 @@ def names(fn: Callable[..., Any]) -> dict[int, str]:
                 for key, value in state.items():
                     if isinstance(value, Tensor | torch.Tensor):
                         found.setdefault(storage(value), f"{base}.{key}")
+    for name, value in owners:
+        if isinstance(value, Tensor | torch.Tensor):
+            found.setdefault(storage(value), name)
     return found

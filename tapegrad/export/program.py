@@ -119,7 +119,7 @@ class Program:
         memory, dtype = self.memory, self.memory.dtypes[i]
         held = self.captured.bound.memory(i)
         values = torch.empty(0, dtype=dtype).set_(held.untyped_storage()).clone()
-        label = gradient or self.captured.names.get(storage(held)) or self._by_source(i)
+        label = gradient or self.captured.names.get(storage(held)) or f"{'state' if is_written else 'constant'}_{i}"
         shape = self._label_shape(i)
         if is_written:
             if gradient:
@@ -141,9 +141,6 @@ class Program:
                 if ref.slot == i:
                     return f"[{', '.join(map(str, ref.sizes))}]"
         return ""
-
-    def _by_source(self, i: int) -> str:
-        return f"constant_{i}"
 
     # --- instructions ---------------------------------------------------------------------------------------------
 
@@ -213,7 +210,7 @@ class Program:
         outs = ", ".join([f"{self.memory.arrays[r.slot]} {list(r.sizes)}" for r in refs_of(call.outs)])
         name = call.name.removeprefix("aten.")
         text = f"{name}({', '.join(more)})" + (f" -> {outs}" if outs else "")
-        return f"{text}  {call.source}".replace("*/", "* /").strip()
+        return f"{text}  {call.source}".replace("*/", "* /").replace("/*", "/ *").strip()
 
     def _fail(self) -> list[str]:
         """What a function does on bad values: NaN comes out."""

@@ -1,7 +1,8 @@
 """Every op of the table, exported: values and first derivatives are the eager op's. A documented command, not a test.
 
-``python tests/export/sweep.py [--dtype float64] [--math own] [--samples 2] [NAME ...]`` prints what differs, what
-cannot be exported and why, and a count; its exit status says whether anything differs.
+``python tests/export/sweep.py [--dtype float64] [--math own] [--samples 2] [--sanitize] [NAME ...]`` prints what
+differs, what cannot be exported and why, and a count; its exit status says whether anything differs. With --sanitize
+undefined behaviour ends it at once, and the last line names the op.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def step_of(call: Call) -> Any:
     return step
 
 
-def exported(call: Call, folder: Path, math: str) -> str:
+def exported(call: Call, folder: Path, math: str, flags: list[str]) -> str:
     """``right``, ``wrong: ...``, or why it cannot be."""
     step = step_of(call)
 
@@ -67,7 +68,7 @@ def exported(call: Call, folder: Path, math: str) -> str:
     if "_init" in made.functions[0]:
         return "refused: it draws random numbers"
     try:
-        run(["cc", *FLAGS, "-shared", "-fPIC", made.source, "-o", folder / "op.so", "-lm"])
+        run(["cc", *flags, "-shared", "-fPIC", made.source, "-o", folder / "op.so", "-lm"])
     except AssertionError as error:
         return f"wrong: {error}"
     lib = ctypes.CDLL(str(folder / "op.so"))
@@ -89,14 +90,18 @@ def main() -> int:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--math", default="libm")
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--sanitize", action="store_true")
     options = parser.parse_args()
+    flags = [*FLAGS, *(["-fsanitize=undefined", "-fno-sanitize-recover=all"] if options.sanitize else [])]
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
     for name in options.names or rows:
         for sample in rows[name].samples[: options.samples]:
             call = Call(rows[name], sample, getattr(torch, options.dtype))
+            if options.sanitize:
+                print(f"{name}{sample}", end="\r", flush=True)
             with tempfile.TemporaryDirectory() as folder:
-                result = exported(call, Path(folder), options.math)
+                result = exported(call, Path(folder), options.math, flags)
             counts[result.partition(":")[0]] += 1
             if result not in ("right", "nothing to compare"):
                 print(f"{name}{sample}: {result}", flush=True)

@@ -11,6 +11,7 @@ import torch
 from export_checks import Step, compiler, library, pointer
 
 import tapegrad as tg
+from bench.common.exported import ExportedForward
 from tapegrad.core import ArgumentError, CompileError, DTypeError, TapegradError
 
 F, nn = tg.nn.functional, tg.nn
@@ -130,6 +131,14 @@ def test_what_has_no_form_in_c_is_named_with_its_line(tmp_path):
 
 
 @cc
+def test_the_benchmarks_side_computes_what_python_does():
+    model, x = network(), torch.randn(2, 3)
+    side = ExportedForward(model, x)
+    torch.testing.assert_close(side(-x), model.predict(-x).data)
+    assert 0 < side.seconds(10) < 1
+
+
+@cc
 def test_several_inputs_and_outputs(tmp_path):
     class Two(nn.Module):
         def forward(self, left, right):
@@ -187,6 +196,41 @@ def test_a_step_of_two_networks_names_both(tmp_path):
     in_c = Step(library([made.source], tmp_path / "net.so"), made, "net")
     for _ in range(5):
         assert in_c(x) == pytest.approx(step(x).item(), rel=1e-5)
+
+
+@cc
+def test_a_training_goes_on_in_c_with_other_results_and_gradients_that_add_up(tmp_path):
+    """Five steps in Python, then five in C: a step that returns several things, and keeps its gradients."""
+    tg.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    optimizer = tg.optim.Adam(model.parameters(), 0.01)
+    model(torch.ones(2, 3)).sum().backward()
+    average = tg.Tensor(model[0].weight.data.clone())
+
+    @tg.compile
+    def step(x, y):
+        out = model(x)
+        loss = F.cross_entropy(out, y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        with tg.no_grad():
+            average.mul_(0.9).add_(model[0].weight.detach(), alpha=0.1)
+        return loss, out.detach().argmax(1)
+
+    batches = [(torch.randn(6, 3), torch.randint(2, (6,))) for _ in range(10)]
+    for batch in batches[:5]:
+        step(*batch)
+    made = tg.export_c(step, *batches[0], path=tmp_path)
+    assert made.functions[1].endswith("(struct net *s, const float *x, const int64_t *y, int64_t *out);")
+    in_c = Step(library([made.source], tmp_path / "net.so"), made, "net")
+    for x, y in batches[5:]:
+        classes = torch.zeros(6, dtype=torch.int64)
+        loss, want = step(x, y)
+        assert in_c(x, y, classes) == pytest.approx(loss.item(), rel=1e-5)
+        assert torch.equal(classes, want.data)
+    np.testing.assert_allclose(in_c["average"], average.data.flatten(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(in_c["layer2_bias_grad"], model[2].bias.grad.data, rtol=1e-4, atol=1e-6)
 
 
 @cc
