@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core import describe
 from .trace import Call, Number, Offset, Ref, Seed, Slot, refs_of
 
 ALIGN = 64  # bytes
@@ -41,6 +42,8 @@ def show(call: Call) -> str:
 
 def _text(value: Any) -> str:
     if type(value) is tuple:
+        if all(type(item) in (bool, int, float) for item in value):
+            return describe(list(value))
         return "[" + ", ".join(map(_text, value)) + "]"
     return repr(value)
 

@@ -195,12 +195,17 @@ class _Inside(dict[str, bool]):
 inside = _Inside()
 
 
+_MANY = 12  # items of a list, from where on it is shown in part
+
+
 def describe(value: Any) -> str:
-    """``f32[25, 2]`` for a tensor; ``repr`` for anything else."""
+    """``f32[25, 2]`` for a tensor, the first few of many numbers; ``repr`` for anything else."""
     if isinstance(value, torch.Tensor):
         return f"{DTYPE_NAMES.get(value.dtype, str(value.dtype))}{list(value.shape)}"
     if isinstance(value, list | tuple) and any(isinstance(item, torch.Tensor) for item in value):
         return "[" + ", ".join(describe(item) for item in value) + "]"
+    if isinstance(value, list | tuple) and len(value) > _MANY:
+        return "[" + ", ".join(map(repr, value[:3])) + f", ... {len(value)} in all]"
     return getattr(value, "__qualname__", None) or repr(value)
 
 

@@ -160,6 +160,9 @@ def test_one_entry_is_recorded_for_each_layer_and_direction():
         layer(tg.randn(10, 2, 3))
     assert [entry.op.name for entry in tape].count("recurrent") == 4
     with tg.Tape() as tape:
+        layer(tg.randn(50, 2, 3))
+    assert "'LSTM', [2, 2, 2, ... 50 in all], True)" in str(tape)
+    with tg.Tape() as tape:
         cell(tg.randn(2, 3), cell(tg.randn(2, 3)))
     assert [entry.op.name for entry in tape] == ["recurrent"] * 2
 
