@@ -144,8 +144,8 @@ void bind_products(py::module_& m) {
 void bind_sequences(py::module_& m) {
   const auto forward = [](In x, const Optional& h0, const Optional& c0, In weight_ih, In weight_hh,
                           const Optional& bias_ih, const Optional& bias_hh, const Optional& weight_hr,
-                          const std::string& mode, const Sizes& sizes, bool reverse) {
-    return recurrent(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, mode, sizes, reverse);
+                          const std::string& mode, const Sizes& sizes, bool reverse, bool keep) {
+    return recurrent(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, mode, sizes, reverse, keep);
   };
   const auto backward = [](const Optional& g_out, const Optional& g_h, const Optional& g_c, In x, In weight_ih,
                            In weight_hh, const Optional& weight_hr, In saved, In before, const std::string& mode,
@@ -154,7 +154,7 @@ void bind_sequences(py::module_& m) {
                               needs);
   };
   kernel(m, "recurrent", forward, "input", "hx", "cx", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr",
-         "mode", "sizes", "reverse");
+         "mode", "sizes", "reverse", "keep");
   kernel(m, "recurrent_backward", backward, "g_out", "g_h", "g_c", "input", "weight_ih", "weight_hh", "weight_hr",
          "saved", "before", "mode", "sizes", "reverse", "needs");
   kernel(m, "ctc_loss", &ctc_loss, "log_probs", "targets", "input_lengths", "target_lengths", "blank");

@@ -146,7 +146,8 @@ def recurrent(
     mode: str,
     sizes: list[int],
     reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]: ...
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]: ...
 def recurrent_backward(
     g_out: Tensor | None,
     g_h: Tensor | None,

@@ -91,7 +91,7 @@ std::map<std::string, Maker> makers() {
   };
   all["recurrent"] = [](const py::tuple& a, const Tensors& outs) {
     return direct_recurrent(optionals<8>(a), get<std::string>(a, 8), get<std::vector<int64_t>>(a, 9), get<bool>(a, 10),
-                            outs);
+                            get<bool>(a, 11), outs);
   };
   all["recurrent_backward"] = [](const py::tuple& a, const Tensors& outs) {
     return direct_recurrent_backward(optionals<9>(a), get<std::string>(a, 9), get<std::vector<int64_t>>(a, 10),

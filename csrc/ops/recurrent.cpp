@@ -77,14 +77,25 @@ class Weight {
   Room<T> room_;
 };
 
+// Steps that follow one another: [from, to) in the order in which they are taken, and where the rows of the first begin
+// in memory (end, against its order).
+struct Steps {
+  int64_t from, to, at;
+};
+Steps all_steps(const RecurrentShape& s, bool against) {
+  return {0, static_cast<int64_t>(s.sizes.size()), against ? s.M : 0};
+}
+int64_t size_of(const RecurrentShape& s, bool against, int64_t step) {
+  return s.sizes[against ? s.sizes.size() - 1 - step : step];
+}
+
 // f(first row, rows) of sequences [begin, end) at every step that they take part in, in the order of memory or against
 // it
 template <class F>
-void walk(const RecurrentShape& s, bool against, int64_t begin, int64_t end, const F& f) {
-  const int64_t steps = static_cast<int64_t>(s.sizes.size());
-  int64_t at = against ? s.M : 0;
-  for (int64_t i = 0; i < steps; ++i) {
-    const int64_t size = s.sizes[against ? steps - 1 - i : i], rows = std::min(end, size) - begin;
+void walk(const RecurrentShape& s, bool against, const Steps& steps, int64_t begin, int64_t end, const F& f) {
+  int64_t at = steps.at;
+  for (int64_t i = steps.from; i < steps.to; ++i) {
+    const int64_t size = size_of(s, against, i), rows = std::min(end, size) - begin;
     if (against) at -= size;
     if (rows > 0) f(at + begin, rows);
     if (!against) at += size;
@@ -93,59 +104,71 @@ void walk(const RecurrentShape& s, bool against, int64_t begin, int64_t end, con
 
 // f(first, beyond the last) over the sequences. Few rows at a time would read the weights for few products.
 template <class F>
-void by_sequences(const RecurrentShape& s, const F& f) {
+void by_sequences(const RecurrentShape& s, const Steps& steps, const F& f) {
   constexpr double kShare = 1e6;  // FLOP that are worth a thread
-  const double each = 2.0 * static_cast<double>(s.gates() * s.P) * static_cast<double>(s.sizes.size());
+  const double each = 2.0 * static_cast<double>(s.gates() * s.P) * static_cast<double>(steps.to - steps.from);
   over(s.N, std::max<int64_t>(4, static_cast<int64_t>(kShare / std::max(each, 1.0))), f);
 }
 
 }  // namespace
 
+// The inputs' share of the gates is computed for some steps at a time, as many as stay in the nearer caches.
 template <class T>
 void recurrent(const RecurrentShape& s, const RecurrentForward<T>& a) {
+  constexpr int64_t kNearby = 512 << 10;  // bytes
   const bool gru = s.mode == Recurrence::gru, once = s.sizes.size() == 1;
   const int64_t H = s.H, P = s.P, G = s.gates(), S = s.saved();
-  const Room<T> shares(gru ? s.N * G : 0), both(a.bias_ih && a.bias_hh && !gru ? G : 0);
+  const int64_t most = std::max(s.N, kNearby / std::max<int64_t>(1, S * static_cast<int64_t>(sizeof(T))));  // rows
+  const Room<T> shares(gru ? s.N * G : 0), both(a.bias_ih && a.bias_hh && !gru ? G : 0),
+      own(a.saved ? 0 : std::min(most, s.M) * S);
   const T* bias = a.bias_ih || gru ? a.bias_ih : a.bias_hh;
   if (both.data()) {
     kernels_for<T>().arithmetic(Arithmetic::add, a.bias_ih, false, a.bias_hh, false, both.data(), G);
     bias = both.data();
   }
-  product<T>({.M = s.M,
-              .N = G,
-              .K = s.F,
-              .A = a.x,
-              .a_m = s.F,
-              .a_k = 1,
-              .B = a.weight_ih,
-              .b_k = 1,
-              .b_n = s.F,
-              .C = a.saved,
-              .c_m = S,
-              .bias_n = bias});
   copy(a.h0, s.N * P, a.h);
   if (a.c) copy(a.c0, s.N * H, a.c);
   const Weight<T> hh(a.weight_hh, 1, P, P, G, once), hr(a.weight_hr, 1, H, H, P, once);
-  by_sequences(s, [&](int64_t begin, int64_t end) {
-    T *const h = a.h + begin * P, *const share = gru ? shares.data() + begin * G : nullptr;
-    walk(s, s.reverse, begin, end, [&](int64_t first, int64_t rows) {
-      T *const saved = a.saved + first * S, *const before = a.before + first * P, *const out = a.out + first * P;
-      copy(h, rows * P, before);
-      gru ? hh.times(rows, before, P, share, G, false, a.bias_hh) : hh.times(rows, before, P, saved, S, true);
-      kernels_for<T>().recurrent_step({.mode = s.mode,
-                                       .rows = rows,
-                                       .H = H,
-                                       .saved = saved,
-                                       .saved_step = S,
-                                       .product = share,
-                                       .before = before,
-                                       .c = a.c ? a.c + begin * H : nullptr,
-                                       .h = s.projected ? saved + S - H : out,
-                                       .h_step = s.projected ? S : P});
-      if (s.projected) hr.times(rows, saved + S - H, S, out, P, false);
-      copy(out, rows * P, h);
+  for (Steps steps = {0, 0, s.reverse ? s.M : 0}; steps.from < static_cast<int64_t>(s.sizes.size());) {
+    int64_t count = 0;
+    while (steps.to < static_cast<int64_t>(s.sizes.size()) && count + size_of(s, s.reverse, steps.to) <= most)
+      count += size_of(s, s.reverse, steps.to++);
+    const int64_t start = s.reverse ? steps.at - count : steps.at;
+    T* const room = a.saved ? a.saved + start * S : own.data();  // of row `start`
+    product<T>({.M = count,
+                .N = G,
+                .K = s.F,
+                .A = a.x + start * s.F,
+                .a_m = s.F,
+                .a_k = 1,
+                .B = a.weight_ih,
+                .b_k = 1,
+                .b_n = s.F,
+                .C = room,
+                .c_m = S,
+                .bias_n = bias});
+    by_sequences(s, steps, [&](int64_t begin, int64_t end) {
+      T *const h = a.h + begin * P, *const share = gru ? shares.data() + begin * G : nullptr;
+      walk(s, s.reverse, steps, begin, end, [&](int64_t first, int64_t rows) {
+        T *const saved = room + (first - start) * S, *const out = a.out + first * P;
+        if (a.before) copy(h, rows * P, a.before + first * P);
+        gru ? hh.times(rows, h, P, share, G, false, a.bias_hh) : hh.times(rows, h, P, saved, S, true);
+        kernels_for<T>().recurrent_step({.mode = s.mode,
+                                         .rows = rows,
+                                         .H = H,
+                                         .saved = saved,
+                                         .saved_step = S,
+                                         .product = share,
+                                         .before = h,
+                                         .c = a.c ? a.c + begin * H : nullptr,
+                                         .h = s.projected ? saved + S - H : out,
+                                         .h_step = s.projected ? S : P});
+        if (s.projected) hr.times(rows, saved + S - H, S, out, P, false);
+        copy(out, rows * P, h);
+      });
     });
-  });
+    steps = {steps.to, steps.to, s.reverse ? start : start + count};
+  }
 }
 
 template <class T>
@@ -159,9 +182,10 @@ void recurrent_backward(const RecurrentShape& s, const RecurrentBackward<T>& a) 
   copy(a.g_h, s.N * P, dh);
   if (lstm) copy(a.g_c, s.N * H, dc);
   const Weight<T> hh(a.weight_hh, P, 1, G, P, once), hr(a.weight_hr, H, 1, P, H, once);
-  by_sequences(s, [&](int64_t begin, int64_t end) {
+  const Steps steps = all_steps(s, !s.reverse);
+  by_sequences(s, steps, [&](int64_t begin, int64_t end) {
     T* const from = dh + begin * P;
-    walk(s, !s.reverse, begin, end, [&](int64_t first, int64_t rows) {
+    walk(s, !s.reverse, steps, begin, end, [&](int64_t first, int64_t rows) {
       const T* g = a.g_out ? a.g_out + first * P : nullptr;
       T* cell = from;
       if (s.projected) {
@@ -263,7 +287,7 @@ RecurrentShape recurrent_shape(const char* op, const std::string& mode, bool rev
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> recurrent(
     const at::Tensor& input, const MaybeTensor& h0, const MaybeTensor& c0, const at::Tensor& weight_ih,
     const at::Tensor& weight_hh, const MaybeTensor& bias_ih, const MaybeTensor& bias_hh, const MaybeTensor& weight_hr,
-    const std::string& mode, const std::vector<int64_t>& sizes, bool reverse) {
+    const std::string& mode, const std::vector<int64_t>& sizes, bool reverse, bool keep) {
   const char* op = "recurrent";
   const at::Tensor x = checked(input, op, "input", 2), ih = checked(weight_ih, op, "weight_ih", 2, x),
                    hh = checked(weight_hh, op, "weight_hh", 2, x),
@@ -276,13 +300,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> recurrent
                    b_hh = given(bias_hh, op, "bias_hh", {s.gates()}, x);
   const auto dtype = x.scalar_type();
   const at::Tensor out = make({s.M, s.P}, dtype, op), h_n = make({s.N, s.P}, dtype, op),
-                   c_n = lstm ? make({s.N, s.H}, dtype, op) : at::Tensor(), saved = make({s.M, s.saved()}, dtype, op),
-                   before = make({s.M, s.P}, dtype, op);
+                   c_n = lstm ? make({s.N, s.H}, dtype, op) : at::Tensor(),
+                   saved = keep ? make({s.M, s.saved()}, dtype, op) : at::Tensor(),
+                   before = keep ? make({s.M, s.P}, dtype, op) : at::Tensor();
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
+    const auto to = [](const at::Tensor& t) { return t.defined() ? mutable_data<T>(t) : nullptr; };
     recurrent<T>(s, {data<T>(x), data<T>(h), data<T>(c), data<T>(ih), data<T>(hh), data<T>(b_ih), data<T>(b_hh),
-                     data<T>(hr), mutable_data<T>(out), mutable_data<T>(h_n), lstm ? mutable_data<T>(c_n) : nullptr,
-                     mutable_data<T>(saved), mutable_data<T>(before)});
+                     data<T>(hr), to(out), to(h_n), to(c_n), to(saved), to(before)});
   });
   return {out, h_n, c_n, saved, before};
 }

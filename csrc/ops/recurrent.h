@@ -32,7 +32,7 @@ struct RecurrentForward {
   const T *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // [gates, F], [gates, P], [gates]
   const T* weight_hr;                                  // [P, H]
   T *out, *h, *c;                                      // [M, P], [N, P], [N, H]
-  T *saved, *before;                                   // for backward: [M, saved], and h before each step [M, P]
+  T *saved, *before;  // for backward, null if there is none: [M, saved], and h before each step [M, P]
 };
 template <class T>
 void recurrent(const RecurrentShape& s, const RecurrentForward<T>& a);
@@ -56,11 +56,11 @@ RecurrentShape recurrent_shape(const char* op, const std::string& mode, bool rev
                                const at::Tensor& x, const at::Tensor& weight_ih, const at::Tensor& weight_hh,
                                const at::Tensor& weight_hr);
 
-// (out, h, c, saved, before); c is undefined unless `mode` is lstm
+// (out, h, c, saved, before); c is undefined unless `mode` is lstm, the last two unless they are to be kept
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> recurrent(
     const at::Tensor& x, const MaybeTensor& h0, const MaybeTensor& c0, const at::Tensor& weight_ih,
     const at::Tensor& weight_hh, const MaybeTensor& bias_ih, const MaybeTensor& bias_hh, const MaybeTensor& weight_hr,
-    const std::string& mode, const std::vector<int64_t>& sizes, bool reverse);
+    const std::string& mode, const std::vector<int64_t>& sizes, bool reverse, bool keep);
 
 // The gradients of x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr: those that `needs` names, else
 // undefined

@@ -265,7 +265,8 @@ std::array<at::Tensor, N> places_of(const Tensors& outs) {
 }  // namespace
 
 std::unique_ptr<Call> direct_recurrent(const std::array<Optional, 8>& inputs, const std::string& mode,
-                                       const std::vector<int64_t>& sizes, bool reverse, const Tensors& outs) {
+                                       const std::vector<int64_t>& sizes, bool reverse, bool keep,
+                                       const Tensors& outs) {
   const auto in = values(inputs);
   auto out = places_of<5>(outs);
   const auto& [x, h0, c0, ih, hh, b_ih, b_hh, hr] = in;
@@ -277,8 +278,8 @@ std::unique_ptr<Call> direct_recurrent(const std::array<Optional, 8>& inputs, co
       at::DimVector{s.M, s.P}, {s.N, s.P}, {s.N, s.H}, {s.M, s.saved()}, {s.M, s.P}};
   for (size_t i = 0; i < out.size(); ++i) {
     if (out[i].defined() && out[i].sizes() != shapes[i]) return nullptr;
-    if (!out[i].defined() && (i != 2 || s.mode == Recurrence::lstm))  // computed, whoever reads it
-      out[i] = make(shapes[i], x.scalar_type(), "recurrent");
+    const bool computed = i < 2 || (i == 2 ? s.mode == Recurrence::lstm : keep);  // whoever reads it
+    if (!out[i].defined() && computed) out[i] = make(shapes[i], x.scalar_type(), "recurrent");
   }
   return by_dtype(x, [&](auto zero) {
     using T = decltype(zero);

@@ -38,7 +38,7 @@ std::unique_ptr<Call> direct_zeros(const at::Tensor& out);
 
 // Arguments and results as those of csrc/ops/recurrent.h, in their order.
 std::unique_ptr<Call> direct_recurrent(const std::array<Optional, 8>& inputs, const std::string& mode,
-                                       const std::vector<int64_t>& sizes, bool reverse, const Tensors& outs);
+                                       const std::vector<int64_t>& sizes, bool reverse, bool keep, const Tensors& outs);
 std::unique_ptr<Call> direct_recurrent_backward(const std::array<Optional, 9>& inputs, const std::string& mode,
                                                 const std::vector<int64_t>& sizes, bool reverse, const Tensors& outs);
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..core import _C, Array, Tensor, caller
+from ..core import mode as thread
 from .activation import relu
 from .defined import Defined
 from .elementwise import add, addcmul, mul, sigmoid, sub, tanh
@@ -136,7 +137,7 @@ def _against_time(
 
 def _plain(input: Any, hx: Any, cx: Any, weight_ih: Any, weight_hh: Any, *rest: Any) -> list[Any]:
     """The op's outputs, op by op."""
-    *weights, mode, sizes, reverse = rest
+    *weights, mode, sizes, reverse, _ = rest
     widths = [weight_hh.shape[1], weight_ih.shape[0] // 4][: 2 if mode == "LSTM" else 1]
     state = [
         Tensor(torch.zeros(sizes[0], width, dtype=input.dtype)) if s is None else s
@@ -176,6 +177,7 @@ def _declared(
     mode: str,
     sizes: list[int],
     reverse: bool,
+    keep: bool = True,
 ) -> Any:
     """The outputs of one layer and direction, the state behind the last step, and what backward reads.
 
@@ -188,11 +190,12 @@ def _declared(
     hx, cx : [sizes[0], P], [sizes[0], H]
     weight_ih, weight_hh, weight_hr : [gates H, F], [gates H, P], [P, H]
     bias_ih, bias_hh : [gates H]
+    keep : what backward reads is kept; a call that nobody differentiates needs no memory for it
 
     Returns (h of every step [M, P], h after, of an LSTM also c after).
     """
     out, h, c, saved, before = _C.recurrent(
-        input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, mode, sizes, reverse
+        input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, mode, sizes, reverse, keep
     )
     return ((out, h) if c is None else (out, h, c)), saved, before
 
@@ -215,5 +218,6 @@ def run(
 ) -> tuple[Tensor, ...]:
     """`recurrent` from these weights and this state, (h,) or (h, c); of zeros where it is empty."""
     h, c = [*state, None, None][:2]
-    outputs: tuple[Tensor, ...] = recurrent(x, h, c, *weights, mode, sizes, reverse)
+    keep = thread.record and any(isinstance(v, Tensor) and v._node is not None for v in (x, h, c, *weights))
+    outputs: tuple[Tensor, ...] = recurrent(x, h, c, *weights, mode, sizes, reverse, keep)
     return outputs

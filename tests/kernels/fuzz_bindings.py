@@ -74,7 +74,7 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
         "linear_backward": [t(3, 5), m, t(5, 4), *nothing],
         "recurrent": [
             *(t(5, 2), t(3, 2), t(3, 4), t(16, 2), t(16, 2), t(16), t(16), t(2, 4)),
-            *("LSTM", [3, 2], draw.random() < 0.5),
+            *("LSTM", [3, 2], draw.random() < 0.5, draw.random() < 0.5),
         ],
         "recurrent_backward": [
             *(t(5, 4), t(3, 4), None, t(5, 2), t(12, 2), t(12, 4), None, t(5, 16), t(5, 4)),

@@ -79,7 +79,7 @@ def reference(args: list, mode: str, sizes: list[int], reverse: bool) -> tuple[l
 
 
 def ours(args: list, mode: str, sizes: list[int], reverse: bool, needs: list[bool] = NEEDS) -> tuple[list, list]:
-    out, h, c, saved, before = _C.recurrent(*args, mode, sizes, reverse)
+    out, h, c, saved, before = _C.recurrent(*args, mode, sizes, reverse, True)
     outputs = [out, h] if c is None else [out, h, c]
     seeds = [rand(*y.shape, dtype=y.dtype, seed=40 + i) for i, y in enumerate(outputs)]
     g = [*seeds, None][:3]
@@ -129,6 +129,22 @@ def test_a_sequence_does_not_depend_on_its_neighbours():
     assert torch.equal(ours(alone, "LSTM", [1] * 4, False)[0][0], out[rows])
 
 
+@pytest.mark.parametrize("mode", GATES)
+def test_nothing_is_kept_where_nobody_differentiates(mode):
+    """Same bits, also where the steps' gates are computed in several goes."""
+    for sizes, h in (([9, 4, 1], 7), ([20] * 40, 96)):
+        args = arguments(mode, sizes, 5, h, h, torch.float32)
+        for reverse in (False, True):
+            kept, free = (_C.recurrent(*args, mode, sizes, reverse, keep) for keep in (True, False))
+            assert free[3:] == (None, None)
+            assert all(a is b is None or torch.equal(a, b) for a, b in zip(kept[:3], free[:3], strict=True))
+    layer = tg.nn.LSTM(3, 4)
+    with tg.Tape() as tape, tg.no_grad():
+        free = layer(tg.ones(5, 2, 3))
+    assert len(tape) == 0
+    assert torch.equal(free[0].data, layer(tg.ones(5, 2, 3))[0].data)
+
+
 def test_only_what_is_wanted_is_computed():
     args = arguments("LSTM", [3, 2], 4, 5, 2, torch.float64)
     every = ours(args, "LSTM", [3, 2], False)[1]
@@ -142,7 +158,7 @@ def test_states_and_gradients_that_are_not_given_are_zeros():
     args = arguments("LSTM", [3, 2], 4, 5, 5, torch.float64)
     zeros = [args[0], torch.zeros_like(args[1]), torch.zeros_like(args[2]), *args[3:]]
     without = [args[0], None, None, *args[3:]]
-    a, b = (_C.recurrent(*v, "LSTM", [3, 2], False) for v in (zeros, without))
+    a, b = (_C.recurrent(*v, "LSTM", [3, 2], False, True) for v in (zeros, without))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     rest = args[0], args[3], args[4], None, a[3], a[4], "LSTM", [3, 2], False, NEEDS
     given = _C.recurrent_backward(torch.zeros_like(a[0]), rand(3, 5), torch.zeros_like(a[2]), *rest)
@@ -184,13 +200,15 @@ def test_wrong_arguments_are_named():
         ((x.double(), None, None, *w, None), [3, 2], DTypeError, "weight_ih.dtype must be Double"),
     ):
         with pytest.raises(error, match=rf"recurrent: .*{message}"):
-            _C.recurrent(*args, "LSTM", sizes, False)
+            _C.recurrent(*args, "LSTM", sizes, False, True)
     with pytest.raises(ShapeError, match=r"weight_ih.shape\[0\] must be a multiple of 3 gates"):
-        _C.recurrent(x, None, None, *w, None, "GRU", [3, 2], False)
+        _C.recurrent(x, None, None, *w, None, "GRU", [3, 2], False, True)
     with pytest.raises(ShapeError, match="cx is for an LSTM"):
-        _C.recurrent(x, None, torch.zeros(3, 8), w[0], torch.zeros(8, 8), None, None, None, "RNN_TANH", [3, 2], False)
+        _C.recurrent(
+            x, None, torch.zeros(3, 8), w[0], torch.zeros(8, 8), None, None, None, "RNN_TANH", [3, 2], False, True
+        )
     with pytest.raises(ShapeError, match="mode must be LSTM"):
-        _C.recurrent(x, None, None, *w, None, "lstm", [3, 2], False)
+        _C.recurrent(x, None, None, *w, None, "lstm", [3, 2], False, True)
 
 
 def test_a_weight_that_changed_before_backward_is_refused():
