@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import torch
 
-from .core import ArgumentError, LinAlgError, ShapeError, Tensor, absent, calling, functions, raw, tensor_argument
+from .core import ArgumentError, LinAlgError, ShapeError, Tensor, absent, also, calling, functions, raw, tensor_argument
 from .ops import (
     cholesky,
     det,
@@ -214,5 +215,14 @@ def multi_dot(tensors: Any) -> Tensor:
     return tensor_argument(product, "multi_dot", "tensors")
 
 
+def _also(name: str) -> Any:
+    """The function, whose first argument is called A, x or input, by all three names."""
+    function = globals()[name]
+    first = next(iter(inspect.signature(function).parameters))
+    names = {other: first for other in ("A", "x", "input") if other != first}
+    return also(function, names | {"lstsq": {"b": "B"}, "tensorsolve": {"other": "B"}}.get(name, {}))
+
+
+globals().update({name: _also(name) for name in __all__ if name not in ("LinAlgError", "matmul", "cross", "multi_dot")})
 functions.update({f"linalg_{name}": globals()[name] for name in __all__})
 __getattr__ = absent("tapegrad.linalg", torch.linalg)

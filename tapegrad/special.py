@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .core import absent
+from .core import absent, also
 from .ops import (
     digamma,
     erf,
@@ -67,6 +67,6 @@ __all__ = [
 ]
 
 expit, psi, gammaln, multigammaln, gammainc, gammaincc = sigmoid, digamma, lgamma, mvlgamma, igamma, igammac
-globals().update(CONSTANT)
+globals().update({name: also(op, {"x": "input", "n": "other"}) for name, op in CONSTANT.items()})
 
 __getattr__ = absent("tapegrad.special", torch.special)

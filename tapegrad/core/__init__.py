@@ -38,6 +38,7 @@ from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, s
 from .op import Array, Arrays, caller, is_integers, op, with_integers
 from .protocols import functions
 from .record import Op, arithmetic, either, kernel, registry, sum_over, verify
+from .spelled import also
 from .tape import DTYPE_NAMES, PACKAGE, Entry, Leaf, Node, Tape, describe, entry_of, next_slot
 from .tensor import RemovableHandle, Tensor, raw, seed, tensor_argument, to_torch
 
@@ -73,6 +74,7 @@ __all__ = [
     "Tensor",
     "absent",
     "active_entries",
+    "also",
     "arithmetic",
     "caller",
     "calling",

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..core import DTypeError, TapeError, Tensor, calling, functions, known_dtype, mark_absent, with_integers
+from ..core import DTypeError, TapeError, Tensor, also, calling, functions, known_dtype, mark_absent, with_integers
 from . import (
     activation,
     aliases,
@@ -136,6 +136,8 @@ for _name in __all__:  # what is no op itself takes a 0-dim integer tensor for a
     if isinstance(_function, FunctionType) and not hasattr(_function, "op"):
         globals()[_name] = with_integers(_function)
 
+for _name, _names in aliases.ARGUMENTS.items():
+    globals()[_name] = also(globals()[_name], _names)
 functions.update({name: globals()[name] for name in __all__})
 spellings.register()
 
@@ -301,6 +303,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "to": _to,
     "where": lambda self, condition, other: where(condition, self, other),
     "unfold": strided.unfold_method,
+    "split": also(split, {"split_size": "split_size_or_sections"}),
     "view_as": lambda self, other: view(self, tuple(other.shape)),
     "reshape_as": lambda self, other: reshape(self, tuple(other.shape)),
     "expand_as": lambda self, other: expand(self, tuple(other.shape)),

@@ -61,3 +61,16 @@ concat = concatenate = cat
 moveaxis = movedim
 swapaxes = swapdims = transpose
 ger = outer
+
+_PARTS = {"indices": "indices_or_sections", "sections": "indices_or_sections"}
+ARGUMENTS = {  # second names of arguments
+    **dict.fromkeys(("tensor_split", "hsplit", "vsplit", "dsplit"), _PARTS),
+    **{name: {"train": "training"} for name in ("alpha_dropout", "feature_alpha_dropout")},
+    "broadcast_to": {"size": "shape"},
+    "cholesky_inverse": {"input": "L"},
+    "cholesky_solve": {"input2": "L"},
+    "one_hot": {"input": "tensor"},
+    "orgqr": {"input": "A", "input2": "tau"},
+    "ormqr": {"input2": "tau", "input3": "other"},
+    "swapaxes": {"axis0": "dim0", "axis1": "dim1"},
+}

@@ -14,6 +14,7 @@ CORE = (
     "absent",
     "attributes",
     "errors",
+    "spelled",
     "extension",
     "forks",
     "mode",
