@@ -100,7 +100,10 @@ class Solution(NamedTuple):
 
 def cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
     """The vector products along ``dim``, whose extent is 3; the others broadcast."""
-    return cross_along(input, other, dim)
+    a, b = tensor_argument(input, "cross", "input"), tensor_argument(other, "cross", "other")
+    if any(not x.ndim or x.shape[dim] != 3 for x in (a, b)):
+        raise ShapeError(f"cross: dim = {dim} must have extent 3 in both; got {list(a.shape)} and {list(b.shape)}")
+    return cross_along(a, b, dim)
 
 
 def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

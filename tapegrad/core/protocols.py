@@ -137,6 +137,9 @@ class Protocols(Methods[T]):
     def _written(cls, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A function of torch's that writes into its first argument: a torch tensor's own, or a Tensor's method."""
         name = function.__name__
+        ours = functions.get(f"{getattr(function, '__module__', None)}.{name}")  # torch.nn.init's
+        if ours is not None:
+            return ours(*args, **kwargs)
         if not isinstance(args[0] if args else next(iter(kwargs.values())), Protocols):
             return function(*_values(args, name), **{key: _values(value, name) for key, value in kwargs.items()})
         method = getattr(cls, name, None)

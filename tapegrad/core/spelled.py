@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -18,4 +19,6 @@ def also(function: Callable[..., Any], names: dict[str, str]) -> Callable[..., A
             kwargs[names[other]] = kwargs.pop(other)
         return function(*args, **kwargs)
 
+    call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    del call.__wrapped__  # this is the function that everybody sees
     return call

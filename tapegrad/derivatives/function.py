@@ -68,6 +68,9 @@ class FunctionCtx:
             found.append(Tensor._made(value, node))
         return tuple(found)
 
+    def save_for_forward(self, *tensors: Any) -> None:
+        """Keep tensors for a ``jvp``, which is not called: nothing is kept."""
+
     def mark_non_differentiable(self, *outputs: Any) -> None:
         """These outputs of forward are constants."""
         self._constants = outputs
@@ -195,6 +198,7 @@ class Function:
     itself.
     """
 
+    generate_vmap_rule = False  # `func.vmap` calls apply once for each example, and needs no rule
     _op: _FunctionOp
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -218,6 +222,16 @@ class Function:
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """The gradients of forward's arguments; to be written."""
         raise NotImplementedError("Function: a subclass must define backward")
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """May be defined, as for torch, and is not called: forward mode is the transpose of backward."""
+        raise NotImplementedError("Function: forward mode is worked out from backward; jvp is not called")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        """May be defined, as for torch, and is not called: `func.vmap` calls apply once for each example."""
+        raise NotImplementedError("Function: func.vmap calls apply for each example; vmap is not called")
 
     @classmethod
     def apply(cls, *args: Any) -> Any:

@@ -8,9 +8,9 @@ import torch
 
 from . import functional as F
 from . import init
-from .checks import extent, one_of, parameter_dtype, require
+from .checks import extent, one_of, require
 from .module import Module
-from .parameter import new_parameter
+from .parameter import rows_of, table
 
 
 class EmbeddingBag(Module):
@@ -21,6 +21,7 @@ class EmbeddingBag(Module):
     mode : "sum", "mean" or "max"
     include_last_offset : the last of the offsets is the end of the last bag
     padding_idx : a row that starts at 0 and belongs to no bag
+    _weight : the table, [num_embeddings, embedding_dim], instead of a random one
 
     Shapes: input [B, n] or, with offsets [B], [n]; output [B, embedding_dim].
     """
@@ -34,6 +35,7 @@ class EmbeddingBag(Module):
         scale_grad_by_freq: bool = False,
         mode: str = "mean",
         sparse: bool = False,
+        _weight: Any = None,
         include_last_offset: bool = False,
         padding_idx: int | None = None,
         device: Any = None,
@@ -51,9 +53,24 @@ class EmbeddingBag(Module):
             padding_idx %= n
         self.padding_idx = padding_idx
         self.mode, self.sparse, self.include_last_offset = mode, sparse, include_last_offset
-        dtype = parameter_dtype(device, dtype, name)
-        self.weight = new_parameter(name, (n, self.embedding_dim), dtype)
-        self.reset_parameters()
+        self.weight = table(name, n, self.embedding_dim, _weight, False, device, dtype)
+        if _weight is None:
+            self.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Any, freeze: bool = True, *args: Any, **options: Any) -> EmbeddingBag:
+        """A bag with the rows of ``embeddings`` [n, m] as its table, which learns unless ``freeze``; options as of
+        the class.
+        """
+        if len(args) > 5:  # torch's order has the table among the options
+            args = (*args[:5], embeddings, *args[5:])
+        else:
+            options["_weight"] = embeddings
+        return cls(*rows_of(cls.__name__, embeddings), *args, **options)._frozen(freeze)
+
+    def _frozen(self, freeze: bool) -> EmbeddingBag:
+        self.weight.requires_grad = not freeze
+        return self
 
     def reset_parameters(self) -> None:
         """Draw new initial values."""

@@ -262,3 +262,50 @@ class ParameterDict(Keyed[Parameter]):
     def get(self, key: str, default: Any = None) -> Any:
         """The parameter of that name, or the default."""
         return self._items().get(key, default)
+
+    def extra_repr(self) -> str:
+        lines = []
+        for key, value in self._items().items():
+            size = "x".join(map(str, value.shape))
+            lines.append(f"  ({key}): Parameter containing: [{value.dtype} of size {size}]")
+        return "\n".join(lines)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The parameter of that name; where there is none, the default becomes it."""
+        if key not in self:
+            if default is None:
+                return None
+            self[key] = default
+        return self[key]
+
+    def popitem(self) -> tuple[str, Parameter]:
+        """Take out the parameter that came last, and its name; KeyError where there is none."""
+        if not len(self):
+            raise KeyError("ParameterDict.popitem: there is no parameter")
+        key = list(self._items())[-1]
+        return key, self.pop(key)
+
+    def copy(self) -> ParameterDict:
+        """A dict of its own with the same parameters."""
+        return type(self)(self._items())
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A dict with one value under each key."""
+        return type(self)({key: default for key in keys if default is not None})
+
+    def __or__(self, other: Any) -> ParameterDict:
+        made = self.copy()
+        made.update(other)
+        return made
+
+    def __ror__(self, other: Any) -> ParameterDict:
+        made = type(self)(other)
+        made.update(self._items())
+        return made
+
+    def __ior__(self, other: Any) -> ParameterDict:
+        self.update(other)
+        return self
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self._items()))

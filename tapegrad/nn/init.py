@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..core import _C, ShapeError, TapeError, Tensor
+from ..core import _C, ShapeError, TapeError, Tensor, functions
 from ..ops.random import Generator, raw_normal, raw_uniform
 from .checks import one_of, require
 
@@ -292,3 +292,7 @@ uniform, normal = _deprecated(uniform_), _deprecated(normal_)
 constant, orthogonal = _deprecated(constant_), _deprecated(orthogonal_)
 xavier_uniform, xavier_normal = _deprecated(xavier_uniform_), _deprecated(xavier_normal_)
 kaiming_uniform, kaiming_normal = _deprecated(kaiming_uniform_), _deprecated(kaiming_normal_)
+
+# what torch's initialisers, called with a Tensor, come to
+_OURS = [name for name in globals() if name[0] != "_" == name[-1]]
+functions.update({f"torch.nn.init.{name}": globals()[name] for name in _OURS})

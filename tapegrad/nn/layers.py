@@ -19,7 +19,7 @@ from . import functional as F
 from . import init
 from .checks import extent, parameter_dtype, require
 from .module import Module
-from .parameter import Parameter, new_parameter
+from .parameter import Parameter, new_parameter, rows_of, table
 
 
 def reset_uniform(weight: Tensor, bias: Tensor | None) -> None:
@@ -216,6 +216,7 @@ class Embedding(Module):
     max_norm : first scale the looked-up rows, in place, to at most this ``norm_type`` norm (default None: do not)
     scale_grad_by_freq : divide a row's gradient by how often the row was looked up
     sparse : taken as torch takes it, and must be False: gradients are dense
+    _weight, _freeze : the table, [num_embeddings, embedding_dim], instead of a random one, and whether it stays so
 
     Shapes: input [...] of integers in [0, num_embeddings), output [..., embedding_dim]; ``weight``
     [num_embeddings, embedding_dim], standard normal at the start.
@@ -230,6 +231,8 @@ class Embedding(Module):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -245,9 +248,17 @@ class Embedding(Module):
         self.norm_type = norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
         self.sparse = sparse
-        dtype = parameter_dtype(device, dtype, "Embedding")
-        self.weight = new_parameter("Embedding", (n, self.embedding_dim), dtype)
-        self.reset_parameters()
+        self.weight = table("Embedding", n, self.embedding_dim, _weight, _freeze, device, dtype)
+        if _weight is None:
+            self.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Any, freeze: bool = True, *args: Any, **options: Any) -> Embedding:
+        """A layer with the rows of ``embeddings`` [n, m] as its table, which learns unless ``freeze``; options as of
+        the class.
+        """
+        options |= {"_weight": embeddings, "_freeze": freeze}
+        return cls(*rows_of(cls.__name__, embeddings), *args, **options)
 
     def reset_parameters(self) -> None:
         """Draw new initial values."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..core import Tensor, calling, to_torch
+from ..core import ShapeError, Tensor, calling, tensor_argument, to_torch
+from .checks import parameter_dtype
 
 
 class Parameter(Tensor):
@@ -41,3 +42,26 @@ def new_parameter(layer: str, shape: Sequence[int], dtype: torch.dtype, value: f
     if value is None:
         return Parameter(calling(layer, torch.empty, tuple(shape), dtype=dtype))
     return Parameter(calling(layer, torch.full, tuple(shape), value, dtype=dtype))
+
+
+def rows_of(layer: str, embeddings: Any) -> tuple[int, int]:
+    """The shape of a table of vectors."""
+    value = tensor_argument(embeddings, f"{layer}.from_pretrained", "embeddings")
+    if value.ndim != 2:
+        raise ShapeError(f"{layer}.from_pretrained: embeddings must be [n, m]; got shape {list(value.shape)}")
+    n, m = value.shape
+    return n, m
+
+
+def table(layer: str, n: int, m: int, weight: Any, freeze: bool, device: Any, dtype: torch.dtype | None) -> Parameter:
+    """A table of vectors [n, m]: the one given, or one whose values are still to be drawn."""
+    if weight is None:
+        made = new_parameter(layer, (n, m), parameter_dtype(device, dtype, layer))
+    else:
+        value = weight if isinstance(weight, Parameter) else Parameter(weight)
+        if tuple(value.shape) != (n, m):
+            raise ShapeError(f"{layer}: _weight must have shape {[n, m]}; got {list(value.shape)}")
+        made = value
+    if freeze:
+        made.requires_grad = False
+    return made

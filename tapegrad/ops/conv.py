@@ -263,7 +263,7 @@ def conv1d(
     channels = input.shape[-2]
     if weight.shape[1] * groups != channels:
         raise ShapeError(
-            f"conv1d: weight.shape[1] = {weight.shape[1]} must equal input.shape[-2] / groups = {channels // groups}"
+            f"conv1d: weight.shape[1] = {weight.shape[1]} must equal input.shape[-2] / groups = {channels} / {groups}"
         )
     stride, dilation = _single(stride, "conv1d", "stride"), _single(dilation, "conv1d", "dilation")
     if not isinstance(padding, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +19,9 @@ from ..core import (
     op,
     raw,
     tensor_argument,
+    verify,
 )
-from .elementwise import clamp, mul, pow, sub, where
+from .elementwise import binary, clamp, mul, pow, sub, where, zero
 from .indexing import gather, setitem_op
 from .linalg import bmm, matmul
 from .rearrange import diag, tensor_split, vstack
@@ -52,6 +54,7 @@ __all__ = [
     "ldexp",
     "mode",
     "msort",
+    "nextafter",
     "positive",
     "put",
     "real",
@@ -182,6 +185,14 @@ def angle(input: Array) -> Any:
     return torch.angle(input)
 
 
+nextafter = binary(
+    "nextafter",
+    "the next number of the dtype from input towards other",
+    lambda g, input, other: torch.where(input == other, 0, g),
+    zero,
+)
+
+
 def fill(input: Any, value: Any) -> Tensor:
     """The value, a number or 0-dim tensor, in the input's shape and dtype."""
     x = tensor_argument(input, "fill", "input")
@@ -299,6 +310,8 @@ def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int =
     if edge_order not in (1, 2):
         raise ArgumentError(f"gradient: edge_order must be 1 or 2; got {edge_order!r}")
     spacing = 1 if spacing is None else spacing
+    if len(set(dims)) < len(dims):
+        raise ArgumentError(f"gradient: dim must name each dimension once; got {dim}")
     several = isinstance(spacing, list | tuple)
     spacings = list(spacing) if several else [spacing] * len(dims)
     if len(spacings) != len(dims):
@@ -371,6 +384,7 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
         if name == "fweights" and w.is_floating_point():
             raise DTypeError(f"cov: fweights must be integers; got {w.dtype}")
         w = reshape(w, (-1,))
+        verify(w.data >= 0, partial(ArgumentError, f"cov: {name} must not be negative"))
         weights = w if weights is None else weights * w
     total: Any = rows.shape[1] if weights is None else sum(weights)
     mean = sum(rows if weights is None else rows * weights, 1) / total

@@ -84,7 +84,7 @@ def tanhshrink(input: Any) -> Tensor:
 def threshold(input: Any, threshold: float, value: float) -> Tensor:
     """x above the threshold, else ``value``."""
     x = tensor_argument(input, "threshold", "input")
-    return where(x <= threshold, float(value), x)
+    return where(x <= threshold, float(value) if x.is_floating_point() else int(value), x)
 
 
 def softmin(input: Any, dim: int, dtype: torch.dtype | None = None) -> Tensor:

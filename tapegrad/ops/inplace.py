@@ -247,7 +247,11 @@ def _is_recorded(value: Any) -> bool:
 
 
 def _argument(value: Any, name: str, what: str) -> Any:
-    return value if isinstance(value, str | tuple | list) and what != "argument 1" else raw(value, name, what)
+    """What torch's own method takes: raw values, in the tuple of ``index_put_`` too."""
+    if isinstance(value, tuple | list) and name == "index_put_":
+        return tuple([None if v is None else raw(v, name, what) for v in value])
+    other = isinstance(value, str | torch.dtype) or (isinstance(value, tuple | list) and what != "argument 1")
+    return value if other else raw(value, name, what)
 
 
 def in_place(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,7 +262,7 @@ def in_place(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
             written(self, name, lambda old: op(old, *args, **kwargs))
             return self
         given = [_argument(value, name, f"argument {i + 1}") for i, value in enumerate(args)]
-        named = {key: value if isinstance(value, str) else raw(value, name, key) for key, value in kwargs.items()}
+        named = {key: _argument(value, name, key) for key, value in kwargs.items()}
         try:
             getattr(self._data, name)(*given, **named)
         except RuntimeError as error:

@@ -181,6 +181,8 @@ def adaptive_avg_pool2d(input: Any, output_size: Ints) -> Tensor:
     if len(given) != 2 or any(isinstance(n, bool) or not isinstance(n, int | None) for n in given):
         raise TypeError(f"adaptive_avg_pool2d: output_size must be an int or a pair (None keeps); got {output_size!r}")
     size = [n if want is None else want for n, want in zip(input.shape[-2:], given, strict=True)]
+    if min(size) < 0:
+        raise ShapeError(f"adaptive_avg_pool2d: output_size must not be negative; got {output_size!r}")
     if size == [1, 1] and 0 in input.shape[-2:]:
         return mean(input, (-2, -1), True)  # of nothing: NaN
     return adaptive_avg_pool2d_op(input, size)

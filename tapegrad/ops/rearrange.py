@@ -97,6 +97,8 @@ def atleast_3d(*tensors: Any) -> Any:
 def hstack(tensors: Sequence[Any]) -> Tensor:
     """Side by side: along dimension 1, vectors along 0."""
     parts = [atleast_1d(t) for t in _tensors((tensors,), "hstack")]
+    if not parts:
+        raise ArgumentError("hstack: tensors must hold at least one tensor")
     return cat(parts, 0 if parts[0].ndim == 1 else 1)
 
 
@@ -151,6 +153,8 @@ def _even(x: Tensor, parts: Any, dim: int, name: str) -> tuple[Tensor, ...]:
 def hsplit(input: Any, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Parts of one width, or cut before each index: along dimension 1, a vector along 0."""
     x = tensor_argument(input, "hsplit", "input")
+    if x.ndim == 0:
+        raise ShapeError("hsplit: input must have at least 1 dimension; got a 0-dim tensor")
     return _even(x, indices_or_sections, 0 if x.ndim == 1 else 1, "hsplit")
 
 
@@ -169,13 +173,18 @@ def fliplr(input: Any) -> Tensor:
 
 def flipud(input: Any) -> Tensor:
     """Dimension 0 reversed."""
-    return flip(tensor_argument(input, "flipud", "input"), (0,))
+    x = tensor_argument(input, "flipud", "input")
+    if x.ndim == 0:
+        raise ShapeError("flipud: input must have at least 1 dimension; got a 0-dim tensor")
+    return flip(x, (0,))
 
 
 def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """k quarter turns in the plane of two dimensions, from the first towards the second."""
     x = tensor_argument(input, "rot90", "input")
-    a, b = dims
+    a, b = as_dims(tuple(dims), x.ndim, "rot90")
+    if a == b:
+        raise ShapeError(f"rot90: dims must be two different ones; got {tuple(dims)}")
     turns = k % 4
     if turns == 0:
         return x.clone()

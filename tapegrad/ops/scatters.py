@@ -234,6 +234,8 @@ def index_put(input: Any, indices: Sequence[Any], values: Any, accumulate: bool 
         shape = tuple(x.data[index].shape)
     except IndexError as error:
         raise IndexShapeError(f"index_put: {error}; input has shape {list(x.shape)}") from None
+    if not x.is_floating_point():
+        return Tensor(torch.index_put(x.data, index, new.data, accumulate=True))
     wide = broadcast_to(new, shape)
     return x + getitem_backward(wide, tuple(x.shape), index)
 

@@ -294,6 +294,8 @@ def adaptive_avg_pool3d(input: Any, output_size: Ints) -> Tensor:
     x = _volumes(input, "adaptive_avg_pool3d")
     wanted = three(output_size, "adaptive_avg_pool3d", "output_size")
     size = [n if n is not None else extent for n, extent in zip(wanted, x.shape[-3:], strict=True)]
+    if min(size) < 0:
+        raise ShapeError(f"adaptive_avg_pool3d: output_size must not be negative; got {output_size!r}")
     return adaptive_avg_pool3d_op(x, size)
 
 

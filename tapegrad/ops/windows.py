@@ -179,6 +179,8 @@ def conv3d(
             f"{list(x.shape)} and {list(w.shape)}, groups = {groups}"
         )
     s, d = (_three(v, n) for v, n in ((stride, "stride"), (dilation, "dilation")))
+    if not isinstance(padding, str) and min(_three(padding, "padding")) < 0:
+        raise ArgumentError(f"conv3d: padding must not be negative; got {padding!r}")
     k = tuple(w.shape[2:])
     if isinstance(padding, str):
         if padding not in ("valid", "same") or (padding == "same" and s != (1, 1, 1)):

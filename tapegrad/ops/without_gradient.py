@@ -50,12 +50,11 @@ _TABLE = {
     "bitwise_right_shift": "``input // 2**other``, integers.",
     "gcd": "The greatest common divisor of integers.",
     "lcm": "The least common multiple of integers.",
-    "nextafter": "The next number of the dtype after each element, towards ``other``.",
     "unravel_index": "Positions in a flattened tensor as indices of each dimension.",
 }
 METHODS_TOO = (
     "allclose", "bincount", "count_nonzero", "equal", "histc", "isclose", "isneginf", "isposinf", "isreal", "nonzero",
-    "argwhere", "signbit", "unique", "unique_consecutive", "gcd", "lcm", "nextafter", "heaviside", "histogram",
+    "argwhere", "signbit", "unique", "unique_consecutive", "gcd", "lcm", "heaviside", "histogram",
     "nonzero_static",
     "bitwise_left_shift", "bitwise_right_shift",
 )  # fmt: skip

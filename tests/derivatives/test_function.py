@@ -228,3 +228,31 @@ def test_functional_derivatives_have_derivatives(values):
     same(tg.grad((mine**2).sum(), [x])[0], torch.autograd.grad((theirs**2).sum(), [t])[0])
     with pytest.raises(tg.TapeError, match="independent"):
         functional.jacobian(lambda x: tg.ones(2), values[0], strict=True)
+
+
+def test_jvp_and_vmap_may_be_defined_and_are_not_needed():
+    class Cube(tg.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x):
+            return x**3
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 3 * x**2 * g
+
+        @staticmethod
+        def jvp(ctx, t):
+            raise AssertionError("called")
+
+    assert tg.func.jvp(Cube.apply, (tg.tensor(2.0),), (tg.tensor(0.5),))[1].item() == 6.0
+    assert tg.func.vmap(Cube.apply)(tg.tensor([1.0, 2.0])).tolist() == [1.0, 8.0]
+    with pytest.raises(NotImplementedError, match="worked out from backward"):
+        tg.autograd.Function.jvp(None)

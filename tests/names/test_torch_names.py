@@ -246,5 +246,13 @@ def test_what_has_no_counterpart_is_refused_by_name():
     for call, name in ((torch.linalg.eigvals, "linalg_eigvals"), (torch.hash_tensor, "hash_tensor"), (X.atan2_, None)):
         with pytest.raises((TypeError, tg.TapeError), match=name or "loses its gradient"):
             call(tg.tensor(X, requires_grad=True))
-    with pytest.raises(TypeError, match=r"torch.kaiming_uniform_ has no counterpart"):
-        torch.nn.init.kaiming_uniform_(tg.tensor(X))
+
+
+def test_torchs_initialisers_are_ours():
+    drawn = []
+    for init in (torch.nn.init, tg.nn.init):
+        tg.manual_seed(0)
+        drawn.append(init.kaiming_uniform_(tg.tensor(X)).data)
+    assert torch.equal(*drawn)
+    with pytest.raises(tg.TapeError, match="leaf"):
+        torch.nn.init.xavier_normal_(tg.tensor(X, requires_grad=True))

@@ -81,7 +81,7 @@ def test_repr_and_state_keys_are_torchs(name, args, kwargs, inputs):
 
 
 # torch's deprecated arguments, and internals of its own
-DROPPED = {"size_average", "reduce", "min_value", "max_value", "_weight", "_freeze"}
+DROPPED = {"size_average", "reduce", "min_value", "max_value"}
 
 
 @pytest.mark.parametrize("name", sorted({row[0] for row in LAYERS}))
@@ -834,7 +834,8 @@ def test_clipping_by_value_and_its_limits():
 
 def test_functional_has_the_ops_under_torchs_names():
     for name in F.__all__:
-        if not (name.endswith("_") or name in ("upsample", "upsample_bilinear", "upsample_nearest")):
+        own = ("upsample", "upsample_bilinear", "upsample_nearest", "native_channel_shuffle")
+        if not name.endswith(("_", "_with_indices")) and name not in own:
             assert inspect.unwrap(getattr(F, name)) is getattr(ops, name)
         if name != "upsample_nearest2d":  # torch keeps that one elsewhere
             assert hasattr(torch.nn.functional, name)

@@ -289,6 +289,81 @@ def test_threads_make_and_drop_views_of_one_memory():
     assert y.data.sum().item() == 8 * 300
 
 
+# --- all of torch's methods that write -----------------------------------------------------------------------------
+
+# names of torch's that no constant on a CPU can answer, and those whose test stands elsewhere
+ABSENT = {"resize_as_sparse_", "sparse_resize_", "sparse_resize_and_clear_", "rename_"}
+
+
+def test_every_method_of_torch_that_writes_is_here_or_says_why_not():
+    names = [name for name in dir(torch.Tensor) if name.endswith("_") and not name.startswith("_")]
+    missing = {name for name in names if not hasattr(tg.Tensor, name)}
+    assert missing <= ABSENT
+    for name in missing:
+        with pytest.raises(AttributeError, match=f"Tensor has no '{name}', which torch's has: "):
+            getattr(tg.zeros(1), name)
+
+
+SHOWN = {
+    "unsqueeze_": lambda t: t.unsqueeze_(1),
+    "squeeze_": lambda t: t.unsqueeze_(0).squeeze_(0),
+    "transpose_": lambda t: t.transpose_(0, 1),
+    "swapaxes_": lambda t: t.swapaxes_(0, 1),
+    "t_": lambda t: t.t_(),
+    "as_strided_": lambda t: t.as_strided_((4, 3), (1, 4)),  # of all: of a part, torch forgets what others still see
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_a_tensor_shows_of_its_memory_changes_in_place(name):
+    (x, tx), results = sides(START), []
+    for leaf, lib in ((x, tg), (tx, torch.autograd)):
+        y = leaf * 2
+        row, at = y[1], y.data_ptr()
+        assert SHOWN[name](y) is y
+        assert y.data_ptr() == at
+        z = y * 3
+        y.mul_(2.0)  # after which the row has other values
+        total = (y.exp() * z).sum() + (row * row).sum()
+        results.append([y.detach(), row.detach(), *lib.grad(total, [leaf])])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours.data, theirs)
+    constant, raw = tg.tensor(START), START.clone()
+    assert torch.equal(SHOWN[name](constant).data, SHOWN[name](raw))
+    with pytest.raises(tg.TapeError, match="leaf that requires a gradient"):
+        SHOWN[name](x)
+
+
+def test_memory_changes_only_under_constants():
+    x = tg.tensor(START, requires_grad=True)
+    y = x * 2
+    for write in (lambda: y.resize_(2, 2), lambda: y.resize_as_(tg.zeros(2)), lambda: y.set_(tg.zeros(2, dtype=F64))):
+        with pytest.raises(tg.TapeError, match="requires a gradient"):
+            write()
+    for write in (lambda: y.apply_(abs), lambda: y.map_(x, max)):
+        with pytest.raises(tg.TapeError, match="Python function"):
+            write()
+    c = tg.tensor(START)
+    kept = c.view(-1)
+    assert c.resize_(2, 2).tolist() == START.reshape(-1)[:4].reshape(2, 2).tolist()
+    assert kept.shape == (12,)
+    assert c.set_(kept).shape == (12,)
+    assert tg.tensor([1.0, -2.0]).apply_(abs).tolist() == [1.0, 2.0]
+    v = y[0]
+    with pytest.raises(tg.TapeError, match="view cannot be detached"):
+        v.detach_()
+    assert not y.detach_().requires_grad
+    assert not (x * 2).detach_().requires_grad
+
+
+def test_an_index_given_twice_counts_once():
+    (x, tx), (o, to) = sides(START), sides(torch.tensor(0.7, dtype=F64))
+    for leaf, value in ((x, o), (tx, to)):
+        (leaf * 2).index_fill_(0, torch.tensor([0, 0, 2]), value).sum().backward()
+    assert o.grad.item() == pytest.approx(to.grad.item()) == 8.0
+    assert torch.equal(x.grad.data, tx.grad)
+
+
 # --- random programs -----------------------------------------------------------------------------------------------
 
 VIEWS = [

@@ -85,6 +85,7 @@ rows = [
           differentiable=False) for name in ("gcd", "lcm")),
     *(Row(name, [K(ints([6, 4, 1]), ints([1, 0, 3])), K(ints(3), ints([1, 2])), K(ints([]), ints([]))],
           differentiable=False) for name in ("bitwise_left_shift", "bitwise_right_shift")),
+    Row("nextafter", [S(R(3), R(3)), K1(V([1.0, 2.0]), V([1.0, 3.0])), S(R(), R()), S(R(0), R(0))]),
     Row("fill", [S(R(2, 3), 1.5), S(R(3), R()), S(R(), 2), S(R(0), 1.0)], ops=("setitem",), method=False),
     Row("sum_to_size", [S(R(2, 3), 3), S(R(2, 3), (2, 1)), S(R(2, 3), 2, 3), S(R(), ()),
         S(R(0, 3), 1, 3)], ops=("sum",)),
