@@ -100,7 +100,7 @@ def test_arguments_and_defaults_are_torchs(name):
     # whatever may be given by position has the position it has in torch
     positional = [p.name for p in ours.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     in_torch = [p.name for p in theirs.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    expected = [n for n in in_torch if n not in ("_weight", "_freeze", "min_value", "max_value")]
+    expected = [n for n in in_torch if n not in ("min_value", "max_value")]
     assert positional == expected[: len(positional)]
 
 
