@@ -21,6 +21,7 @@ from .compare import difference, one_storage
 from .explain import explain
 from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
 from .patience import Patience
+from .picture import picture
 from .record import Recorder
 from .results import settled
 from .run import run_epochs
@@ -452,6 +453,21 @@ class Compiled:
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """The plan for these arguments, as text: instructions, what was fused, arena bytes, guards. Changes nothing."""
         return explain(self.bound(Arguments(without_arrays(args), without_arrays(kwargs))), self.exact)
+
+    def show(self, *args: Any, path: str | os.PathLike[str] | None = None, **kwargs: Any) -> str:
+        """The plan for these arguments as one HTML page: instructions, the arena over time, guards. Changes nothing.
+
+        Parameters
+        ----------
+        args, kwargs : of the step
+        path : the file; None is a temporary one
+
+        Returns the path of the file, which is opened if there is a screen.
+        """
+        from ..show import publish, render
+
+        bound = self.bound(Arguments(without_arrays(args), without_arrays(kwargs)))
+        return publish(render(picture(bound, getattr(self.fn, "__qualname__", "step"))), path)
 
     def bound(self, given: Arguments) -> Bound:
         """The program that these arguments get, bound; changes nothing."""

@@ -35,11 +35,12 @@ from .failures import calling, from_torch
 from .forks import fork_safe_lock
 from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, plain
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
+from .notes import Note, Stats, calls_of_modules
 from .op import Array, Arrays, caller, is_integers, op, with_integers
 from .protocols import functions
 from .record import Op, arithmetic, either, kernel, registry, sum_over, verify
 from .spelled import also
-from .tape import DTYPE_NAMES, PACKAGE, Entry, Leaf, Node, Tape, describe, entry_of, next_slot
+from .tape import DTYPE_NAMES, PACKAGE, Entry, Leaf, Node, Tape, describe, entry_of, next_slot, shape_of, slot
 from .tensor import RemovableHandle, Tensor, raw, seed, tensor_argument, to_torch
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "MutationError",
     "Node",
     "NonFiniteError",
+    "Note",
     "Op",
     "OpError",
     "OutOfMemoryError",
@@ -68,6 +70,7 @@ __all__ = [
     "RemovableHandle",
     "ShapeError",
     "StateError",
+    "Stats",
     "Tape",
     "TapeError",
     "TapegradError",
@@ -78,6 +81,7 @@ __all__ = [
     "arithmetic",
     "caller",
     "calling",
+    "calls_of_modules",
     "describe",
     "detect_anomaly",
     "either",
@@ -106,6 +110,8 @@ __all__ = [
     "replay",
     "seed",
     "set_grad_enabled",
+    "shape_of",
+    "slot",
     "sum_over",
     "tensor_argument",
     "to_torch",

@@ -194,7 +194,7 @@ class Op:
                 shown.append((None, text if parameter.default is parameter.empty else f"{name}={text}"))
         entry._args = tuple(shown)
         for open_tape in mode.tapes:
-            open_tape.entries.append(entry)
+            open_tape.add(entry, outputs)
         if mode.anomaly:
             for value in outputs:
                 check_finite(value, "output", entry)

@@ -26,6 +26,7 @@ import torch
 from .errors import TapeError
 from .extension import _C
 from .mode import mode
+from .notes import Notes
 
 Node: TypeAlias = "Leaf | Entry | tuple[Entry, int]"
 Hook: TypeAlias = Callable[[Any], Any]  # takes and returns a gradient, raw or recorded
@@ -227,8 +228,10 @@ class Tape:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.notes = Notes()
 
     def __enter__(self) -> Tape:
+        self.notes.restart()
         self._before = mode.watched
         mode.tapes = (*mode.tapes, self)
         mode.watched = True
@@ -239,6 +242,11 @@ class Tape:
     ) -> None:
         mode.tapes = tuple(tape for tape in mode.tapes if tape is not self)
         mode.watched = self._before
+
+    def add(self, entry: Entry, outputs: Sequence[torch.Tensor]) -> None:
+        """One more entry, just recorded, with its values."""
+        self.entries.append(entry)
+        self.notes.add(entry, outputs)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -337,6 +345,22 @@ class Tape:
             for entry in self.entries
         ]
         return json.dumps(lines, indent=1)
+
+    def show(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Write the tape as one HTML page, for any browser, and open it if there is a screen.
+
+        The list with source lines, sizes, times, statistics of values and (after backward) gradients; filters by
+        module, op and file; the graph, folded by module; the memory over time.
+
+        Parameters
+        ----------
+        path : the file; None is a temporary one
+
+        Returns the path of the file.
+        """
+        from ..show import page_of_tape, publish
+
+        return publish(page_of_tape(self), path)
 
     def to_dot(self) -> str:
         """The list as a Graphviz graph: boxes are entries, ellipses the values from outside."""

@@ -7,6 +7,7 @@ of assignment; only which tensors are buffers has to be written down.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -21,7 +22,9 @@ from ..core import (
     RemovableHandle,
     ShapeError,
     StateError,
+    Tape,
     Tensor,
+    calls_of_modules,
     describe,
     mode,
     raw,
@@ -106,6 +109,34 @@ class Module:
         if self._hooks is not None:
             return self._hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def show(self, *inputs: Any, path: str | os.PathLike[str] | None = None, **kwargs: Any) -> str:
+        """The tape of one call in evaluation mode, with the gradients of the sum of its outputs, as one HTML page.
+
+        Parameters
+        ----------
+        inputs, kwargs : what the module takes
+        path : the file; None is a temporary one
+
+        Returns the path of the file; see `Tape.show`. Parameters, ``.grad``, buffers and modes stay as they are.
+        """
+        from ..derivatives import grad
+        from ..show import page_of_tape, publish
+
+        modes = [(module, module.training) for module in self.modules()]
+        try:
+            self.eval()
+            with Tape() as tape:
+                output = self(*inputs, **kwargs)
+        finally:
+            for module, training in modes:
+                module.training = training
+        found = output if isinstance(output, tuple | list) else [output]
+        recorded = [y for y in found if isinstance(y, Tensor) and y.requires_grad]
+        wanted = [p for p in self.parameters() if p.requires_grad]
+        if recorded and wanted:
+            grad([y.sum() for y in recorded], wanted, allow_unused=True)
+        return publish(page_of_tape(tape, type(self).__name__), path)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass defines its own."""
@@ -576,3 +607,6 @@ def convert(tensor: Tensor, dtype: torch.dtype) -> None:
         raise TypeError(f"to: only leaves can change their dtype in place; got the computed {describe(tensor.data)}")
     if grad is not None:
         tensor.grad = grad.data.to(dtype)
+
+
+calls_of_modules.add(Module.__call__.__code__)

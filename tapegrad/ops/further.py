@@ -207,7 +207,8 @@ def fill(input: Any, value: Any) -> Tensor:
 def sum_to_size(input: Any, *size: Any) -> Tensor:
     """Summed over the dimensions that broadcasting from ``size`` would have repeated."""
     x = tensor_argument(input, "sum_to_size", "input")
-    wanted = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    given = integers(size[0] if len(size) == 1 else size, "sum_to_size", "size")
+    wanted = (given,) if isinstance(given, int) else tuple(given)
     lead = x.ndim - len(wanted)
     if lead < 0 or any(n not in (1, x.shape[lead + i]) for i, n in enumerate(wanted)):
         raise ShapeError(f"sum_to_size: size {list(wanted)} does not broadcast to the input's {list(x.shape)}")
