@@ -72,7 +72,6 @@ FORMS = {
     "aten::round": "$rint(a)",
     "aten::deg2rad": "a * %0.017453292519943295",
     "aten::rad2deg": "a * %57.29577951308232",
-    "aten::logit": "$log(a / (1 - a))",
     "aten::hypot": "$hypot(a, b)",
     "aten::fmod.Tensor": "$fmod(a, b)",
     "aten::fmod.Scalar": "$fmod(a, b)",
@@ -192,6 +191,7 @@ def elementwise(w: Writer, x: Instruction) -> None:
     dtype = _common(operands) if tests else out.dtype
     values = [as_value(a, dtype) for a in operands]
     text = TESTS[name] if tests else FORMS[name]
+    _nothing_left(x, name, text, len(operands))
     text = "a == 0" if name == "aten::bitwise_not" and out.dtype == torch.bool else text
     alpha = x[_SCALE[name]] if name in _SCALE else 1
     if alpha not in (1, None):
@@ -215,6 +215,14 @@ def elementwise(w: Writer, x: Instruction) -> None:
         elif not out.dtype.is_floating_point and out.dtype.itemsize < 4 and not tests and text != "a":
             made = f"({TYPES[out.dtype]})({made})"
         w(f"{to.element} = {made};")
+
+
+def _nothing_left(x: Instruction, name: str, text: str, operands: int) -> None:
+    """Refuse a number among an operator's arguments that its form does not speak of."""
+    known = {*map(int, re.findall(r"\{(\d)\}", text)), _SCALE.get(name, 0)}
+    for i, argument in enumerate(x.arguments[operands:], operands):
+        if i not in known and isinstance(argument, int | float | Value) and argument is not False:
+            raise Unsupported(f"its argument {i} = {argument}")
 
 
 def _common(operands: list[Any]) -> torch.dtype:
@@ -288,6 +296,19 @@ def clamp(w: Writer, x: Instruction) -> None:
         for (sign, _), end in zip(bounds, ends, strict=True):
             made = f"({made} {sign} {end.read(dtype)} ? {end.read(dtype)} : {made})"
         w(f"{to.element} = {made};")
+
+
+@emits("aten::logit")
+def logit(w: Writer, x: Instruction) -> None:
+    """ln(x / (1 - x)), x not nearer than eps to 0 and 1"""
+    dtype = x.dtype
+    with w.over(x.out.sizes, x.out, x[0]) as (to, one):
+        a = one.read(dtype)
+        if x[1] is not None:
+            low, high = literal(x[1], dtype), literal(1 - x[1], dtype)
+            a = f"({a} < {low} ? {low} : {a} > {high} ? {high} : {a})"
+        w(f"const {TYPES[dtype]} p = {a};")
+        w(f"{to.element} = {w.call('log', dtype, 'p / (1 - p)')};")
 
 
 @emits("aten::div.Tensor_mode", "aten::div.Scalar_mode")
