@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +72,15 @@ _FOLDS = {
     "aten::any": ("0", "({so} || {e} != 0)"),
     "aten::all": ("1", "({so} && {e} != 0)"),
 }
+_FOLDS |= {"aten::prod": _FOLDS["prod"], "aten::prod.dim_int": _FOLDS["prod"]}
 _FOLDS |= {f"aten::{name}.{kind}": _FOLDS[f"aten::{name}"] for name in ("any", "all") for kind in ("dim", "dims")}
+
+
+def _of_integers(text: str, dtype: torch.dtype) -> str:
+    """A condition without what it says of NaN, of which integers have none, and compilers complain."""
+    if dtype.is_floating_point:
+        return text
+    return re.sub(r" \|\| (\S+) != \1", "", re.sub(r"(\S+) == \1 && ", "", text))
 
 
 @emits(*_FOLDS)
@@ -84,7 +93,7 @@ def fold(w: Writer, x: Instruction) -> None:
         w(f"{TYPES[x.dtype]} most = {first};" if start is None else f"{TYPES[x.dtype]} so = {first};")
         name = "most" if start is None else "so"
         with w.loops(over, row) as (e,):
-            w(f"{name} = {step.format(so=name, e=e.element)};")
+            w(f"{name} = {_of_integers(step, e.dtype).format(so=name, e=e.element)};")
         w(f"{to.element} = {name};")
 
 
@@ -102,7 +111,8 @@ def where_most(w: Writer, x: Instruction) -> None:
         w("int at = 0;")
         with w.loop(math.prod(over), 1, w.index()) as i:
             best, e = row.bind(["at"]).element, row.bind([i]).element
-            w(f"if ({best} == {best} && ({e} {'>' if most else '<'} {best} || {e} != {e})) at = {i};")
+            better = f"{best} == {best} && ({e} {'>' if most else '<'} {best} || {e} != {e})"
+            w(f"if ({_of_integers(better, row.dtype)}) at = {i};")
         for target in to:
             if target.dtype == torch.int64 and target is to[-1] and (not both or x.outs[1] is not None):
                 w(f"{target.element} = at;")
@@ -297,6 +307,34 @@ def variance_backward(w: Writer, x: Instruction) -> None:
             w(f"{t.element} = factor * ({e.element} - {center.element});")
 
 
-@emits("aten::median", "aten::sort.stable", "aten::topk", "aten::kthvalue", "aten::median.dim")
+@emits("aten::sort.stable", "aten::topk")
+def sort(w: Writer, x: Instruction) -> None:
+    """An element's place is how many stand before it: smaller ones (a NaN is larger than all), then equal ones."""
+    top = x.name == "aten::topk"
+    d, down = x[2], x[3]  # dim and largest, or dim and descending
+    value, kept, over = _last(x[0], d)
+    values, places = (None if v is None else _last(v, d)[0] for v in x.outs)
+    targets = [v for v in (values, places) if v is not None]
+    with w.loops(kept, value, *targets) as (row, *to):
+        n = math.prod(over)
+        with w.loop(n, 0, w.index()) as i:
+            w("int rank = 0;")
+            with w.loop(n, 0, w.index()) as j:
+                a, b = row.bind([j]).element, row.bind([i]).element
+                first, second = (b, a) if down else (a, b)
+                less = f"{first} < {second}"
+                if row.dtype.is_floating_point:
+                    less = f"({less} || ({second} != {second} && {first} == {first}))"
+                    same = f"({a} == {b} || ({a} != {a} && {b} != {b}))"
+                else:
+                    same = f"{a} == {b}"
+                w(f"rank += {less} || ({same} && {j} < {i});")
+            with w.block(f"if (rank < {x[1]})" if top else ""):
+                for target in to:
+                    is_place = places is not None and target is to[-1]
+                    w(f"{target.bind(['rank']).element} = {i if is_place else row.bind([i]).element};")
+
+
+@emits("aten::median", "aten::kthvalue", "aten::median.dim", "aten::mode")
 def ordering(w: Writer, x: Instruction) -> None:
-    raise Unsupported("there is no sorting")
+    raise Unsupported("there is no selection")
