@@ -16,6 +16,7 @@ SUITES = {
     "kernels": "every kernel, whole eager steps and their peak memory beside PyTorch",
     "steps": "whole training steps, eager and compiled, beside PyTorch, torch.compile and JAX (extra bench-jax)",
     "sklearn": "scikit-learn's perceptrons and grid search beside tapegrad.sklearn's",
+    "together": "many networks at once beside one after the other, and beside JAX's vmap (extra bench-jax)",
     "ops_page": "the table of all ops, written from the registry",
     "reports": "the experiments of five reports, tapegrad beside PyTorch and what they printed; a page of results",
 }

@@ -13,7 +13,7 @@ import torch
 from tapegrad import data
 
 from ..common.tasks import accuracy
-from .training import Recipe, Training
+from .training import Recipe, Training, fit_together
 from .workers import Workers
 
 N = 1000  # points to train on, and to test on
@@ -82,6 +82,33 @@ def score(side: str, recipe: Recipe, problem: Problem, seed: int, validate: bool
     return accuracy(training.predict(points.x_test), points.labels_test)
 
 
+Job = tuple[Recipe, int]  # how, and with which seed
+
+
+def scores(jobs: Sequence[Job], problem: Problem, validate: bool = False) -> list[float]:
+    """`score` of many trainings by tapegrad at once."""
+    splits = [split(problem, seed, validate) for _, seed in jobs]
+    trainings = [Training("tapegrad", recipe, seed) for recipe, seed in jobs]
+    for size, epochs in {(recipe.batch_size, recipe.epochs) for recipe, _ in jobs}:
+        mine = [i for i, (recipe, _) in enumerate(jobs) if (recipe.batch_size, recipe.epochs) == (size, epochs)]
+        fit_together([trainings[i] for i in mine], [(splits[i].x, splits[i].y) for i in mine])
+    return [
+        accuracy(training.predict(points.x_test), points.labels_test)
+        for training, points in zip(trainings, splits, strict=True)
+    ]
+
+
+def together(workers: Workers, jobs: Sequence[Job], problem: Problem, validate: bool, label: str) -> list[float]:
+    """The scores of all jobs: as many at once as there are processes, each training its share together."""
+    size = -(-len(jobs) // workers.processes)
+    shares = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    samples = N - VALIDATION if validate else N
+    steps = [sum(recipe.steps(samples) for recipe, _ in share) for share in shares]
+    return [
+        one for share in workers.map(scores, [(s, problem, validate) for s in shares], steps, label) for one in share
+    ]
+
+
 # --- learning rates ----------------------------------------------------------------------------------------------
 
 
@@ -92,15 +119,9 @@ def choose_rates(
 
     Only tapegrad searches: both frameworks give the same network up to rounding, so the rate is both sides'.
     """
-    jobs: list[tuple[Any, ...]] = [
-        ("tapegrad", dataclasses.replace(recipe, rate=rate), problem, seed, True)
-        for recipe in recipes
-        for rate in grid
-        for seed in seeds
-    ]
-    steps = [job[1].steps(N - VALIDATION) for job in jobs]
-    scores = iter(workers.map(score, jobs, steps, "learning rates"))
-    found = [{rate: statistics.mean(next(scores) for _ in seeds) for rate in grid} for _ in recipes]
+    jobs = [(dataclasses.replace(recipe, rate=rate), seed) for recipe in recipes for rate in grid for seed in seeds]
+    scored = iter(together(workers, jobs, problem, True, "learning rates"))
+    found = [{rate: statistics.mean(next(scored) for _ in seeds) for rate in grid} for _ in recipes]
     best = [max(grid, key=lambda rate, means=means: (means[rate], -rate)) for means in found]
     return [dataclasses.replace(recipe, rate=rate) for recipe, rate in zip(recipes, best, strict=True)], found
 
@@ -109,8 +130,8 @@ def both_sides(
     workers: Workers, recipes: Sequence[Recipe], problem: Problem, seeds: Sequence[int]
 ) -> list[dict[str, list[float]]]:
     """Test accuracies of each recipe by side, one per seed."""
-    sides = ("torch", "tapegrad")  # the long jobs first
-    jobs = [(side, recipe, problem, seed) for side in sides for recipe in recipes for seed in seeds]
-    scores = iter(workers.map(score, jobs, [job[1].steps(N) for job in jobs], "training"))
-    by_side = {side: [[next(scores) for _ in seeds] for _ in recipes] for side in sides}
-    return [{side: by_side[side][i] for side in sides} for i in range(len(recipes))]
+    pairs = [(recipe, seed) for recipe in recipes for seed in seeds]
+    jobs = [("torch", recipe, problem, seed) for recipe, seed in pairs]
+    theirs = iter(workers.map(score, jobs, [recipe.steps(N) for recipe, _ in pairs], "training"))
+    ours = iter(together(workers, pairs, problem, False, "training together"))
+    return [{"torch": [next(theirs) for _ in seeds], "tapegrad": [next(ours) for _ in seeds]} for _ in recipes]

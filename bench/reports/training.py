@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,23 @@ class Training:
     def fit(self, x: torch.Tensor, y: torch.Tensor, after_epoch: Callable[[int], None] | None = None) -> torch.Tensor:
         """Train on inputs x [n, ...] and targets y [n, ...]; the losses [epochs, steps]."""
         epochs = self.recipe.epochs
-        optimizer, model, loss_of, layout = self.optimizer, self.model, self.loss, self.layout
+
+        def on_epoch(epoch: int, losses: Any) -> None:
+            workers.advance(len(losses))
+            self.lower_rate(epoch)
+            if after_epoch is not None:
+                after_epoch(epoch)
+
+        x = x.contiguous(memory_format=self.layout)
+        step = self.step()
+        run = tg.compile(step).run if self.library is tg else run_eagerly(step)
+        losses = run(x, y, batch_size=self.recipe.batch_size, epochs=epochs, seed=self.seed, on_epoch=on_epoch)
+        result: torch.Tensor = getattr(losses, "data", losses)
+        return result
+
+    def step(self) -> Callable[[Any, Any], Any]:
+        """The step of this training."""
+        optimizer, model, loss_of = self.optimizer, self.model, self.loss
 
         def step(x: Any, y: Any) -> Any:
             optimizer.zero_grad()
@@ -79,18 +95,12 @@ class Training:
             optimizer.step()
             return loss
 
-        def on_epoch(epoch: int, losses: Any) -> None:
-            workers.advance(len(losses))
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.rate * (1 - (epoch + 1) / epochs)
-            if after_epoch is not None:
-                after_epoch(epoch)
+        return step
 
-        x = x.contiguous(memory_format=layout)
-        run = tg.compile(step).run if self.library is tg else run_eagerly(step)
-        losses = run(x, y, batch_size=self.recipe.batch_size, epochs=epochs, seed=self.seed, on_epoch=on_epoch)
-        result: torch.Tensor = getattr(losses, "data", losses)
-        return result
+    def lower_rate(self, epoch: int) -> None:
+        """The learning rate after an epoch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate * (1 - (epoch + 1) / self.recipe.epochs)
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """The output for x in evaluation mode."""
@@ -99,6 +109,26 @@ class Training:
             output: torch.Tensor = self.model(x.contiguous(memory_format=self.layout)).data
         self.model.train()
         return output
+
+
+def fit_together(trainings: Sequence[Training], data: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """What `Training.fit` does, for many trainings by tapegrad at once; recipes agree in batch size and epochs."""
+    recipe = trainings[0].recipe
+
+    def on_epoch(epoch: int, losses: Any) -> None:
+        workers.advance(sum(len(row) for row in losses))
+        for training in trainings:
+            training.lower_rate(epoch)
+
+    tg.run_together(
+        [tg.compile(training.step()) for training in trainings],
+        [x for x, _ in data],
+        [y for _, y in data],
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        seed=[training.seed for training in trainings],
+        on_epoch=on_epoch,
+    )
 
 
 def run_eagerly(step: Callable[[Any, Any], Any]) -> Callable[..., torch.Tensor]:

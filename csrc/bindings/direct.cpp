@@ -104,13 +104,11 @@ std::map<std::string, Maker> makers() {
     return direct_mse_loss_backward(tensor(a, 0), tensor(a, 1), tensor(a, 2), get<bool>(a, 3), outs);
   };
   all["sgd_"] = [](const py::tuple& a, const Tensors&) {
-    const SgdOptions options = {get<double>(a, 4), get<double>(a, 5), get<double>(a, 6),
-                                get<double>(a, 7), get<bool>(a, 8),   get<bool>(a, 9)};
+    const SgdOptions options = sgd_options(a);
     return direct_sgd(list(a, 0), list(a, 1), list(a, 2), list(a, 3), options);
   };
   all["adam_"] = [](const py::tuple& a, const Tensors&) {
-    const AdamOptions options = {get<double>(a, 6),  get<double>(a, 7), get<double>(a, 8), get<double>(a, 9),
-                                 get<double>(a, 10), get<bool>(a, 11),  get<bool>(a, 12),  get<bool>(a, 13)};
+    const AdamOptions options = adam_options(a);
     return direct_adam(list(a, 0), list(a, 1), list(a, 2), list(a, 3), list(a, 4), list(a, 5), options);
   };
   add_arithmetic(all);
@@ -118,6 +116,15 @@ std::map<std::string, Maker> makers() {
 }
 
 }  // namespace
+
+SgdOptions sgd_options(const py::tuple& a) {
+  return {get<double>(a, 4), get<double>(a, 5), get<double>(a, 6), get<double>(a, 7), get<bool>(a, 8), get<bool>(a, 9)};
+}
+
+AdamOptions adam_options(const py::tuple& a) {
+  return {get<double>(a, 6),  get<double>(a, 7), get<double>(a, 8), get<double>(a, 9),
+          get<double>(a, 10), get<bool>(a, 11),  get<bool>(a, 12),  get<bool>(a, 13)};
+}
 
 std::unique_ptr<Call> direct_call(const std::string& name, const py::tuple& arguments, const Tensors& outs) {
   static const std::map<std::string, Maker>& all = *new std::map<std::string, Maker>(makers());

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/optim.h"
 #include "replay/call.h"
 
 namespace tapegrad {
@@ -13,5 +14,9 @@ namespace tapegrad {
 // Null where the kernel has no direct form, or the tensors are not plain.
 std::unique_ptr<Call> direct_call(const std::string& name, const py::tuple& arguments,
                                   const std::vector<at::Tensor>& outs);
+
+// The options among the arguments of sgd_ and adam_.
+SgdOptions sgd_options(const py::tuple& arguments);
+AdamOptions adam_options(const py::tuple& arguments);
 
 }  // namespace tapegrad

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "bindings/replay.h"
+#include "replay/lanes.h"
 
 namespace tapegrad {
 namespace {
@@ -15,22 +16,28 @@ Tensors defined_or_not(const std::vector<std::optional<at::Tensor>>& given) {
   return all;
 }
 
-// Networks and executors are Python's, which holds them while this runs.
-void run(const std::vector<Network*>& networks, const std::vector<std::vector<Executor*>>& workers,
+// Networks, executors and lanes are Python's, which holds them while this runs.
+void run(const std::vector<std::pair<std::vector<Network*>, size_t>>& given,
+         const std::vector<std::pair<std::vector<Executor*>, std::vector<const Lanes*>>>& working,
          const py::function& tick) {
-  for (const auto& worker : workers)
-    for (const Executor* executor : worker)
-      if (!executor) throw std::invalid_argument("run_networks: expected executors");
-  for (const Network* network : networks)
-    if (!network) throw std::invalid_argument("run_networks: expected networks");
+  std::vector<Task> tasks;
+  std::vector<Worker> workers;
+  for (const auto& [networks, structure] : given) tasks.push_back({networks, structure});
+  for (const auto& [executors, lanes] : working) workers.push_back({executors, lanes});
   if (workers.empty()) throw std::invalid_argument("run_networks: expected at least one worker");
+  for (const Task& task : tasks)
+    for (const Network* network : task.networks)
+      if (!network) throw std::invalid_argument("run_networks: expected networks");
+  for (const Worker& worker : workers)
+    for (const Executor* executor : worker.executors)
+      if (!executor) throw std::invalid_argument("run_networks: expected executors");
   const auto ask = [&](int64_t steps) {
     const py::gil_scoped_acquire locked;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     tick(steps);
   };
   const py::gil_scoped_release unlocked;
-  run_networks(networks, workers, ask);
+  run_networks(tasks, workers, ask);
 }
 
 }  // namespace
@@ -65,7 +72,15 @@ void bind_networks(py::module_& m) {
       .def_readwrite("at", &Network::at)
       .def_readwrite("until", &Network::until)
       .def_readwrite("streams", &Network::streams);
-  m.def("run_networks", &run, py::arg("networks"), py::arg("workers"), py::arg("tick"));
+  py::class_<Lanes>(m, "Lanes")
+      .def(py::init<int64_t>(), py::arg("lanes"))
+      .def("add_program", &Lanes::add_program, py::arg("executor"), py::arg("arguments"), py::arg("loss"),
+           py::keep_alive<1, 2>())
+      .def("add_number", &Lanes::add_number, py::arg("call"), py::arg("argument"), py::arg("source"))
+      .def("add_outside", &Lanes::add_outside, py::arg("elements"), py::arg("part"), py::arg("place"), py::arg("read"),
+           py::arg("written"));
+  m.def("lanes_of", &lanes_of, py::arg("dtype"));
+  m.def("run_networks", &run, py::arg("tasks"), py::arg("workers"), py::arg("tick"));
 }
 
 }  // namespace tapegrad

@@ -7,6 +7,7 @@
 
 #include "bindings/direct.h"
 #include "bindings/kernel.h"
+#include "bindings/lanes.h"
 #include "bindings/tape.h"
 #include "replay/arena.h"
 #include "replay/executor.h"
@@ -316,6 +317,16 @@ void bind_replay(py::module_& m) {
              const std::vector<std::optional<at::Tensor>>& outs) -> std::optional<size_t> {
             if (!all_own(e, arguments)) return std::nullopt;
             std::unique_ptr<Call> call = direct_call(name, arguments, own_places(e, outs));
+            if (!call) return std::nullopt;
+            return e.add(std::move(call));
+          },
+          py::arg("name"), py::arg("arguments"), py::arg("outs"))
+      .def(
+          "add_lanes",
+          [](Executor& e, const std::string& name, const py::tuple& arguments,
+             const std::vector<std::optional<at::Tensor>>& outs) -> std::optional<size_t> {
+            if (!all_own(e, arguments)) return std::nullopt;
+            std::unique_ptr<Call> call = lane_call(name, arguments, own_places(e, outs));
             if (!call) return std::nullopt;
             return e.add(std::move(call));
           },

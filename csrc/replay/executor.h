@@ -57,6 +57,7 @@ class Executor {
   void unwatch(const at::Tensor& t);
   // Works on another network's memory from now on: one tensor for each of `add_outside`, undefined where it stays.
   void rebind(const std::vector<at::Tensor>& memory);
+  Call& call(size_t i) { return *calls_.at(i); }
 
   // --- running ---
   // The arguments are laid out as those recorded, and nothing of the program lies in their memory.
@@ -75,6 +76,9 @@ class Executor {
               int64_t first, int64_t count, const at::Tensor& losses, const std::vector<double>& numbers,
               std::vector<Draws> draws, const std::function<bool(int64_t)>& tick);
 
+  // The calls, once, on whatever is bound. No step: it checks and counts nothing.
+  void replay();
+
   int64_t steps() const { return steps_; }    // done by the last run
   int64_t failed() const { return failed_; }  // the call that threw last
 
@@ -89,7 +93,6 @@ class Executor {
   std::vector<at::Tensor> first_batches(const std::vector<at::Tensor>& arrays, const std::optional<at::Tensor>& order,
                                         int64_t rows, int64_t last);
   void set(const std::vector<double>& numbers, const std::vector<Draws>& draws);
-  void replay();
 
   struct Outside {
     at::Tensor tensor;

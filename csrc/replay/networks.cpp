@@ -12,6 +12,7 @@
 #include <string>
 
 #include "ops/random.h"
+#include "replay/lanes.h"
 
 namespace tapegrad {
 namespace {
@@ -58,8 +59,8 @@ std::optional<at::Tensor> Network::order() const {
   return order;
 }
 
-// From batch `at` on; the batches done.
-int64_t Network::run_part(const Part& part, Executor& executor, const std::optional<at::Tensor>& order,
+// Batches `at` to `last`; how many were done.
+int64_t Network::run_part(const Part& part, int64_t last, Executor& executor, const std::optional<at::Tensor>& order,
                           const std::function<bool(int64_t)>& go_on) {
   std::vector<Draws> draws;
   for (size_t i = 0; i < part.streams.size(); ++i) {
@@ -68,7 +69,7 @@ int64_t Network::run_part(const Part& part, Executor& executor, const std::optio
   }
   executor.rebind(part.memory);
   // A part begins where the batches before it end; those have `batch` rows.
-  const int64_t skipped = part.first * data_.batch, count = part.first + part.count - at;
+  const int64_t skipped = part.first * data_.batch, count = last - at;
   std::optional<at::Tensor> rows;
   std::vector<at::Tensor> arrays = data_.arrays;
   if (order)
@@ -91,7 +92,7 @@ int64_t Network::run_part(const Part& part, Executor& executor, const std::optio
   return finish();
 }
 
-void Network::run(const std::vector<Executor*>& executors, const std::function<bool(int64_t)>& go_on) {
+void Network::run(const std::vector<Executor*>& executors, const std::function<bool(int64_t)>& go_on, int64_t pause) {
   failed = -1;
   error = nullptr;
   int64_t total = 0;
@@ -105,8 +106,9 @@ void Network::run(const std::vector<Executor*>& executors, const std::function<b
       const std::optional<at::Tensor> rows = order();
       for (size_t i = 0; i < parts_.size() && !stopped && !error; ++i) {
         const Part& part = parts_[i];
-        if (at < part.first || at >= part.first + part.count) continue;
-        const int64_t steps = run_part(part, *executors.at(part.program), rows, ask);
+        const int64_t last = std::min(part.first + part.count, pause);
+        if (at < part.first || at >= last) continue;
+        const int64_t steps = run_part(part, last, *executors.at(part.program), rows, ask);
         if (steps > 0) last_part = static_cast<int64_t>(i);
         at += steps;
         total += steps;
@@ -121,7 +123,187 @@ void Network::run(const std::vector<Executor*>& executors, const std::function<b
   }
 }
 
-void run_networks(const std::vector<Network*>& networks, const std::vector<std::vector<Executor*>>& workers,
+void Lanes::add_program(Executor* executor, std::vector<at::Tensor> arguments, at::Tensor loss) {
+  for (const at::Tensor& t : arguments)
+    if (t.dim() < 2 || t.size(-1) != lanes_ || !t.is_contiguous() || !executor->owns(t))
+      refuse("an argument must be [rows, ..., lanes] in memory of the program");
+  if (loss.dim() != 1 || loss.size(0) != lanes_ || !executor->owns(loss)) refuse("the loss must be [lanes]");
+  programs_.push_back({executor, std::move(arguments), std::move(loss), {}});
+}
+
+void Lanes::add_number(size_t call, size_t argument, size_t source) {
+  if (programs_.empty()) refuse("a number of no program");
+  auto* instruction = dynamic_cast<LaneCall*>(&programs_.back().executor->call(call));
+  if (!instruction) refuse("a number of an instruction that takes none");
+  programs_.back().numbers.push_back({instruction, argument, source});
+}
+
+void Lanes::add_outside(const at::Tensor& elements, size_t part, size_t place, bool read, bool written) {
+  if (elements.dim() != 2 || elements.size(1) != lanes_ || !elements.is_contiguous())
+    refuse("a slot in lanes must be [elements, lanes]");
+  outside_.push_back({elements, part, place, read, written});
+}
+
+namespace {
+
+// f(zero) of a number as long as an element
+template <class F>
+void by_size(int64_t bytes, const F& f) {
+  switch (bytes) {
+    case 1:
+      return f(uint8_t{});
+    case 2:
+      return f(uint16_t{});
+    case 4:
+      return f(uint32_t{});
+    case 8:
+      return f(uint64_t{});
+    default:
+      refuse("elements of " + std::to_string(bytes) + " bytes");
+  }
+}
+
+// lanes[i][l] = from[l][i], and the other way
+template <class E>
+void interleave(const std::vector<char*>& from, int64_t n, int64_t L, E* lanes) {
+  for (int64_t l = 0; l < L; ++l) {
+    const E* one = reinterpret_cast<const E*>(from[static_cast<size_t>(l)]);
+    for (int64_t i = 0; i < n; ++i) lanes[i * L + l] = one[i];
+  }
+}
+template <class E>
+void separate(const E* lanes, int64_t n, int64_t L, const std::vector<char*>& to) {
+  for (size_t l = 0; l < to.size(); ++l) {
+    E* one = reinterpret_cast<E*>(to[l]);
+    for (int64_t i = 0; i < n; ++i) one[i] = lanes[i * L + static_cast<int64_t>(l)];
+  }
+}
+
+// Rows order[l][0 .. rows) of each lane's array, of `each` elements, side by side
+template <class E>
+void gather_lanes(const std::vector<const char*>& arrays, const std::vector<const int64_t*>& order, int64_t first,
+                  int64_t rows, int64_t each, E* to) {
+  const auto L = static_cast<int64_t>(arrays.size());
+  for (int64_t b = 0; b < rows; ++b, to += each * L)
+    for (int64_t l = 0; l < L; ++l) {
+      const int64_t* mine = order[static_cast<size_t>(l)];
+      const int64_t row = mine ? mine[first + b] : first + b;
+      const E* from = reinterpret_cast<const E*>(arrays[static_cast<size_t>(l)]) + row * each;
+      for (int64_t i = 0; i < each; ++i) to[i * L + l] = from[i];
+    }
+}
+
+}  // namespace
+
+// Networks that fill the lanes stand at the same batch, and end at the same epoch; lanes without one repeat the first.
+void Network::run_lanes(const std::vector<Network*>& group, const Lanes& lanes,
+                        const std::function<bool(int64_t)>& go_on) {
+  const auto L = static_cast<size_t>(lanes.lanes_);
+  Network& lead = *group.at(0);
+  const auto member = [&](size_t l) -> Network& { return *group[l < group.size() ? l : 0]; };
+  for (const Network* one : group)
+    if (one->epoch != lead.epoch || one->at != lead.at || one->until != lead.until || one->data_.n != lead.data_.n ||
+        one->data_.batch != lead.data_.batch || one->data_.steps != lead.data_.steps ||
+        one->data_.shuffle != lead.data_.shuffle || one->parts_.size() != lead.parts_.size() ||
+        one->data_.rows.has_value() != lead.data_.rows.has_value())
+      refuse("networks in lanes must stand at one place");
+  if (group.size() > L || lead.parts_.size() != lanes.programs_.size()) refuse("more networks than lanes");
+
+  const auto memory_of = [&](const Lanes::Outside& o, size_t count) {
+    std::vector<char*> found;
+    for (size_t l = 0; l < count; ++l) {
+      const at::Tensor& t = member(l).parts_.at(o.part).memory.at(o.place);
+      const auto needed = static_cast<size_t>(o.elements.size(0)) * o.elements.element_size();
+      if (!t.defined() || t.storage().nbytes() < needed) refuse("a lane's memory is not there");
+      found.push_back(static_cast<char*>(const_cast<void*>(t.storage().data())));
+    }
+    return found;
+  };
+  for (const Lanes::Outside& o : lanes.outside_) {
+    if (!o.read) continue;
+    const std::vector<char*> memory = memory_of(o, L);
+    by_size(o.elements.element_size(), [&](auto zero) {
+      using E = decltype(zero);
+      interleave(memory, o.elements.size(0), lanes.lanes_, static_cast<E*>(o.elements.mutable_data_ptr()));
+    });
+  }
+  for (size_t i = 0; i < lanes.programs_.size(); ++i)
+    for (const Lanes::Number& n : lanes.programs_[i].numbers)
+      for (size_t l = 0; l < L; ++l) n.call->set_lane(l, n.argument, member(l).parts_[i].numbers.at(n.source));
+
+  std::vector<std::vector<const char*>> arrays(lead.data_.arrays.size());
+  for (size_t i = 0; i < arrays.size(); ++i)
+    for (size_t l = 0; l < L; ++l)
+      arrays[i].push_back(static_cast<const char*>(member(l).data_.arrays.at(i).const_data_ptr()));
+  int64_t total = 0;
+  bool stopped = false;
+  auto asked = Clock::now();
+  std::vector<std::optional<at::Tensor>> orders(L);
+  std::vector<const int64_t*> order(L);
+  const auto step = [&](const Part& part, const Lanes::Program& program) {
+    const int64_t first = (part.first * lead.data_.batch) + (lead.at - part.first) * part.rows;
+    for (size_t i = 0; i < arrays.size(); ++i) {
+      const at::Tensor& to = program.arguments.at(i);
+      const int64_t each = to.numel() / (to.size(0) * lanes.lanes_);
+      by_size(to.element_size(), [&](auto zero) {
+        using E = decltype(zero);
+        gather_lanes(arrays[i], order, first, part.rows, each, static_cast<E*>(to.mutable_data_ptr()));
+      });
+    }
+    program.executor->replay();
+    const size_t size = program.loss.element_size();
+    const char* from = static_cast<const char*>(program.loss.const_data_ptr());
+    for (size_t l = 0; l < group.size(); ++l) {
+      char* to = static_cast<char*>(group[l]->losses_.mutable_data_ptr());
+      const int64_t place = group[l]->epoch * lead.data_.steps + group[l]->at;
+      std::copy_n(from + l * size, size, to + static_cast<size_t>(place) * size);
+    }
+  };
+  const auto ask = [&] {
+    const auto now = Clock::now();
+    if (now - asked <= kTick) return;
+    asked = now;
+    stopped = !go_on(total);
+  };
+  try {
+    while (!lead.done() && !stopped) {
+      for (size_t l = 0; l < L; ++l) {
+        orders[l] = member(l).order();
+        order[l] = orders[l] ? numbers_of(*orders[l]) : nullptr;
+      }
+      for (size_t i = 0; i < lead.parts_.size() && !stopped; ++i) {
+        const Part& part = lead.parts_[i];
+        for (; lead.at >= part.first && lead.at < part.first + part.count && !stopped; ask()) {
+          step(part, lanes.programs_[i]);
+          for (Network* one : group) {
+            ++one->at;
+            one->last_part = static_cast<int64_t>(i);
+          }
+          total += static_cast<int64_t>(group.size());
+        }
+      }
+      if (lead.at < lead.data_.steps) break;
+      for (Network* one : group) {
+        one->at = 0;
+        ++one->epoch;
+      }
+    }
+  } catch (const std::out_of_range&) {
+    // bad values, met before anything had changed: each network goes on by itself, and the one that has them says so
+  }
+  for (const Lanes::Outside& o : lanes.outside_) {
+    if (!o.written) continue;
+    by_size(o.elements.element_size(), [&](auto zero) {
+      using E = decltype(zero);
+      const auto* from = static_cast<const E*>(o.elements.const_data_ptr());
+      separate(from, o.elements.size(0), lanes.lanes_, memory_of(o, group.size()));
+    });
+    for (const Network* one : group) one->parts_[o.part].memory[o.place].unsafeGetTensorImpl()->bump_version();
+  }
+  go_on(total);
+}
+
+void run_networks(const std::vector<Task>& tasks, const std::vector<Worker>& workers,
                   const std::function<void(int64_t)>& ask) {
   std::atomic<int64_t> steps = 0;
   std::atomic<bool> stop = false;
@@ -144,17 +326,40 @@ void run_networks(const std::vector<Network*>& networks, const std::vector<std::
       size_t mine;
       {
         const std::lock_guard<std::mutex> held(lock);
-        if (stop || next == networks.size()) break;
+        if (stop || next == tasks.size()) break;
         mine = next++;
         ++running;
       }
-      int64_t told = 0;
-      networks[mine]->run(workers[worker], [&](int64_t done) {
-        steps += done - told;
-        told = done;
-        if (worker == 0 && Clock::now() - asked > kTick) ask_now();
-        return !stop;
-      });
+      const Task& task = tasks[mine];
+      const Lanes* lanes = task.networks.size() > 1 ? workers[worker].lanes.at(task.structure) : nullptr;
+      const auto run = [&](const auto& one) {
+        int64_t told = 0;
+        one([&](int64_t done) {
+          steps += done - told;
+          told = done;
+          if (worker == 0 && Clock::now() - asked > kTick) ask_now();
+          return !stop;
+        });
+      };
+      try {
+        if (lanes) {
+          int64_t at = 0;  // where the foremost stands: the others catch up
+          for (const Network* network : task.networks) at = std::max(at, network->at);
+          bool together = true;
+          for (Network* network : task.networks) {
+            if (!stop && network->at < at)
+              run([&](const auto& go_on) { network->run(workers[worker].executors, go_on, at); });
+            together = together && network->at == at;
+          }
+          if (together && !stop) run([&](const auto& go_on) { Network::run_lanes(task.networks, *lanes, go_on); });
+        }
+        for (Network* network : task.networks)  // those that lanes did not bring to the end, too
+          if (!stop && !network->error) run([&](const auto& go_on) { network->run(workers[worker].executors, go_on); });
+      } catch (...) {
+        const std::lock_guard<std::mutex> held(lock);
+        thrown = std::current_exception();
+        stop = true;
+      }
       const std::lock_guard<std::mutex> held(lock);
       --running;
       idle.notify_all();
@@ -168,7 +373,7 @@ void run_networks(const std::vector<Network*>& networks, const std::vector<std::
       held.lock();
     }
   };
-  const auto threads = static_cast<int64_t>(std::min(workers.size(), networks.size()));
+  const auto threads = static_cast<int64_t>(std::min(workers.size(), tasks.size()));
   if (threads <= 1) {
     work(0);
   } else {

@@ -137,6 +137,23 @@ class Bound:
         """The slots that `Executor.rebind` takes memory for, in order."""
         return list(self._memory)
 
+    @property
+    def handled(self) -> list[int]:
+        """The slots that the calls work on."""
+        return list(self._handles)
+
+    def gradient_of(self, slot: int) -> Leaf | None:
+        """The leaf whose gradient the program leaves in a slot of its own."""
+        for target, made in self.trace.gradients:
+            if (
+                isinstance(target, Leaf)
+                and isinstance(made, Made)
+                and made.ref.slot == slot
+                and slot in self.program.own
+            ):
+                return target
+        return None
+
     @functools.cached_property
     def reaches(self) -> dict[int, tuple[int, int]]:
         """The bytes [begin, end) of each slot that the calls work on."""

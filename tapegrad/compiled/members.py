@@ -11,9 +11,10 @@ import torch
 from ..core import _C
 from ..ops.random import Generator, default_generator
 from .bind import Bound
+from .lanes import InLanes, NoLanes, pays
 from .run import Bar, Epoch, Losses
 from .step import Compiled
-from .twins import Twin
+from .twins import Pattern, Twin
 
 
 class Model:
@@ -33,6 +34,8 @@ class Model:
         self.stopped = False
         self.alone = False  # runs by itself, as its step cannot be run as a program of pointers
         self.twins: list[Twin] = []
+        self.structure: Structure  # of these
+        self.kind: Any = None  # what models of one structure have in common, before it is looked at
         self.network: Any = None
         self.generators: list[Generator] = []
         self.drawn: dict[int, int] = {}  # blocks of each that its first step took
@@ -47,23 +50,45 @@ class Model:
         return Epoch(self.step, self.arrays, self.values, order, batch_size, self.full, row, bar)
 
 
-class Shared:
-    """A program that several models run: an executor for every thread."""
+class Structure:
+    """A pattern that several models run: executors and lanes for every thread."""
 
-    def __init__(self, bound: Bound, example: list[torch.Tensor]) -> None:
-        self.bound = bound
-        self.place = 0  # among the programs
+    def __init__(self, pattern: Pattern, examples: list[list[torch.Tensor]]) -> None:
+        self.pattern = pattern
+        self.place = 0  # of its first program among all
         self.shared = False  # with other models than the recorded one
-        self._example = example
-        self._workers: list[Bound] = []
+        self._examples = examples
+        self._workers: list[list[Bound]] = []
+        self._lanes: list[InLanes] = []
+        self._width: int | None = None
 
-    def executors(self, threads: int) -> list[Any]:
-        """One for each thread; the model's own where no other runs the program."""
+    def executors(self, threads: int) -> list[list[Any]]:
+        """For each thread one for each program; the recorded model's own where no other runs them."""
         if not self.shared:
-            return [self.bound.executor] * threads
+            return [[bound.executor for bound in self.pattern.bounds]] * threads
         while len(self._workers) < threads:
-            self._workers.append(self.bound.again(self._example))
-        return [worker.executor for worker in self._workers[:threads]]
+            pairs = zip(self.pattern.bounds, self._examples, strict=True)
+            self._workers.append([bound.again(example) for bound, example in pairs])
+        return [[bound.executor for bound in worker] for worker in self._workers[:threads]]
+
+    @property
+    def width(self) -> int:
+        """How many models run side by side; 1 where the programs have no form in lanes, or are no faster so."""
+        if self._width is None:
+            self._width = 1
+            if pays(self.pattern.bounds):
+                with contextlib.suppress(NoLanes):
+                    self._lanes.append(InLanes(self.pattern.bounds, self._examples))
+                    self._width = self._lanes[0].width
+        return self._width
+
+    def lanes(self, threads: int) -> list[Any]:
+        """For each thread, or None where there are none."""
+        if not self.shared or self.width == 1:
+            return [None] * threads
+        while len(self._lanes) < threads:
+            self._lanes.append(InLanes(self.pattern.bounds, self._examples))
+        return [one.lanes for one in self._lanes[:threads]]
 
 
 class Streams:

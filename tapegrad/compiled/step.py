@@ -64,6 +64,7 @@ class Compiled:
         self._by_elements: dict[int, Any] = {}  # buffers that the step wraps, and reads in Python besides
         self._last: tuple[Bound, Any] | None = None  # the program of the last call, if its arguments are Tensors alone
         self._patience = Patience()
+        self.joint: Any = None  # what `run_together` keeps: (kind, structure, twins)
         self._lock = fork_safe_lock()
 
     def __repr__(self) -> str:

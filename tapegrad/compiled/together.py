@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from ..core import _C, ArgumentError, ShapeError, TapegradError, Tensor, nonfinite_index
+from ..core import _C, ArgumentError, ShapeError, TapegradError, Tensor, mode, nonfinite_index
 from ..data import batches
 from ..data.arguments import as_rows
 from ..data.streams import drawn_seed
 from .alike import Unlike
 from .given import check_apart, checked_steps, for_each, named, own_rows, renamed, seeds_of, stacked, wish_of
-from .members import Model, Shared, Streams
+from .members import Model, Streams, Structure
 from .run import Bar, Losses
 from .step import Compiled
-from .twins import Pattern
+from .twins import Pattern, Twin
 
 
 def run_together(
@@ -94,6 +94,9 @@ def run_together(
         return together.run(on_epoch)
 
 
+_FEW = 0.3  # of the lanes: fewer models are faster one by one
+
+
 class Together:
     """See `run_together`."""
 
@@ -126,8 +129,7 @@ class Together:
         self.sheets: dict[torch.dtype, torch.Tensor] = {}
         for model in self.models:
             model.losses = Losses(epochs, model.steps, functools.partial(self._sheet, model))
-        self.patterns: dict[Any, list[Pattern]] = {}
-        self.programs: dict[int, Shared] = {}  # by id of the bound one
+        self.structures: dict[Any, list[Structure]] = {}  # by what two of a kind must have in common
         self.streams = Streams()
         if shuffle and seed is None:
             first = drawn_seed()
@@ -189,6 +191,11 @@ class Together:
                         break
             finally:
                 self.streams.leave(self.models)
+                for model in self.models:
+                    if model.twins:
+                        for twin in model.twins:
+                            twin.watch()
+                        model.step.joint = model.kind, model.structure, model.twins
         self._report()
         return self._losses()
 
@@ -265,21 +272,26 @@ class Together:
         ]
         sizes = model.full > 0, model.n % self.batch_size if model.steps > model.full else 0
         code = getattr(step._inner(), "__code__", type(step._inner()))
-        key = code, step.exact, tuple(layout), sizes
-        patterns = self.patterns.setdefault(key, [])
-        for pattern in patterns:
+        key = code, step.exact, tuple(layout), sizes, mode.record, torch.get_default_dtype()
+        model.kind = key
+        known = self.structures.setdefault(key, [])
+        if step.joint is not None and step.joint[0] == key and not any(twin.stale() for twin in step.joint[2]):
+            _, structure, twins = step.joint
+            if structure not in known:
+                known.append(structure)
+            self._attach(model, structure, twins, epoch)
+            return
+        for structure in known:
             with contextlib.suppress(Unlike):
-                self._attach(model, pattern, epoch)
+                self._attach(model, structure, structure.pattern.twin(step), epoch)
                 return
         with self.streams.of(model):
-            found = self._pattern(model, epoch, undo)
-        if found is None:
+            pattern = self._pattern(model, epoch, undo)
+        if pattern is None:
             model.alone = True
             return
-        patterns.append(found)
-        for i, bound in enumerate(found.bounds):
-            self.programs[id(bound)] = Shared(bound, self._example(model, i))
-        self._attach(model, found, epoch)
+        known.append(Structure(pattern, [self._example(model, i) for i in range(len(pattern.bounds))]))
+        self._attach(model, known[-1], pattern.twin(step), epoch)
 
     def _pattern(self, model: Model, epoch: int, undo: list[Any]) -> Pattern | None:
         """A model's programs, after a first step that is its own; None where it has to run alone."""
@@ -315,10 +327,10 @@ class Together:
         batch = model.epoch(0, self.batch_size, self.shuffle, self.bar).batch(self._firsts(model)[part])
         return [t._data if isinstance(t, Tensor) else t for t in batch]
 
-    def _attach(self, model: Model, pattern: Pattern, epoch: int) -> None:
-        model.twins = pattern.twin(model.step)
+    def _attach(self, model: Model, structure: Structure, twins: list[Twin], epoch: int) -> None:
+        model.structure, model.twins = structure, twins
         model.generators = list(dict.fromkeys(g for twin in model.twins for g, _ in twin.generators))
-        dtype = pattern.bounds[0].trace.result.ref.dtype
+        dtype = structure.pattern.bounds[0].trace.result.ref.dtype
         network = _C.Network(
             model.values,
             model.rows,
@@ -340,9 +352,9 @@ class Together:
             rows = self.batch_size if first < model.full else model.n - model.full * self.batch_size
             which = [model.generators.index(g) for g, _ in twin.generators]
             blocks = [b for _, b in twin.generators]
-            program = self.programs[id(twin.bound)]
-            memory = twin.memory if program.shared else [None] * len(twin.memory)
-            model.network.set_part(i, program.place, first, count, rows, memory, twin.values(), which, blocks)
+            memory = twin.memory if model.structure.shared else [None] * len(twin.memory)
+            program = model.structure.place + i
+            model.network.set_part(i, program, first, count, rows, memory, twin.values(), which, blocks)
         model.network.streams = [self.streams.at(model, g) for g in model.generators]
 
     # --- training ---------------------------------------------------------------------------------------------
@@ -350,20 +362,25 @@ class Together:
     def _train(self, active: list[Model], until: int) -> None:
         """Bring every model to the end of epoch ``until`` - 1."""
         joint = [model for model in active if not model.alone]
-        shared = list(self.programs.values())
-        for place, program in enumerate(shared):
-            program.place, program.shared = place, False
+        structures = list(dict.fromkeys(model.structure for model in joint))
+        place = 0
+        for structure in structures:
+            structure.place, structure.shared = place, False
+            place += len(structure.pattern.bounds)
         for model in joint:
-            for twin in model.twins:
-                self.programs[id(twin.bound)].shared |= not twin.is_own
+            model.structure.shared |= not model.twins[0].is_own
         threads = min(torch.get_num_threads(), len(joint))
-        workers = [program.executors(threads) for program in shared]
+        executors = [structure.executors(threads) for structure in structures]
+        lanes = [structure.lanes(threads) for structure in structures]
+        workers = [
+            ([one for of in executors for one in of[thread]], [of[thread] for of in lanes]) for thread in range(threads)
+        ]
         for model in joint:
             model.network.until = until
             self._arm(model)
         todo = joint
         while todo:
-            self._networks(todo, [list(worker) for worker in zip(*workers, strict=True)])
+            self._networks(todo, structures, workers)
             todo = [model for model in todo if model.network.stuck]
             for model in todo:
                 self._eager(model)
@@ -372,7 +389,7 @@ class Together:
             if model.alone:
                 self._alone(model, until)
 
-    def _networks(self, models: list[Model], executors: list[list[Any]]) -> None:
+    def _networks(self, models: list[Model], structures: list[Structure], workers: list[Any]) -> None:
         shown = 0
 
         def tick(done: int) -> None:
@@ -381,13 +398,30 @@ class Together:
             shown = done
 
         before = [self._place(model) for model in models]
+        tasks = [
+            ([model.network for model in group], structures.index(group[0].structure)) for group in self._groups(models)
+        ]
         try:
-            _C.run_networks([model.network for model in models], executors, tick)
+            _C.run_networks(tasks, workers, tick)
         finally:
             done = 0
             for model, start in zip(models, before, strict=True):
                 done += self._settle(model) - start
             self.bar.to(done - shown)
+
+    def _groups(self, models: list[Model]) -> list[list[Model]]:
+        """Models that run side by side in lanes, and single ones."""
+        alike: dict[Any, list[Model]] = {}
+        for model in models:
+            plain = all(v.is_contiguous() for v in model.values)
+            alike.setdefault((model.structure, plain, model.n, model.steps, model.epochs), []).append(model)
+        groups = []
+        for (structure, plain, *_), members in alike.items():
+            width = structure.width if structure.shared and plain and len(members) > 1 else 1
+            whole = [members[i : i + width] for i in range(0, len(members), width)]
+            for group in whole:
+                groups += [group] if len(group) > width * _FEW else [[model] for model in group]
+        return groups
 
     def _place(self, model: Model) -> int:
         return int(model.epochs * model.steps + model.at)
@@ -400,7 +434,7 @@ class Together:
             self.streams.move(model, generator, state)
         if network.last_part >= 0:
             twin = model.twins[network.last_part]
-            twin.leave_gradients(shared=self.programs[id(twin.bound)].shared)
+            twin.leave_gradients(shared=model.structure.shared)
         return self._place(model)
 
     def _eager(self, model: Model) -> None:

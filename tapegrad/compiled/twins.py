@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from ..core import _C, Leaf
+from ..core import _C, Leaf, Tensor
 from ..ops.random import default_generator
 from ..optim.optimizer import number
 from .alike import Likeness, Unlike
 from .bind import _KINDS, Bound
 from .facts import _BY_VALUE
-from .results import alias
+from .results import alias, set_grad
 from .step import Compiled
 from .trace import Made
 
@@ -49,10 +49,10 @@ def _check(bound: Bound) -> None:
     read = {id(place): grad for place, grad in trace.grads_read.values()}
     slots = [made.ref.slot for _, made in trace.gradients if isinstance(made, Made)]
     for target, made in trace.gradients:
-        if not isinstance(target, Leaf) or not isinstance(made, Made | None):
-            raise Unlike
-        if made is None:
+        if made is None and not isinstance(target, int):
             continue
+        if not isinstance(target, Leaf) or not isinstance(made, Made):
+            raise Unlike
         if trace.slots[made.ref.slot].kind != "made":  # added to, where it lies
             if read.get(id(target)) is not made.value or made.value is None:
                 raise Unlike
@@ -81,13 +81,14 @@ class Twin:
         self._guards: Any = None
         self.leaves: list[Leaf] = []
         self.data: list[torch.Tensor] = []
-        self.left: list[Leaf] = []  # whose gradient is None in the end
+        self.left: list[Leaf | Tensor] = []  # whose gradient is None in the end
         gradients: dict[int, torch.Tensor] = {}
         for target, value in trace.gradients:
             leaf = like.of(target)
             if value is None:
                 self.left.append(leaf)
-            elif trace.slots[value.ref.slot].kind == "made":
+                continue
+            if trace.slots[value.ref.slot].kind == "made":
                 key = leaf, trace.slots[value.ref.slot].nbytes
                 if key not in made:
                     made[key] = torch.empty(key[1], dtype=torch.uint8)
@@ -120,8 +121,8 @@ class Twin:
             self.bound._results.leave_gradients()
             return
         _C.leave_gradients(self.leaves, self.data)
-        for leaf in self.left:
-            leaf.grad = None
+        for owner in self.left:
+            set_grad(owner, None)
 
     def watch(self) -> None:
         """From now on `stale` sees what changes."""

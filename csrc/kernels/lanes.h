@@ -1,0 +1,54 @@
+// The kernels in lanes: an element is a vector, of which each lane belongs to another network. A table of their own, as
+// the other kernels know nothing of them.
+#pragma once
+#include "kernels/args.h"
+
+namespace tapegrad {
+
+// An optimizer's numbers: those of each network, and those that all share.
+template <class T>
+constexpr int kLanes = 64 / static_cast<int>(sizeof(T));  // at most
+template <class T>
+struct SgdLanes {
+  T lr[kLanes<T>], pull[kLanes<T>], weight_decay[kLanes<T>];
+  T momentum;
+  bool nesterov, maximize;
+};
+template <class T>
+struct AdamLanes {
+  T weight_decay[kLanes<T>], shrink[kLanes<T>], step[kLanes<T>], root[kLanes<T>];
+  T weight1, beta2, weight2, eps;
+  bool maximize;
+};
+
+#define TG_LANE_KERNELS(X)                                                                         \
+  X(lane_gemm, (const Gemm<T>& a))                                                                 \
+  X(lane_column_sums, (const T* x, int64_t M, int64_t N, T* out))                                  \
+  X(lane_squared_error, (const T* x, const T* y, int64_t n, T divisor, T* out))                    \
+  X(lane_mse_backward, (const T* g, const T* x, const T* y, T factor, T* dx, T* dy, int64_t n))    \
+  X(lane_cross_entropy, (const CrossEntropy<T>& a, int64_t N, bool mean, T* loss, T* total))       \
+  X(lane_cross_entropy_backward, (const CrossEntropy<T>& a, int64_t N, bool mean, const T* total)) \
+  X(lane_sgd, (const SgdLanes<T>& h, T* p, const T* g, T* b, int64_t n))                           \
+  X(lane_adam, (const AdamLanes<T>& h, T* p, const T* g, T* m, T* v, T* v_max, int64_t n))
+
+#define TG_LANE_POINTER(name, args) void(*name) args;
+template <class T>
+struct TypedLaneKernels {
+  int64_t lanes;
+  TG_LANE_KERNELS(TG_LANE_POINTER)
+};
+struct LaneKernels {
+  TypedLaneKernels<float> f32;
+  TypedLaneKernels<double> f64;
+};
+
+}  // namespace tapegrad
+
+#ifdef TG_ISA
+#define TG_DECLARE_LANES(name, args) \
+  template <class T>                 \
+  void name args;
+namespace tapegrad::TG_ISA {
+TG_LANE_KERNELS(TG_DECLARE_LANES)
+}  // namespace tapegrad::TG_ISA
+#endif

@@ -1,0 +1,372 @@
+#include "replay/lanes.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "dispatch.h"
+#include "kernels/lanes.h"
+
+namespace tapegrad {
+
+namespace baseline {
+extern const LaneKernels lane_table;
+}
+#ifdef TG_X86
+namespace avx2 {
+extern const LaneKernels lane_table;
+}
+namespace avx512 {
+extern const LaneKernels lane_table;
+}
+#endif
+
+namespace {
+
+// Of the instruction set that the other kernels are of.
+const LaneKernels& lane_kernels() {
+#ifdef TG_X86
+  const std::string isa = kernels().isa;
+  if (isa == "avx512") return avx512::lane_table;
+  if (isa == "avx2") return avx2::lane_table;
+#endif
+  return baseline::lane_table;
+}
+template <class T>
+const TypedLaneKernels<T>& lane_kernels_for() {
+  static const LaneKernels& chosen = lane_kernels();
+  if constexpr (std::is_same_v<T, float>)
+    return chosen.f32;
+  else
+    return chosen.f64;
+}
+
+template <class F>
+class Plain final : public LaneCall {
+ public:
+  explicit Plain(F f) : f_(std::move(f)) {}
+  void run() override { f_(); }
+
+ private:
+  F f_;
+};
+template <class F>
+std::unique_ptr<Call> call_of(F f) {
+  return std::make_unique<Plain<F>>(std::move(f));
+}
+
+bool is_float(const at::Tensor& t) {
+  return t.defined() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
+}
+// [..., L], contiguous, of one dtype; what is undefined counts
+bool fit(const at::Tensor& like, std::initializer_list<at::Tensor> all) {
+  if (!is_float(like) || !like.is_contiguous() || like.dim() == 0 || like.size(-1) != lanes_of(like.scalar_type()))
+    return false;
+  for (const at::Tensor& t : all)
+    if (t.defined() &&
+        (!t.is_contiguous() || t.scalar_type() != like.scalar_type() || t.dim() == 0 || t.size(-1) != like.size(-1)))
+      return false;
+  return true;
+}
+int64_t elements(const at::Tensor& t) { return t.numel() / t.size(-1); }
+at::Tensor value(const Optional& t) { return t ? *t : at::Tensor(); }
+at::Tensor place_of(const Tensors& outs, size_t i) { return i < outs.size() ? outs[i] : at::Tensor(); }
+template <class T>
+const T* from(const at::Tensor& t) {
+  return t.defined() ? data<T>(t) : nullptr;
+}
+template <class T>
+T* to(const at::Tensor& t) {
+  return t.defined() ? mutable_data<T>(t) : nullptr;
+}
+
+}  // namespace
+
+int64_t lanes_of(at::ScalarType dtype) {
+  return dtype == at::kDouble ? lane_kernels_for<double>().lanes : lane_kernels_for<float>().lanes;
+}
+
+std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, const Tensors& outs) {
+  const at::Tensor out = place_of(outs, 0);
+  if (!fit(x, {w, value(b), out}) || !out.defined() || !w.defined() || w.dim() != 3 || x.dim() < 2) return nullptr;
+  const int64_t N = w.size(0), K = w.size(1);
+  if (K == 0 || N == 0 || x.size(-2) != K) return nullptr;
+  const int64_t M = elements(x) / K;
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const Gemm<T> a = {.M = M,
+                       .N = N,
+                       .K = K,
+                       .A = from<T>(x),
+                       .a_m = K,
+                       .a_k = 1,
+                       .B = from<T>(w),
+                       .b_k = 1,
+                       .b_n = K,
+                       .C = to<T>(out),
+                       .c_m = N,
+                       .bias_n = from<T>(value(b))};
+    return call_of([=] { lane_kernels_for<T>().lane_gemm(a); });
+  });
+}
+
+std::unique_ptr<Call> lane_linear_backward(const at::Tensor& g, const Optional& x, const Optional& w,
+                                           const Tensors& outs) {
+  const at::Tensor dx = place_of(outs, 0), dw = place_of(outs, 1), db = place_of(outs, 2);
+  if (!fit(g, {value(x), value(w), dx, dw, db}) || g.dim() < 2 || g.size(-2) == 0) return nullptr;
+  if ((dx.defined() && (!w || w->dim() != 3)) || (dw.defined() && (!x || x->dim() < 2))) return nullptr;
+  const int64_t N = g.size(-2), K = dw.defined() ? x->size(-2) : dx.defined() ? w->size(1) : 0, M = elements(g) / N;
+  return by_dtype(g, [&](auto zero) {
+    using T = decltype(zero);
+    const Gemm<T> by_x = {.M = M,
+                          .N = K,
+                          .K = N,
+                          .A = from<T>(g),
+                          .a_m = N,
+                          .a_k = 1,
+                          .B = dx.defined() ? from<T>(*w) : nullptr,
+                          .b_k = K,
+                          .b_n = 1,
+                          .C = to<T>(dx),
+                          .c_m = K};
+    const Gemm<T> by_w = {.M = N,
+                          .N = K,
+                          .K = M,
+                          .A = from<T>(g),
+                          .a_m = 1,
+                          .a_k = N,
+                          .B = dw.defined() ? from<T>(*x) : nullptr,
+                          .b_k = K,
+                          .b_n = 1,
+                          .C = to<T>(dw),
+                          .c_m = K};
+    return call_of([=, b = to<T>(db), slope = from<T>(g)] {
+      if (by_x.C) lane_kernels_for<T>().lane_gemm(by_x);
+      if (by_w.C) lane_kernels_for<T>().lane_gemm(by_w);
+      if (b) lane_kernels_for<T>().lane_column_sums(slope, M, N, b);
+    });
+  });
+}
+
+std::unique_ptr<Call> lane_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs) {
+  const at::Tensor out = place_of(outs, 0);
+  if (!fit(x, {y, out}) || !y.defined() || !out.defined() || y.sizes() != x.sizes()) return nullptr;
+  const int64_t n = elements(x);
+  if (n == 0 || n > kSumRun) return nullptr;  // more are summed in parts
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    return call_of([=, x = from<T>(x), y = from<T>(y), out = to<T>(out)] {
+      lane_kernels_for<T>().lane_squared_error(x, y, n, mean ? static_cast<T>(n) : T(1), out);
+    });
+  });
+}
+
+std::unique_ptr<Call> lane_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
+                                             const Tensors& outs) {
+  const at::Tensor dx = place_of(outs, 0), dy = place_of(outs, 1);
+  if (!fit(x, {g, y, dx, dy}) || !g.defined() || !y.defined() || y.sizes() != x.sizes() || elements(g) != 1)
+    return nullptr;
+  const int64_t n = elements(x);
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const T factor = static_cast<T>(mean ? 2.0 / static_cast<double>(n) : 2.0);
+    return call_of([=, g = from<T>(g), x = from<T>(x), y = from<T>(y), dx = to<T>(dx), dy = to<T>(dy)] {
+      lane_kernels_for<T>().lane_mse_backward(g, x, y, factor, dx, dy, n);
+    });
+  });
+}
+
+namespace {
+
+constexpr int64_t kFewClasses = 64;  // up to here the plain kernel, too, has a row in a lane
+
+bool fit_classes(const at::Tensor& x, const at::Tensor& target, Reduction reduction) {
+  return x.dim() == 3 && x.size(1) <= kFewClasses && x.size(0) > 0 && x.size(0) <= kSumRun && target.dim() == 2 &&
+         target.is_contiguous() && target.scalar_type() == at::kLong && target.size(0) == x.size(0) &&
+         target.size(1) == x.size(2) && reduction != Reduction::none;
+}
+
+}  // namespace
+
+std::unique_ptr<Call> lane_cross_entropy(const at::Tensor& x, const at::Tensor& target, int64_t ignore_index,
+                                         Reduction reduction, const Tensors& outs) {
+  const at::Tensor loss = place_of(outs, 0), stats = place_of(outs, 1), total = place_of(outs, 2);
+  if (!fit(x, {loss, stats, total}) || !fit_classes(x, target, reduction)) return nullptr;
+  const int64_t N = x.size(0), C = x.size(1), L = x.size(2);
+  const auto* t = static_cast<const int64_t*>(target.const_data_ptr());
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    // losses, weights, stats and total, as far as nobody reads them
+    std::vector<T> own(static_cast<size_t>((4 * N + 2) * L));
+    return call_of([=, x = from<T>(x), loss = to<T>(loss), stats = to<T>(stats), total = to<T>(total)]() mutable {
+      for (int64_t i = 0; i < N * L; ++i)
+        if ((t[i] < 0 || t[i] >= C) && t[i] != ignore_index) throw std::out_of_range("a target is no class");
+      CrossEntropy<T> a = {};
+      a.C = C;
+      a.x = x;
+      a.target = t;
+      a.ignore_index = ignore_index;
+      a.losses = own.data();
+      a.weights = own.data() + N * L;
+      a.stats = stats ? stats : own.data() + 2 * N * L;
+      T* rest = own.data() + 4 * N * L;
+      lane_kernels_for<T>().lane_cross_entropy(a, N, reduction == Reduction::mean, loss ? loss : rest,
+                                               total ? total : rest + L);
+    });
+  });
+}
+
+std::unique_ptr<Call> lane_cross_entropy_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& target,
+                                                  const at::Tensor& stats, const at::Tensor& total,
+                                                  int64_t ignore_index, Reduction reduction, const Tensors& outs) {
+  const at::Tensor dx = place_of(outs, 0);
+  if (!fit(x, {g, stats, total, dx}) || !fit_classes(x, target, reduction) || !dx.defined() || elements(g) != 1)
+    return nullptr;
+  const int64_t N = x.size(0), C = x.size(1);
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    CrossEntropy<T> a = {};
+    a.C = C;
+    a.x = from<T>(x);
+    a.target = static_cast<const int64_t*>(target.const_data_ptr());
+    a.ignore_index = ignore_index;
+    a.stats = const_cast<T*>(from<T>(stats));  // read only
+    a.g = from<T>(g);
+    a.dx = to<T>(dx);
+    return call_of([=, total = from<T>(total)] {
+      lane_kernels_for<T>().lane_cross_entropy_backward(a, N, reduction == Reduction::mean, total);
+    });
+  });
+}
+
+namespace {
+
+template <class T>
+struct LaneSegment {
+  int64_t n;
+  T* p;
+  const T* g;
+  T* state[3];
+  float* step;  // [L]
+};
+
+template <class T>
+void set_lane(SgdLanes<T>& h, size_t lane, const SgdOptions& o, double before) {
+  h.lr[lane] = static_cast<T>(o.lr);
+  h.pull[lane] = static_cast<T>(before == 0 ? 1 : 1 - o.dampening);
+  h.weight_decay[lane] = static_cast<T>(o.weight_decay);
+}
+template <class T>
+void set_all(SgdLanes<T>& h, const SgdOptions& o) {
+  h.momentum = static_cast<T>(o.momentum);
+  h.nesterov = o.nesterov;
+  h.maximize = o.maximize;
+}
+template <class T>
+void set_lane(AdamLanes<T>& h, size_t lane, const AdamOptions& o, double before) {
+  const double t = before + 1;
+  h.weight_decay[lane] = static_cast<T>(o.decoupled ? 0 : o.weight_decay);
+  h.shrink[lane] = static_cast<T>(o.decoupled ? 1 - o.lr * o.weight_decay : 1);
+  h.step[lane] = static_cast<T>(o.lr / (1 - std::pow(o.beta1, t)));
+  h.root[lane] = static_cast<T>(std::sqrt(1 - std::pow(o.beta2, t)));
+}
+template <class T>
+void set_all(AdamLanes<T>& h, const AdamOptions& o) {
+  h.weight1 = static_cast<T>(1 - o.beta1);
+  h.beta2 = static_cast<T>(o.beta2);
+  h.weight2 = static_cast<T>(1 - o.beta2);
+  h.eps = static_cast<T>(o.eps);
+  h.maximize = o.maximize;
+}
+template <class T>
+void update(const SgdLanes<T>& h, const LaneSegment<T>& s) {
+  lane_kernels_for<T>().lane_sgd(h, s.p, s.g, s.state[0], s.n);
+}
+template <class T>
+void update(const AdamLanes<T>& h, const LaneSegment<T>& s) {
+  lane_kernels_for<T>().lane_adam(h, s.p, s.g, s.state[0], s.state[1], s.state[2], s.n);
+}
+
+// As `Update` in direct.cpp, with options and counts of steps for every lane.
+template <class T, class Numbers, class Options, size_t LR, size_t DECAY>
+class LaneUpdate final : public LaneCall {
+ public:
+  LaneUpdate(std::vector<LaneSegment<T>> all, size_t lanes, const Options& options)
+      : all_(std::move(all)), options_(lanes, options), before_(lanes, -1) {
+    set_all(numbers_, options);
+  }
+  void run() override {
+    const size_t lanes = options_.size();
+    for (const LaneSegment<T>& s : all_) {
+      for (size_t l = 0; l < lanes; ++l) {
+        const double before = s.step ? s.step[l] : 0.0;
+        if (s.step) s.step[l] += 1;
+        if (before != before_[l]) set_lane_numbers(l, before);
+      }
+      update(numbers_, s);
+    }
+  }
+  void set_lane(size_t lane, size_t argument, double value) override {
+    if (argument == LR) options_[lane].lr = value;
+    if (argument == DECAY) options_[lane].weight_decay = value;
+    before_[lane] = -1;
+  }
+
+ private:
+  void set_lane_numbers(size_t lane, double before) {
+    tapegrad::set_lane(numbers_, lane, options_[lane], before);
+    before_[lane] = before;
+  }
+
+  std::vector<LaneSegment<T>> all_;
+  std::vector<Options> options_;
+  std::vector<double> before_;  // steps, that the numbers are for
+  Numbers numbers_ = {};
+};
+
+template <template <class> class Numbers, size_t LR, size_t DECAY, class Options>
+std::unique_ptr<Call> lane_update(const Tensors& params, const Tensors& grads,
+                                  std::initializer_list<const Tensors*> states, const Tensors& steps,
+                                  const Options& options) {
+  if (params.empty() || grads.size() != params.size()) return nullptr;
+  for (size_t i = 0; i < params.size(); ++i) {
+    if (!fit(params[0], {params[i], grads[i]}) || grads[i].sizes() != params[i].sizes()) return nullptr;
+    for (const Tensors* list : states)
+      if (!list->empty() &&
+          (list->size() != params.size() || !fit(params[0], {(*list)[i]}) || (*list)[i].sizes() != params[i].sizes()))
+        return nullptr;
+    if (!steps.empty() && (steps.size() != params.size() || steps[i].scalar_type() != at::kFloat ||
+                           steps[i].numel() != params[0].size(-1)))
+      return nullptr;
+  }
+  return by_dtype(params[0], [&](auto zero) -> std::unique_ptr<Call> {
+    using T = decltype(zero);
+    std::vector<LaneSegment<T>> all;
+    for (size_t i = 0; i < params.size(); ++i) {
+      LaneSegment<T> s = {elements(params[i]), to<T>(params[i]), from<T>(grads[i]), {}, nullptr};
+      size_t slot = 0;
+      for (const Tensors* list : states) s.state[slot++] = list->empty() ? nullptr : to<T>((*list)[i]);
+      if (!steps.empty()) s.step = to<float>(steps[i]);
+      all.push_back(s);
+    }
+    const auto lanes = static_cast<size_t>(params[0].size(-1));
+    return std::make_unique<LaneUpdate<T, Numbers<T>, Options, LR, DECAY>>(std::move(all), lanes, options);
+  });
+}
+
+}  // namespace
+
+std::unique_ptr<Call> lane_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
+                               const Tensors& steps, const SgdOptions& options) {
+  return lane_update<SgdLanes, 4, 7>(params, grads, {&buffers}, steps, options);
+}
+
+std::unique_ptr<Call> lane_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
+                                const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
+                                const AdamOptions& options) {
+  return lane_update<AdamLanes, 6, 10>(params, grads, {&exp_avgs, &exp_avg_sqs, &max_exp_avg_sqs}, steps, options);
+}
+
+}  // namespace tapegrad

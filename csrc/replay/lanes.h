@@ -1,0 +1,45 @@
+// Programs in lanes: one instruction works on the same element of as many networks as a vector has lanes. A value of
+// shape [...] lies in memory as [..., L]; what is elementwise is so on L times the elements, the rest is here.
+#pragma once
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "ops/loss.h"
+#include "ops/optim.h"
+#include "replay/call.h"
+
+namespace tapegrad {
+
+// An instruction whose hyper-parameters each network has for itself.
+class LaneCall : public Call {
+ public:
+  void set(size_t, double) override {}
+  void set(size_t, uint64_t) override {}
+  virtual void set_lane(size_t /*lane*/, size_t /*argument*/, double) {}
+};
+
+// How many networks an instruction of float32 or float64 works on.
+int64_t lanes_of(at::ScalarType dtype);
+
+// Each null where it has no form in lanes; tensors are [..., L], contiguous.
+using Optional = std::optional<at::Tensor>;
+std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, const Tensors& outs);
+std::unique_ptr<Call> lane_linear_backward(const at::Tensor& g, const Optional& x, const Optional& w,
+                                           const Tensors& outs);
+std::unique_ptr<Call> lane_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
+std::unique_ptr<Call> lane_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
+                                             const Tensors& outs);
+// Throws std::out_of_range for a target that is no class, before anything is written.
+std::unique_ptr<Call> lane_cross_entropy(const at::Tensor& x, const at::Tensor& target, int64_t ignore_index,
+                                         Reduction reduction, const Tensors& outs);
+std::unique_ptr<Call> lane_cross_entropy_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& target,
+                                                  const at::Tensor& stats, const at::Tensor& total,
+                                                  int64_t ignore_index, Reduction reduction, const Tensors& outs);
+std::unique_ptr<Call> lane_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
+                               const Tensors& steps, const SgdOptions& options);
+std::unique_ptr<Call> lane_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
+                                const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
+                                const AdamOptions& options);
+
+}  // namespace tapegrad

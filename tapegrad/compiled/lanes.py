@@ -1,0 +1,144 @@
+"""Programs in lanes: a vector register holds the same element of as many models as it has lanes, and each instruction
+runs once for all of them (csrc/replay/lanes.h). The plan is the program's, every slot as many times larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..core import _C
+from .bind import Bound
+from .program import function_name, written
+from .trace import Made, Number, Offset, Ref, Seed, refs_of
+
+_NEAR = 1 << 20  # bytes that a step of one model works on
+
+
+class NoLanes(Exception):
+    """The programs have an instruction without a form in lanes."""
+
+
+def lanes_of(bounds: Sequence[Bound]) -> int:
+    """How many models these programs would run side by side; `NoLanes`."""
+    dtypes = {ref.dtype for bound in bounds for call in bound.program.calls for ref in refs_of(call)}
+    floats = [dtype for dtype in dtypes if dtype.is_floating_point or dtype.is_complex]
+    if len(floats) != 1 or floats[0] not in (torch.float32, torch.float64):
+        raise NoLanes
+    return int(_C.lanes_of(floats[0]))
+
+
+class InLanes:
+    """The programs of a structure in lanes, with memory of their own: ``lanes`` is what `_C.run_networks` takes.
+
+    Parameters
+    ----------
+    bounds : the programs
+    examples : arguments of each
+    """
+
+    def __init__(self, bounds: Sequence[Bound], examples: Sequence[Sequence[torch.Tensor]]) -> None:
+        self.width = lanes_of(bounds)
+        self.lanes = _C.Lanes(self.width)
+        self._outside: dict[Any, tuple[torch.Tensor, int, int, bool, bool]] = {}
+        for part, (bound, example) in enumerate(zip(bounds, examples, strict=True)):
+            self._add(part, bound, example)
+        for t, part, place, read, changed in self._outside.values():
+            self.lanes.add_outside(t, part, place, read, changed)
+
+    def _add(self, part: int, bound: Bound, example: Sequence[torch.Tensor]) -> None:
+        program, trace, width = bound.program, bound.trace, self.width
+        executor = _C.Executor(program.arena_bytes * width)
+        dtypes = _dtypes(bound, example)
+        handles: dict[int, int] = {}
+        for i, nbytes in ((i, trace.slots[i].nbytes) for i in bound.handled):
+            if i in program.offsets:
+                handles[i] = executor.add_arena(program.offsets[i] * width, nbytes * width)
+            elif trace.slots[i].kind == "argument":
+                handles[i] = executor.add_outside(torch.empty(nbytes * width, dtype=torch.uint8), True)
+            else:
+                handles[i] = executor.add_outside(self._memory(part, bound, i, dtypes[i]), True)
+
+        def view(ref: Ref) -> torch.Tensor:
+            sizes, strides = (*ref.sizes, width), (*[s * width for s in ref.strides], 1)
+            return executor.view(handles[ref.slot], ref.dtype, ref.offset * width, sizes, strides)
+
+        def fill(value: Any) -> Any:
+            if isinstance(value, Ref):
+                return view(value)
+            if isinstance(value, Seed | Offset):
+                raise NoLanes
+            if isinstance(value, Number):
+                return 0.0
+            return [fill(v) for v in value] if type(value) is tuple else value
+
+        numbers, changed = [], False
+        for call in program.calls:
+            outs = [None if ref is None else view(ref) for ref in call.outs]
+            index = executor.add_lanes(function_name(call), tuple(map(fill, call.arguments)), outs)
+            if index is None or (changed and call.function == "cross_entropy"):  # which may find bad targets
+                raise NoLanes
+            numbers += [(index, i, a.which) for i, a in enumerate(call.arguments) if isinstance(a, Number)]
+            changed = changed or any(trace.slots[ref.slot].kind != "made" for ref in written(call))
+        for first, last in program.chains:
+            executor.fuse(first, last)
+        arguments = [view(Ref(i, t.dtype, 0, tuple(t.shape), t.contiguous().stride())) for i, t in enumerate(example)]
+        if any(not t.is_contiguous() or i not in handles for i, t in enumerate(example)):
+            raise NoLanes
+        assert isinstance(trace.result, Made)
+        self.lanes.add_program(executor, arguments, view(trace.result.ref))
+        for number in numbers:
+            self.lanes.add_number(*number)
+
+    def _memory(self, part: int, bound: Bound, i: int, dtype: torch.dtype) -> torch.Tensor:
+        """A slot from outside: one for all programs that work on it."""
+        slot, width = bound.trace.slots[i], self.width
+        n, rest = divmod(slot.nbytes, dtype.itemsize)
+        if rest:
+            raise NoLanes
+        place = bound.outside.index(i)
+        leaf = bound.gradient_of(i)
+        key: Any
+        if leaf is not None:
+            key, written_there, read = (id(leaf), slot.nbytes), True, False
+        elif slot.kind == "outside" and bound.stable[i]:
+            assert slot.tensor is not None
+            key, written_there, read = slot.tensor.untyped_storage().data_ptr(), slot.written, True
+        else:  # a constant of the program
+            t = torch.empty((n, width), dtype=dtype)
+            t.copy_(torch.empty(0, dtype=dtype).set_(bound._memory[i].untyped_storage())[:n, None])
+            return t
+        known = self._outside.get(key)
+        if known is None:
+            t = torch.zeros((n, width), dtype=dtype)
+            self._outside[key] = t, part, place, read, written_there
+            return t
+        t = known[0]
+        if t.dtype is not dtype or t.shape != (n, width):
+            raise NoLanes
+        self._outside[key] = t, known[1], known[2], known[3] or read, known[4] or written_there
+        return t
+
+
+def _dtypes(bound: Bound, example: Sequence[torch.Tensor]) -> dict[int, torch.dtype]:
+    """The one dtype that each slot's elements have."""
+    found = {i: t.dtype for i, t in enumerate(example)}
+    for call in (*bound.program.once, *bound.program.calls):
+        for ref in refs_of((call.arguments, call.outs)):
+            if found.setdefault(ref.slot, ref.dtype) is not ref.dtype:
+                raise NoLanes
+    for ref in bound.trace.ends:
+        found.setdefault(ref.slot, ref.dtype)
+    return found
+
+
+def pays(bounds: Sequence[Bound]) -> bool:
+    """Whether models are faster side by side: where what a step makes stays near in that many copies."""
+    return all(_made_bytes(bound) <= _NEAR for bound in bounds)
+
+
+def _made_bytes(bound: Bound) -> int:
+    slots = {ref.slot for call in bound.program.calls for ref in refs_of(call)}
+    return sum(bound.trace.slots[i].nbytes for i in slots)
