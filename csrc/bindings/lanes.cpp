@@ -52,10 +52,16 @@ const std::set<std::string>& elementwise() {
 std::map<std::string, Maker> makers() {
   std::map<std::string, Maker> all;
   all["linear"] = [](const py::tuple& a, const Tensors& outs) {
-    return lane_linear(tensor(a, 0), tensor(a, 1), optional(a, 2), outs);
+    return lane_linear(tensor(a, 0), tensor(a, 1), optional(a, 2), false, outs);
+  };
+  all["linear_relu"] = [](const py::tuple& a, const Tensors& outs) {
+    return lane_linear(tensor(a, 0), tensor(a, 1), optional(a, 2), true, outs);
   };
   all["linear_backward"] = [](const py::tuple& a, const Tensors& outs) {
-    return lane_linear_backward(tensor(a, 0), optional(a, 1), optional(a, 2), outs);
+    return lane_linear_backward(tensor(a, 0), optional(a, 1), optional(a, 2), std::nullopt, outs);
+  };
+  all["linear_backward_relu"] = [](const py::tuple& a, const Tensors& outs) {  // the relu's result comes last
+    return lane_linear_backward(tensor(a, 0), optional(a, 1), optional(a, 2), optional(a, a.size() - 1), outs);
   };
   all["mse_loss"] = [](const py::tuple& a, const Tensors& outs) {
     return lane_mse_loss(tensor(a, 0), tensor(a, 1), get<bool>(a, 2), outs);

@@ -22,10 +22,11 @@ constexpr int rows_for(int columns) {
   return rows;
 }
 
-// C[0..MR)[0..NR) = A @ B + bias, one chain over k for each
+// C[0..MR)[0..NR) = A @ B + bias, one chain over k for each.
 template <class T, int MR, int NR>
-__attribute__((noinline)) void tile(const Gemm<T>& a, int64_t m, int64_t n) {
+__attribute__((noinline)) void tile(const LaneGemm<T>& all, int64_t m, int64_t n) {
   using V = Vec<T>;
+  const Gemm<T>& a = all.product;
   constexpr int64_t L = V::N;
   const T *A = a.A + m * a.a_m * L, *B = a.B + n * a.b_n * L;
   const int64_t a_m = a.a_m * L, a_k = a.a_k * L, b_k = a.b_k * L, b_n = a.b_n * L;
@@ -52,6 +53,20 @@ __attribute__((noinline)) void tile(const Gemm<T>& a, int64_t m, int64_t n) {
 #pragma GCC unroll 8
       for (int i = 0; i < MR; ++i) acc[i][j] = acc[i][j] + bias;
     }
+  const V zero = V::set1(0);
+  if (all.relu)
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < NR; ++j) acc[i][j] = at_least(acc[i][j], zero);
+  if (all.gate)
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < NR; ++j) {
+        const V gate = V::load(all.gate + ((m + i) * a.c_m + n + j) * L);
+        acc[i][j] = select(gate <= zero, zero, acc[i][j]);
+      }
 #pragma GCC unroll 8
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
@@ -60,7 +75,7 @@ __attribute__((noinline)) void tile(const Gemm<T>& a, int64_t m, int64_t n) {
 
 template <class T>
 struct Tiles {
-  void (*of[COLUMNS][ROWS])(const Gemm<T>&, int64_t, int64_t);
+  void (*of[COLUMNS][ROWS])(const LaneGemm<T>&, int64_t, int64_t);
 };
 template <class T, int I = 0>
 constexpr void fill(Tiles<T>& all) {
@@ -99,14 +114,21 @@ constexpr T kLowest = -__builtin_inf();
 
 }  // namespace
 
-// Gemm of elements that are vectors; strides in elements, no `carry` and no bias_m
+// Rows of A in blocks that stay in the nearest cache while all columns of B pass by.
 template <class T>
-void lane_gemm(const Gemm<T>& a) {
-  static constexpr Tiles<T> all = filled<T>();
-  const int64_t columns = share(a.N, COLUMNS);
-  for (int64_t n = 0; n < a.N; n += columns) {
-    const int64_t nr = smaller(columns, a.N - n), rows = share(a.M, rows_for(static_cast<int>(nr)));
-    for (int64_t m = 0; m < a.M; m += rows) all.of[nr - 1][smaller(rows, a.M - m) - 1](a, m, n);
+void lane_gemm(const LaneGemm<T>& all) {
+  static constexpr Tiles<T> tiles = filled<T>();
+  constexpr int64_t NEAR = 24 << 10;  // bytes
+  const Gemm<T>& a = all.product;
+  const int64_t columns = share(a.N, COLUMNS), rows = share(a.M, rows_for(static_cast<int>(columns)));
+  const int64_t row = (a.K > 0 ? a.K : 1) * static_cast<int64_t>(sizeof(Vec<T>));
+  const int64_t block = NEAR / row > rows ? NEAR / row / rows * rows : rows;
+  for (int64_t first = 0; first < a.M; first += block) {
+    const int64_t last = smaller(first + block, a.M);
+    for (int64_t n = 0; n < a.N; n += columns) {
+      const int64_t nr = smaller(columns, a.N - n);
+      for (int64_t m = first; m < last; m += rows) tiles.of[nr - 1][smaller(rows, last - m) - 1](all, m, n);
+    }
   }
 }
 
@@ -199,7 +221,7 @@ void lane_cross_entropy_backward(const CrossEntropy<T>& a, int64_t N, bool mean,
 }
 
 #define TG_INSTANTIATE(T)                                                            \
-  template void lane_gemm(const Gemm<T>&);                                           \
+  template void lane_gemm(const LaneGemm<T>&);                                       \
   template void lane_column_sums(const T*, int64_t, int64_t, T*);                    \
   template void lane_squared_error(const T*, const T*, int64_t, T, T*);              \
   template void lane_mse_backward(const T*, const T*, const T*, T, T*, T*, int64_t); \

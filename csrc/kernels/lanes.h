@@ -21,8 +21,17 @@ struct AdamLanes {
   bool maximize;
 };
 
+// A product, strides in elements, without `carry` and bias_m; then relu, or 0 where gate [M, N] is not above 0: the
+// gradient of a relu whose result that was.
+template <class T>
+struct LaneGemm {
+  Gemm<T> product;
+  bool relu;
+  const T* gate;
+};
+
 #define TG_LANE_KERNELS(X)                                                                         \
-  X(lane_gemm, (const Gemm<T>& a))                                                                 \
+  X(lane_gemm, (const LaneGemm<T>& a))                                                             \
   X(lane_column_sums, (const T* x, int64_t M, int64_t N, T* out))                                  \
   X(lane_squared_error, (const T* x, const T* y, int64_t n, T divisor, T* out))                    \
   X(lane_mse_backward, (const T* g, const T* x, const T* y, T factor, T* dx, T* dy, int64_t n))    \

@@ -88,7 +88,8 @@ int64_t lanes_of(at::ScalarType dtype) {
   return dtype == at::kDouble ? lane_kernels_for<double>().lanes : lane_kernels_for<float>().lanes;
 }
 
-std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, const Tensors& outs) {
+std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, bool relu,
+                                  const Tensors& outs) {
   const at::Tensor out = place_of(outs, 0);
   if (!fit(x, {w, value(b), out}) || !out.defined() || !w.defined() || w.dim() != 3 || x.dim() < 2) return nullptr;
   const int64_t N = w.size(0), K = w.size(1);
@@ -108,15 +109,16 @@ std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, cons
                        .C = to<T>(out),
                        .c_m = N,
                        .bias_n = from<T>(value(b))};
-    return call_of([=] { lane_kernels_for<T>().lane_gemm(a); });
+    return call_of([=, all = LaneGemm<T>{a, relu, nullptr}] { lane_kernels_for<T>().lane_gemm(all); });
   });
 }
 
 std::unique_ptr<Call> lane_linear_backward(const at::Tensor& g, const Optional& x, const Optional& w,
-                                           const Tensors& outs) {
+                                           const Optional& gate, const Tensors& outs) {
   const at::Tensor dx = place_of(outs, 0), dw = place_of(outs, 1), db = place_of(outs, 2);
-  if (!fit(g, {value(x), value(w), dx, dw, db}) || g.dim() < 2 || g.size(-2) == 0) return nullptr;
+  if (!fit(g, {value(x), value(w), value(gate), dx, dw, db}) || g.dim() < 2 || g.size(-2) == 0) return nullptr;
   if ((dx.defined() && (!w || w->dim() != 3)) || (dw.defined() && (!x || x->dim() < 2))) return nullptr;
+  if (gate && (!dx.defined() || gate->sizes() != dx.sizes())) return nullptr;
   const int64_t N = g.size(-2), K = dw.defined() ? x->size(-2) : dx.defined() ? w->size(1) : 0, M = elements(g) / N;
   return by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
@@ -142,9 +144,10 @@ std::unique_ptr<Call> lane_linear_backward(const at::Tensor& g, const Optional& 
                           .b_n = 1,
                           .C = to<T>(dw),
                           .c_m = K};
+    const LaneGemm<T> inputs = {by_x, false, from<T>(value(gate))}, weights = {by_w, false, nullptr};
     return call_of([=, b = to<T>(db), slope = from<T>(g)] {
-      if (by_x.C) lane_kernels_for<T>().lane_gemm(by_x);
-      if (by_w.C) lane_kernels_for<T>().lane_gemm(by_w);
+      if (inputs.product.C) lane_kernels_for<T>().lane_gemm(inputs);
+      if (weights.product.C) lane_kernels_for<T>().lane_gemm(weights);
       if (b) lane_kernels_for<T>().lane_column_sums(slope, M, N, b);
     });
   });

@@ -24,9 +24,11 @@ int64_t lanes_of(at::ScalarType dtype);
 
 // Each null where it has no form in lanes; tensors are [..., L], contiguous.
 using Optional = std::optional<at::Tensor>;
-std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, const Tensors& outs);
+// relu: of the result. gate: dx is 0 where it is not above 0.
+std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, bool relu,
+                                  const Tensors& outs);
 std::unique_ptr<Call> lane_linear_backward(const at::Tensor& g, const Optional& x, const Optional& w,
-                                           const Tensors& outs);
+                                           const Optional& gate, const Tensors& outs);
 std::unique_ptr<Call> lane_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
 std::unique_ptr<Call> lane_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
                                              const Tensors& outs);

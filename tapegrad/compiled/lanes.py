@@ -1,5 +1,5 @@
 """Programs in lanes: a vector register holds the same element of as many models as it has lanes, and each instruction
-runs once for all of them (csrc/replay/lanes.h). The plan is the program's, every slot as many times larger.
+runs once for all of them (csrc/replay/lanes.h). Memory is planned anew, every slot as many times larger.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import torch
 
 from ..core import _C
 from .bind import Bound
+from .fuse import with_relus
+from .plan import plan
 from .program import function_name, written
 from .trace import Made, Number, Offset, Ref, Seed, refs_of
 
@@ -50,12 +52,16 @@ class InLanes:
 
     def _add(self, part: int, bound: Bound, example: Sequence[torch.Tensor]) -> None:
         program, trace, width = bound.program, bound.trace, self.width
-        executor = _C.Executor(program.arena_bytes * width)
+        calls = with_relus(program.calls, {ref.slot for ref in trace.ends})
+        offsets, size = plan(calls, [], trace, program.own)
+        executor = _C.Executor(size * width)
         dtypes = _dtypes(bound, example)
         handles: dict[int, int] = {}
         for i, nbytes in ((i, trace.slots[i].nbytes) for i in bound.handled):
-            if i in program.offsets:
-                handles[i] = executor.add_arena(program.offsets[i] * width, nbytes * width)
+            if i in offsets:
+                handles[i] = executor.add_arena(offsets[i] * width, nbytes * width)
+            elif i in program.offsets:
+                continue  # nobody makes it any more
             elif trace.slots[i].kind == "argument":
                 handles[i] = executor.add_outside(torch.empty(nbytes * width, dtype=torch.uint8), True)
             else:
@@ -75,15 +81,13 @@ class InLanes:
             return [fill(v) for v in value] if type(value) is tuple else value
 
         numbers, changed = [], False
-        for call in program.calls:
+        for call in calls:
             outs = [None if ref is None else view(ref) for ref in call.outs]
             index = executor.add_lanes(function_name(call), tuple(map(fill, call.arguments)), outs)
             if index is None or (changed and call.function == "cross_entropy"):  # which may find bad targets
                 raise NoLanes
             numbers += [(index, i, a.which) for i, a in enumerate(call.arguments) if isinstance(a, Number)]
             changed = changed or any(trace.slots[ref.slot].kind != "made" for ref in written(call))
-        for first, last in program.chains:
-            executor.fuse(first, last)
         arguments = [view(Ref(i, t.dtype, 0, tuple(t.shape), t.contiguous().stride())) for i, t in enumerate(example)]
         if any(not t.is_contiguous() or i not in handles for i, t in enumerate(example)):
             raise NoLanes
