@@ -76,8 +76,8 @@ class Structure:
         """How many models run side by side; 1 where the programs have no form in lanes, or are no faster so."""
         if self._width is None:
             self._width = 1
-            if pays(self.pattern.bounds):
-                with contextlib.suppress(NoLanes):
+            with contextlib.suppress(NoLanes):
+                if pays(self.pattern.bounds):
                     self._lanes.append(InLanes(self.pattern.bounds, self._examples))
                     self._width = self._lanes[0].width
         return self._width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from compile_checks import bits, state, training_step
 import tapegrad as tg
 from bench.common import networks
 from tapegrad import nn
+from tapegrad.compiled import together
 from tapegrad.core import ArgumentError, CompileError, ShapeError
 from tapegrad.nn import functional as F
 from tapegrad.ops.random import default_generator
@@ -136,7 +138,7 @@ def test_models_of_all_kinds(build, arrays):
 
 
 def test_lenet_with_dropout(threads):
-    assert_as_alone(LENET, 3, labelled(20, (1, 28, 28), 10), batch_size=8, epochs=2)
+    assert_as_alone(LENET, 2, labelled(12, (1, 28, 28), 10), batch_size=8, epochs=2)
 
 
 MLP = trained(lambda k: networks.mlp(nn, hidden=1), **SGD)
@@ -503,16 +505,29 @@ def test_a_step_that_cannot_be_compiled():
         tg.run_together(pair, *points(), batch_size=25)
 
 
-def test_ctrl_c_keeps_every_model_at_its_last_step(threads):
+@pytest.mark.parametrize(("count", "batch_size"), [(3, 500), (8, 25)], ids=["one by one", "in lanes"])
+def test_ctrl_c_keeps_every_model_at_its_last_step(monkeypatch, count, batch_size):
     build = trained(lambda k: networks.mlp(nn), **SGD)
-    builds = [build(k) for k in range(4)]
-    x, y = points(4000)
-    options = {"batch_size": 1000, "seed": 1}
-    timer = threading.Timer(0.4, _thread.interrupt_main)
-    timer.start()
+    builds = [build(k) for k in range(count)]
+    x, y = points(2000)
+    options = {"batch_size": batch_size, "seed": 1}
+    running, inner = threading.Event(), together._C.run_networks
+
+    def run_networks(*args):
+        running.set()
+        inner(*args)
+
+    def interrupt():
+        running.wait()
+        time.sleep(0.15)
+        _thread.interrupt_main()
+
+    monkeypatch.setattr(together._C, "run_networks", run_networks)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
         tg.run_together([b[0] for b in builds], x, y, epochs=10_000, **options)
-    timer.join()
+    thread.join()
     for _, model, _ in builds:  # at some step of its own: one that was finished, with its gradients
         assert all(bool(p.isfinite().all()) for p in model.parameters())
     begun = [k for k, (_, model, _) in enumerate(builds) if model[0].weight.grad is not None]
@@ -525,7 +540,7 @@ def test_ctrl_c_keeps_every_model_at_its_last_step(threads):
         return bool((torch.cat([p.data.data.flatten() for p in model.parameters()]) == place).all())
 
     for epoch in range(10_000):  # its own run comes by there
-        if any(reached(step(*rows)) for rows in tg.data.batches(x, y, batch_size=1000, seed=1 + k, epoch=epoch)):
+        if any(reached(step(*rows)) for rows in tg.data.batches(x, y, batch_size=batch_size, seed=1 + k, epoch=epoch)):
             break
     else:
         pytest.fail("no step leaves these parameters")

@@ -122,7 +122,7 @@ def test_a_layer_that_is_frozen_and_inputs_of_three_dimensions():
     [
         builder(lambda k: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)), **RATES),
         builder(sizes(5, 6, 3), tg.optim.SGD, lambda x, y: F.l1_loss(x, y), **RATES),
-        builder(lambda k: nn.Sequential(nn.Linear(5, 400), nn.ReLU(), nn.Linear(400, 3)), **RATES),
+        builder(lambda k: nn.Sequential(nn.Linear(5, 1500), nn.ReLU(), nn.Linear(1500, 3)), **RATES),
     ],
     ids=["an instruction without lanes", "a loss without lanes", "large"],
 )
@@ -171,12 +171,12 @@ def test_threads_and_repeated_runs():
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2"])
 def test_other_instruction_sets(isa, tmp_path):
-    """The cases above once more, in a process that is told to use another instruction set."""
+    """Some of the cases above once more, in a process that is told to use another instruction set."""
     if os.environ.get("TAPEGRAD_ISA"):
         pytest.skip("this is such a process")
     roots = [Path(tg.__file__).parents[1], Path(tg.__file__).parents[1] / "tests" / "helpers"]
     path = os.pathsep.join([*map(str, roots), os.environ.get("PYTHONPATH", "")])
-    chosen = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "networks_in_lanes or bad_targets", __file__]
+    chosen = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "build0 or build4 or build7 or build9", __file__]
     env = {**os.environ, "PYTHONPATH": path, "TAPEGRAD_ISA": isa, "OMP_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, *chosen], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     if f"has no {isa}" in run.stdout + run.stderr:
