@@ -8,7 +8,7 @@ optimizers and data. A call passes through these files in this order:
     lower, rewrite, plan, program     the program: dead calls, shared calls, convolutions, the arena
     bind, run, reference              pointers and replays; whole epochs; the same program run in Python
     alike, twins, together            many models at once: the same program over other objects
-    members, given                    its models; its arguments
+    members, given, lanes, fuse       its models; its arguments; models side by side in vector registers
     explain, patience, uncompiled     the plan as text; what takes long; what cannot be compiled
 """
 
