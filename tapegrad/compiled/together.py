@@ -55,8 +55,10 @@ def run_together(
     Every model ends bit for bit as if its own ``step.run`` had been called alone, for any number of threads:
     parameters, ``.grad``, optimizer state, buffers, losses. The first model of a structure runs a step that is
     recorded; the others run its program, if their Python worlds are the same but for the objects in them. Small models
-    of one structure run side by side, each in a lane of the vector registers. Several structures may be mixed. Models that draw from one generator (dropout without a generator of its own) each
-    draw from where it stood before, as each alone would; afterwards it stands where the longest draw ended.
+    of one structure run side by side, each in a lane of the vector registers. Several structures may be mixed.
+
+    Models that draw from one generator (dropout without a generator of its own) each draw from where it stood before,
+    as each alone would; afterwards it stands where the longest draw ended.
 
     Parameters
     ----------
