@@ -72,7 +72,14 @@ def _recurrent(
     x: Any, h: Any, c: Any, ih: Any, hh: Any, b_ih: Any, b_hh: Any, hr: Any, mode: str, sizes: Any, reverse: bool
 ) -> Any:
     """Sequence by sequence, in vectors."""
-    first = [sum(sizes[:t]) for t in range(len(sizes))]
+    first, g = [sum(sizes[:t]) for t in range(len(sizes))], ih.shape[0]
+    n, p, width = sizes[0], hh.shape[1], g // {"LSTM": 4, "GRU": 3}.get(mode, 1)
+    shapes = (sum(sizes), ih.shape[1]), (n, p), (n, width), (g, ih.shape[1]), (g, p), (g,), (g,), (p, width)
+    given = x, h, c, ih, hh, b_ih, b_hh, hr
+    if any(v is not None and v.shape != shape for v, shape in zip(given, shapes, strict=True)):
+        raise ValueError("shapes that do not fit, which no sequence at all would not notice")
+    if hr is None and p != width:
+        raise ValueError("the state must be as wide as the gates")
     h = x.new_zeros(sizes[0], hh.shape[1]) if h is None else h
     c = x.new_zeros(sizes[0], h.shape[1] if hr is None else hr.shape[1]) if c is None else c
     out: list[Any] = [None] * len(x)
