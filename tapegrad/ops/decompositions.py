@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..core import ArgumentError, Array, LinAlgError, ShapeError, Tensor, either, op, raw, tensor_argument
+from ..core import ArgumentError, Array, LinAlgError, ShapeError, Tensor, either, op, raw, tensor_argument, verify
 from .elementwise import where
 from .factor import _T, _lapack, _product, _square, cholesky, inverse, reduced_qr, singular, solve, solve_triangular
 from .linalg import matmul
@@ -386,8 +386,8 @@ def ldl_factor(A: Any, *, hermitian: bool = False) -> Any:
 def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False) -> Any:
     """`ldl_factor` and, as info, which block of D is singular (0: none)."""
     low, pivots, info = ldl_factor_op(_matrices(A, "ldl_factor"), hermitian)
-    if check_errors and bool(info.data.any()):
-        raise LinAlgError("ldl_factor: a matrix is singular")
+    if check_errors:
+        verify(info.data == 0, lambda: LinAlgError("ldl_factor: a matrix is singular"))
     return low, pivots, info
 
 

@@ -12,6 +12,7 @@ from ..core import (
     ArgumentError,
     Array,
     DTypeError,
+    IndexShapeError,
     ShapeError,
     Tensor,
     functions,
@@ -253,6 +254,8 @@ def mode(input: Any, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     if not x.ndim:
         return ValuesIndices(x.clone(), Tensor(torch.zeros((), dtype=torch.int64)))
     d = as_dims(dim, x.ndim, "mode")[0]
+    if not x.shape[d]:
+        raise IndexShapeError(f"mode: dim = {dim} must have at least 1 element; got shape {list(x.shape)}")
     places = torch.mode(x.data, d, True).indices
     values = gather(x, d, places)
     if keepdim:
@@ -271,7 +274,7 @@ def _trapezoids(name: str, y: Any, x: Any, dx: Any, dim: int) -> tuple[Tensor, i
     d = as_dims(dim, y.ndim, name)[0]
     m = max(y.shape[d] - 1, 0)
     sums = narrow(y, d, min(1, y.shape[d]), m) + narrow(y, d, 0, m)
-    if x is None:
+    if x is None or not y.shape[d]:
         return sums * dx / 2.0, d
     at = tensor_argument(x, name, "x")
     if at.ndim == 1 and y.ndim > 1:
@@ -420,6 +423,8 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Tensor:
     x = tensor_argument(input, "renorm", "input")
     if x.ndim < 2:
         raise ShapeError(f"renorm: input must have at least 2 dimensions; got shape {list(x.shape)}")
+    if not 0 < p < 2**63 or not maxnorm >= 0:
+        raise ArgumentError(f"renorm: p must be positive and maxnorm not negative; got {p} and {maxnorm}")
     d = as_dims(dim, x.ndim, "renorm")[0]
     lengths = norm(x, float(p), [i for i in range(x.ndim) if i != d], True)
     return x * where(lengths > maxnorm, maxnorm / (lengths + 1e-7), 1.0)

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from ..core import ArgumentError, Array, Ints, ShapeError, Tensor, either, op, raw, tensor_argument
+from ..core import ArgumentError, Array, Ints, ShapeError, Tensor, either, op, raw, tensor_argument, verify
 from .activation import relu
-from .conv import conv1d
 from .elementwise import abs, pow, sign
 from .indexing import gather, getitem, pad
 from .linalg import linear
 from .loss import cross_entropy
 from .random import raw_uniform
+from .reduce import mean
 from .scatters import scatter
 from .shape import flatten, reshape, transpose, unsqueeze
 from .windows import conv3d
@@ -24,7 +24,6 @@ __all__ = [
     "adaptive_avg_pool3d",
     "adaptive_max_pool3d",
     "avg_pool3d",
-    "conv_tbc",
     "conv_transpose3d",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
@@ -175,8 +174,8 @@ def _unpool(dims: int, input: Any, indices: Any, kernel_size: Any, stride: Any, 
                 raise ArgumentError(f"{name}: output_size {wanted} must be less than the stride away from {size}")
         size = wanted
     n = math.prod(size)
-    if places.numel() and not (int(places.min()) >= 0 and int(places.max()) < n):
-        raise ArgumentError(f"{name}: indices must lie in [0, {n}), the output's elements {size}")
+    inside = (places >= 0) & (places < n)
+    verify(inside, lambda: ArgumentError(f"{name}: indices must lie in [0, {n}), the output's elements {size}"))
     flat = scatter(x.new_zeros((*x.shape[:-dims], n)), -1, places.flatten(-dims), flatten(x, -dims))
     return reshape(flat, (*x.shape[:-dims], *size))
 
@@ -296,6 +295,8 @@ def adaptive_avg_pool3d(input: Any, output_size: Ints) -> Tensor:
     size = [n if n is not None else extent for n, extent in zip(wanted, x.shape[-3:], strict=True)]
     if min(size) < 0:
         raise ShapeError(f"adaptive_avg_pool3d: output_size must not be negative; got {output_size!r}")
+    if size == [1, 1, 1] and 0 in x.shape[-4:]:
+        return mean(x, (-3, -2, -1), True)  # of nothing: NaN
     return adaptive_avg_pool3d_op(x, size)
 
 
@@ -340,6 +341,16 @@ def conv_transpose3d(
     )  # fmt: skip
     if any(more >= max(a, b) for more, a, b in zip(o, s, d, strict=True)):
         raise ArgumentError(f"{name}: output_padding must be less than stride or dilation; got {o}, {s} and {d}")
+    if 0 in x.shape:
+        extents = [
+            (n - 1) * a - 2 * b + e * (k - 1) + more + 1
+            for n, a, b, e, k, more in zip(x.shape[2:], s, p, d, w.shape[2:], o, strict=True)
+        ]
+        if min(extents) < 0:
+            raise ShapeError(f"{name}: an input of shape {list(x.shape)} is too small for its padding and filter")
+        out = x.new_zeros((x.shape[0], w.shape[1] * groups, *extents))
+        out = out if bias is None else out + reshape(bias, (-1, 1, 1, 1))
+        return out if batched else out[0]
     for dim, step in zip((2, 3, 4), s, strict=True):
         if step > 1:  # [.., n, ..] -> [.., n, step, ..] -> [.., (n - 1) step + 1, ..]
             shape = x.shape
@@ -354,12 +365,6 @@ def conv_transpose3d(
     turned = reshape(transpose(turned, 1, 2), (groups * oc, c // groups, *w.shape[2:]))
     out = conv3d(x, turned, bias, 1, 0, d, groups)
     return out if batched else out[0]
-
-
-def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Tensor:
-    """`conv1d` of sequences [T, N, C] with filters [K, C, OC]."""
-    x, w = tensor_argument(input, "conv_tbc", "input"), tensor_argument(weight, "conv_tbc", "weight")
-    return conv1d(x.permute(1, 2, 0), w.permute(2, 1, 0), bias, 1, pad).permute(2, 0, 1)
 
 
 # --- distances and losses ----------------------------------------------------------------------------------------
@@ -391,7 +396,7 @@ def linear_cross_entropy(
     x = tensor_argument(input, "linear_cross_entropy", "input")
     classes, rest = w.shape[0], tuple(w.shape[1:-1])
     bias = None if linear_bias is None else reshape(linear_bias, (-1,))
-    logits = linear(x, reshape(w, (-1, w.shape[-1])), bias)
+    logits = linear(x, reshape(w, (-1, w.shape[-1])) if rest else w, bias)
     if rest:  # [N, C d1 ... dK] -> [N, C, d1, ..., dK]
         logits = reshape(logits, (*logits.shape[:-1], classes, *rest))
     ignored = -100 if ignore_index is None else ignore_index

@@ -80,7 +80,7 @@ typename unravel_index unsafe_chunk unsafe_split
 
 # torch's rarer functions
 FURTHER = """
-adaptive_avg_pool3d adaptive_max_pool3d alias_copy angle as_strided_copy avg_pool3d conj_physical conv_tbc
+adaptive_avg_pool3d adaptive_max_pool3d alias_copy angle as_strided_copy avg_pool3d conj_physical
 conv_transpose3d detach_copy diagonal_copy empty_permuted expand_copy fractional_max_pool2d
 fractional_max_pool3d frexp from_dlpack geqrf gradient histogramdd i0 igamma igammac index_reduce is_conj
 is_distributed is_inference is_neg is_same_size linear_cross_entropy lp_pool3d max_pool3d max_unpool1d max_unpool2d
