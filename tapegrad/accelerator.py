@@ -10,6 +10,7 @@ __all__ = [
     "current_accelerator",
     "current_device_index",
     "device_count",
+    "device_index",
     "empty_cache",
     "is_available",
     "manual_seed",
@@ -51,6 +52,11 @@ manual_seed_all = manual_seed
 def current_device_index() -> int:
     """Raises StateError: there is no accelerator."""
     raise StateError("accelerator.current_device_index: there is no accelerator; tapegrad computes on the CPU")
+
+
+def device_index(device: Any) -> Any:
+    """Raises StateError: there is no accelerator."""
+    raise StateError("accelerator.device_index: there is no accelerator; tapegrad computes on the CPU")
 
 
 def set_device_index(device: Any) -> None:

@@ -18,7 +18,7 @@ from .nn.collectives import all_reduce_
 _AS_THEY_ARE = """
 is_available is_initialized is_gloo_available is_nccl_available is_mpi_available is_torchelastic_launched
 init_process_group destroy_process_group get_rank get_world_size get_backend new_group get_group_rank get_global_rank
-ReduceOp GradBucket Store TCPStore FileStore HashStore ProcessGroup group
+get_default_backend_for_device ReduceOp GradBucket Store TCPStore FileStore HashStore ProcessGroup group
 """
 _EXCHANGES = """
 barrier all_gather all_gather_into_tensor all_gather_object broadcast broadcast_object_list reduce reduce_scatter

@@ -21,7 +21,7 @@ import torch.utils.benchmark
 import torch.utils.dlpack
 from torch.nn.modules import utils as _tuples
 
-from . import accelerator, compiler, core, hub, nn, profiler
+from . import accelerator, amp, compiler, core, files, hub, nn, profiler
 from .core import StateError
 from .nn import attention, convolution, layers, local_norms, losses, norms
 
@@ -79,6 +79,9 @@ ELSEWHERE: dict[str, Any] = {
     "mtia": accelerator,
     "xpu": accelerator,
     "nn.modules.utils": _tuples,
+    "cuda.amp.grad_scaler": amp,
+    "cuda.amp.autocast_mode": amp,
+    "serialization": files,
     "utils._pytree": torch.utils._pytree,
     "utils.benchmark": torch.utils.benchmark,
     "utils.hooks": core,
@@ -101,6 +104,7 @@ ELSEWHERE: dict[str, Any] = {
 
 # Doors that get these modules as attributes; those that are files can have modules below them
 DOORS: tuple[str, ...] = (
+    "cuda.amp",
     "amp",
     "autograd",
     "cuda",

@@ -216,7 +216,8 @@ class Unpacker:
         place, buffers, items = content
         if not self._whole:
             raise StateError(
-                f"load: the file holds a whole model ({'.'.join(place)}); pass weights_only=False to have it made anew"
+                f"load: the file holds a whole model ({'.'.join(place)}); leave weights_only=True out to have it "
+                "made anew"
             )
         kind = _found(place, "class")
         if not (isinstance(kind, type) and issubclass(kind, nn.Module)):

@@ -109,8 +109,8 @@ def load(
     ----------
     f : the path of the file, or a file open for reading bytes
     map_location : the CPU, or None, a function or a dict that would tell where tensors go
-    weights_only : False to have a whole module made anew, of a class that is there. A file of torch's is read as with
-        True whatever is said: state dicts and checkpoints, and no pickle that would run code
+    weights_only : True to refuse whole modules; else one is made anew, of a class that is there, without calling its
+        code. A file of torch's is read as with True whatever is said: state dicts and checkpoints, and no pickle
     pickle_module, mmap, options : taken because torch takes them
 
     Raises
@@ -131,7 +131,7 @@ def load(
         data, name = Path(f).read_bytes(), os.fspath(f)
     if data[8:9] != b"{" and (data[:4] == b"PK\x03\x04" or data[:1] == b"\x80"):  # a zip archive, or a pickle
         return _torchs(data, repr(name))
-    return _ours(data, repr(name), whole=weights_only is False)
+    return _ours(data, repr(name), whole=weights_only is not True)
 
 
 def _length(data: bytes) -> int:

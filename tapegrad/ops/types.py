@@ -26,41 +26,45 @@ _ASKED = [
 __all__ += _ASKED
 
 
-class TensorType:
+class TensorType(type):
     """A constructor for one dtype: ``FloatTensor(2, 3)`` by sizes, ``FloatTensor([1, 2])`` by values.
 
-    ``isinstance(x, FloatTensor)`` asks whether a Tensor has the dtype, and ``x.type(FloatTensor)`` converts.
+    ``isinstance(x, FloatTensor)`` asks whether a Tensor has the dtype, and ``x.type(FloatTensor)`` converts; it is a
+    type of torch's name, so that a torch tensor's ``type`` takes it too.
     """
 
-    def __init__(self, name: str, dtype: torch.dtype) -> None:
-        self.__name__ = self.__qualname__ = name
-        self.dtype = dtype
+    dtype: torch.dtype
 
-    def __call__(self, *data: Any, device: Any = None) -> Tensor:
-        on_cpu(device, self.__name__)
-        if len(data) == 1 and isinstance(data[0], Tensor | torch.Tensor) and data[0].dtype is not self.dtype:
-            raise DTypeError(f"{self.__name__}: data has dtype {data[0].dtype}; expected {self.dtype}; write x.to(...)")
+    def __call__(cls, *data: Any, device: Any = None) -> Any:
+        name = cls.__name__.removeprefix("torch.")
+        on_cpu(device, name)
+        if len(data) == 1 and isinstance(data[0], Tensor | torch.Tensor) and data[0].dtype is not cls.dtype:
+            raise DTypeError(f"{name}: data has dtype {data[0].dtype}; expected {cls.dtype}; write x.to(...)")
         made = Tensor(*data)
-        return made if made.dtype is self.dtype else Tensor(made.data.to(self.dtype))
+        return made if made.dtype is cls.dtype else Tensor(made.data.to(cls.dtype))
 
-    def __instancecheck__(self, value: object) -> bool:
-        return isinstance(value, Tensor | torch.Tensor) and value.dtype is self.dtype
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, Tensor | torch.Tensor) and value.dtype is cls.dtype
 
-    def __repr__(self) -> str:
-        return f"<class 'torch.{self.__name__}'>"
+    def __repr__(cls) -> str:
+        return f"<class '{cls.__name__}'>"
 
 
-FloatTensor = TensorType("FloatTensor", torch.float32)
-DoubleTensor = TensorType("DoubleTensor", torch.float64)
-LongTensor = TensorType("LongTensor", torch.int64)
-IntTensor = TensorType("IntTensor", torch.int32)
-ShortTensor = TensorType("ShortTensor", torch.int16)
-CharTensor = TensorType("CharTensor", torch.int8)
-ByteTensor = TensorType("ByteTensor", torch.uint8)
-BoolTensor = TensorType("BoolTensor", torch.bool)
+def _type(name: str, dtype: torch.dtype) -> TensorType:
+    return TensorType(f"torch.{name}", (), {"dtype": dtype, "__doc__": f"Makes tensors of {dtype}."})
+
+
+FloatTensor = _type("FloatTensor", torch.float32)
+DoubleTensor = _type("DoubleTensor", torch.float64)
+LongTensor = _type("LongTensor", torch.int64)
+IntTensor = _type("IntTensor", torch.int32)
+ShortTensor = _type("ShortTensor", torch.int16)
+CharTensor = _type("CharTensor", torch.int8)
+ByteTensor = _type("ByteTensor", torch.uint8)
+BoolTensor = _type("BoolTensor", torch.bool)
 TYPES = {t.dtype: t for t in (FloatTensor, DoubleTensor, LongTensor, IntTensor, ShortTensor, CharTensor, ByteTensor)}
 TYPES[torch.bool] = BoolTensor
-_BY_NAME = {f"torch.{t.__name__}": t.dtype for t in TYPES.values()}
+_BY_NAME = {t.__name__: t.dtype for t in TYPES.values()}
 
 
 def is_tensor(obj: Any) -> bool:
@@ -98,7 +102,7 @@ def as_type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     or one of the constructors.
     """
     if dtype is None:
-        return f"torch.{TYPES[self.dtype].__name__}"
+        return TYPES[self.dtype].__name__
     wanted = dtype.dtype if isinstance(dtype, TensorType) else _BY_NAME.get(dtype, dtype)
     if not isinstance(wanted, torch.dtype):
         raise DTypeError(f"type: dtype must be one of {', '.join(_BY_NAME)}, or a dtype; got {dtype!r}")

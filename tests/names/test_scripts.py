@@ -100,6 +100,7 @@ def test_constructors_by_dtype(name):
     assert made.type() == expected.type()
     for target in (ours, made.dtype, f"torch.{name}"):
         assert tg.tensor([0, 1, 2]).type(target).dtype is expected.dtype
+        assert torch.tensor([0, 1, 2]).type(target).dtype is expected.dtype
 
 
 def test_a_type_conversion_is_recorded():
