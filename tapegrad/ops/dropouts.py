@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,13 +30,17 @@ def _by_channel(name: str, dims: tuple[int, ...]) -> Callable[..., Tensor]:
     ) -> Tensor:
         _checked(p, name)
         x = tensor_argument(input, name, "input")
-        if x.ndim not in dims:
+        if name == "dropout2d" and x.ndim not in dims:  # as torch: of [N, C] every element is a channel
+            warnings.warn(f"{name}: input should have 3 or 4 dimensions; got {list(x.shape)}", UserWarning, 2)
+        elif x.ndim not in dims:
             raise ShapeError(f"{name}: input must have {' or '.join(map(str, dims))} dimensions; got {list(x.shape)}")
+        if x.ndim < 2:
+            raise ShapeError(f"{name}: input must have at least 2 dimensions; got {list(x.shape)}")
         if not training or p == 0:
             return x
         if p == 1:
             return x * 0.0
-        channels = x.ndim - dims[0] + 1  # the batch, where there is one, and the channels
+        channels = x.ndim - dims[0] + 1 if x.ndim in dims else 2  # the batch, where there is one, and the channels
         shape = (*x.shape[:channels], *(1,) * (x.ndim - channels))
         return where(_kept(shape, p, x, generator, name), x * (1 / (1 - p)), 0.0)
 

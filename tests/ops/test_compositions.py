@@ -174,3 +174,12 @@ def test_small_answers():
     assert (tg.tensor([1, 2]) << 2).tolist() == [4, 8]
     assert (tg.tensor([8]) >> 1).tolist() == [4]
     assert tg.ldexp(tg.tensor([1.5]), tg.tensor([3])).tolist() == [12.0]
+
+
+def test_dropout2d_of_a_matrix_drops_elements_and_warns():
+    with pytest.warns(UserWarning, match="dropout2d: input should have 3 or 4 dimensions"):
+        y = tg.dropout2d(tg.ones(50, 40), 0.25)
+    assert sorted(y.data.unique().tolist()) == pytest.approx([0.0, 4 / 3])
+    assert 0.2 < (y.data == 0).float().mean() < 0.3  # 2000 draws: 5 deviations
+    with pytest.raises(tg.ShapeError, match="at least 2 dimensions"), pytest.warns(UserWarning):
+        tg.dropout2d(tg.ones(3))
