@@ -2,7 +2,7 @@
 
 A message names the op, the argument, what was expected and what came:
 ``conv2d: weight.shape[1] = 8 must equal input.shape[1] / groups = 3``. Each class is also the built-in
-exception a Python user would catch for that kind of mistake.
+exception a Python user would catch for that kind of mistake, and a ``RuntimeError`` as torch's mostly are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class TapegradError(Exception):
     """Root of the tree: ``except tg.TapegradError`` catches whatever tapegrad raises on purpose."""
 
 
-class ShapeError(TapegradError, ValueError):
+class ShapeError(TapegradError, ValueError, RuntimeError):
     """Sizes, dimensions or strides that do not fit the op."""
 
 
@@ -22,7 +22,7 @@ class IndexShapeError(ShapeError, IndexError):
     """A dimension or an index outside the tensor; also an ``IndexError``, as Python's own protocols expect."""
 
 
-class ArgumentError(TapegradError, ValueError):
+class ArgumentError(TapegradError, ValueError, RuntimeError):
     """An argument or hyper-parameter outside what it may be."""
 
 
@@ -46,7 +46,7 @@ class PathError(TapegradError, OSError):
     """A file that cannot be written; what was there has not changed."""
 
 
-class DTypeError(TapegradError, TypeError):
+class DTypeError(TapegradError, TypeError, RuntimeError):
     """A dtype or device the op cannot work with."""
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..core import _C, ShapeError, TapeError, Tensor, functions
+from ..core import _C, ShapeError, TapeError, Tensor, functions, plain
 from ..ops.random import Generator, raw_normal, raw_uniform
 from .checks import one_of, require
 
@@ -49,7 +49,9 @@ def skipped() -> Iterator[None]:
 
 
 def _target(tensor: Tensor, name: str) -> torch.Tensor:
-    """The storage to fill."""
+    """The storage to fill, of a Tensor or (``weight.data``) a torch tensor."""
+    if isinstance(tensor, torch.Tensor):
+        return plain(tensor, f"{name}: tensor")
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: tensor must be a Tensor; got {type(tensor).__name__}")
     if not tensor.is_leaf:
