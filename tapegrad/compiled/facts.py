@@ -27,6 +27,7 @@ import torch
 
 from ..core import _C, CompileError, Entry, Leaf, Tensor
 from ..ops import Generator
+from .watch import STDLIB
 
 LIMIT = 20_000  # facts; a step that reads more state than this is refused
 SMALL = 16_384  # bytes of an array that is read anew, compared until it has changed once
@@ -36,14 +37,25 @@ _BY_VALUE = (*_SCALARS, tuple, frozenset, enum.Enum, torch.dtype, range, slice)
 _OPAQUE = (torch.dtype, torch.device, CodeType, Leaf, Entry)
 _LIBRARIES = {"torch", "numpy", "tapegrad"}
 
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made while Python runs
+
 _missing = object()
 
 
 @functools.cache
 def is_library(module: str) -> bool:
-    """Whether a class or module is this package's, torch's or the standard library's."""
+    """Whether a module is this package's, torch's or the standard library's, and not a user's of such a name."""
     top = module.partition(".")[0]
-    return top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__")
+    if top not in sys.stdlib_module_names or top == "__main__":
+        return top in _LIBRARIES
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return file is None or file.startswith(STDLIB)
+
+
+def of_library(kind: type) -> bool:
+    """Whether a class is a library's; one made by ``exec`` without a module's name says it were Python's own."""
+    made = kind.__module__ == "builtins" and kind.__flags__ & _HEAP_TYPE
+    return not made and is_library(kind.__module__)
 
 
 class Fact(NamedTuple):
@@ -247,21 +259,21 @@ class _Walk:
         if hasattr(type(value), "walked"):  # a compiled step: what it calls, not its cache; and what is named
             self.attributes(value, path, {*type(value).walked, *self.names})
         elif isinstance(own, dict):
-            library = is_library(type(value).__module__)
+            library = of_library(type(value))
             self.attributes(value, path, list(own) if library or self.everything else self.names)
         for name in self.names & {slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())}:
             if hasattr(value, name):
                 self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")
-        if not is_library(type(value).__module__):
+        if not of_library(type(value)):
             self.note(value, "attribute", "__class__", type(value), f"{path}.__class__")
 
     def classes(self, kind: type, path: str) -> None:
         """What the user's classes define, as an instance would find it: a subclass may come to shadow a base."""
-        if is_library(kind.__module__):
+        if of_library(kind):
             return
         found: dict[str, Any] = {}
         for base in reversed(kind.__mro__):
-            if not is_library(base.__module__):
+            if not of_library(base):
                 found.update(vars(base))
         for name, attribute in found.items():
             if isinstance(attribute, FunctionType) and attribute.__code__ not in self.codes:

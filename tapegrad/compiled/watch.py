@@ -16,7 +16,7 @@ from ..core import _C, PACKAGE
 
 ESCAPES = {name: f"{name}()" for name in ("numpy", "tolist", "data_ptr", "untyped_storage", "apply_", "map_", "map2_")}
 _READS = (os.path.join(PACKAGE, "compiled"), os.path.join(PACKAGE, "core", "protocols.py"))  # item(), bool(), ...
-_STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _TORCH = torch.__path__[0]
 TEXT = torch._tensor_str._str.__code__
 
@@ -30,7 +30,7 @@ def is_users(frame: FrameType) -> bool:
     known = _own_code.get(code)
     if known is None:
         name = code.co_filename
-        library = name.startswith(_STDLIB) and "site-packages" not in name
+        library = name.startswith(STDLIB) and "site-packages" not in name
         made = str(frame.f_globals.get("__name__")).startswith("namedtuple_")
         known = _own_code[code] = not (name.startswith((PACKAGE, _TORCH, "<frozen")) or library or made)
     return known
@@ -89,7 +89,7 @@ def side_effect(function: Any) -> str | None:
 
 def for_user(frame: FrameType | None) -> bool:
     """Whether a frame of the standard library, or the user's own, was entered from the user's code."""
-    while frame is not None and frame.f_code.co_filename.startswith(_STDLIB) and not _is_package(frame):
+    while frame is not None and frame.f_code.co_filename.startswith(STDLIB) and not _is_package(frame):
         frame = frame.f_back
     return frame is not None and is_users(frame) and not importing(frame)
 

@@ -131,6 +131,8 @@ class Tensor(Protocols["Tensor"], Attributes, _C.TensorBase):
     def data(self, value: torch.Tensor) -> None:
         if isinstance(value, Tensor):
             value = value._data
+        if value is self._data:  # ``p.data -= x`` gives back what it has changed in place
+            return
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"data: expected a torch tensor; got {type(value).__name__}")
         value = plain(value.detach(), "data: value")  # as in torch, whoever writes .data means the values alone

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import FLOATS, ArgumentError, DTypeError
+from ..core import FLOATS, ArgumentError, DTypeError, calling
 
 
 def require(condition: bool, what: str, argument: str, expected: str, actual: Any) -> None:
@@ -28,6 +28,20 @@ def extent(value: Any, what: str, argument: str, least: int = 0) -> int:
     except TypeError:
         raise TypeError(f"{what}: {argument} must be an int; got {value!r}") from None
     require(n >= least, what, argument, f"be at least {least}", n)
+    return n
+
+
+_LAYER = 4096  # bytes that a layer's Python objects take at least
+
+
+def layers(value: Any, what: str, argument: str, nbytes: int, least: int = 0) -> int:
+    """How many layers of `nbytes` each: an int of at least `least`, for which there is memory.
+
+    They are made one by one, which for too many would go on until memory is full.
+    """
+    n = extent(value, what, argument, least)
+    if n > 1:
+        calling(f"{what}: {argument} = {n}", torch.empty, n * max(nbytes, _LAYER), dtype=torch.uint8)
     return n
 
 

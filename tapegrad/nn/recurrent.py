@@ -12,7 +12,7 @@ from .. import ops
 from ..core import ShapeError
 from ..ops.recurrent import Weights, run
 from . import init
-from .checks import extent, one_of, parameter_dtype, require
+from .checks import extent, layers, one_of, parameter_dtype, require
 from .module import Module
 from .parameter import Parameter, new_parameter
 from .utils.rnn import PackedSequence
@@ -45,7 +45,9 @@ class RNNBase(Module):
         self.mode = mode
         self.input_size = extent(input_size, name, "input_size", 1)
         self.hidden_size = extent(hidden_size, name, "hidden_size", 1)
-        self.num_layers = extent(num_layers, name, "num_layers", 1)
+        self.proj_size = extent(proj_size, name, "proj_size")
+        nbytes = 4 * _GATES[mode] * self.hidden_size * (self.proj_size or self.hidden_size)
+        self.num_layers = layers(num_layers, name, "num_layers", nbytes, 1)
         for argument, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
             if not isinstance(flag, bool):
                 raise TypeError(f"{name}: {argument} must be a bool; got {flag!r}")
@@ -58,11 +60,10 @@ class RNNBase(Module):
             warnings.warn(
                 f"{name}: dropout={dropout} acts between layers, and num_layers=1: nothing is dropped", stacklevel=3
             )
-        self.proj_size = extent(proj_size, name, "proj_size")
         require(proj_size < hidden_size, name, "proj_size", f"be smaller than hidden_size = {hidden_size}", proj_size)
         dtype = parameter_dtype(device, dtype, name)
         gates, out = _GATES[mode] * hidden_size, proj_size or hidden_size
-        for layer in range(num_layers):
+        for layer in range(self.num_layers):
             features = input_size if layer == 0 else out * self._directions
             shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, features), "weight_hh": (gates, out)}
             if bias:

@@ -12,7 +12,7 @@ from ..core import ShapeError, Tensor
 from . import functional as F
 from . import init
 from .attention import MultiheadAttention
-from .checks import extent, one_of
+from .checks import layers, one_of
 from .containers import ModuleList
 from .layers import Dropout, Linear
 from .module import Module
@@ -132,7 +132,8 @@ class _Stack(Module):
 
     def __init__(self, layer: Module, num_layers: int, norm: Module | None) -> None:
         super().__init__()
-        self.num_layers = extent(num_layers, type(self).__name__, "num_layers")
+        nbytes = sum(p.data.nbytes for p in layer.parameters())
+        self.num_layers = layers(num_layers, type(self).__name__, "num_layers", nbytes)
         self.layers = ModuleList([copy.deepcopy(layer) for _ in range(self.num_layers)])
         self.norm = norm
 

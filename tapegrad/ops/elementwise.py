@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, FLOATS, Array, Op, Tensor, arithmetic, caller, either, functions, op
+from ..core import _C, FLOATS, Array, DTypeError, Op, Tensor, arithmetic, caller, either, functions, op
 
 __all__ = [
     "abs",
@@ -443,6 +443,8 @@ bitwise_xor = binary("bitwise_xor", "input ^ other")
 def where_op(condition: Array, input: Array, other: Array) -> Any:
     """`where` of three arguments."""
     if isinstance(condition, torch.Tensor) and condition.dtype is not torch.bool:
+        if condition.dtype is not torch.uint8:
+            raise DTypeError(f"where: condition must be bool; got {condition.dtype}; write condition != 0")
         condition = condition != 0
     return torch.where(condition, input, other)
 
@@ -452,7 +454,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
 
     Parameters
     ----------
-    condition : bool array
+    condition : bool array (uint8 stands for one, as in torch)
     input, other : arrays or numbers; without them, the indices of the elements that are not 0, a vector a dimension
     """
     if input is None and other is None:

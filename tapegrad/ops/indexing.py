@@ -75,7 +75,13 @@ def index_sum(g: Any, shape: Sequence[int], dim: int, index: Any) -> Any:
     """`index_add` on zeros, inside a rule: slices of `g` added up by index, in ascending order."""
     if isinstance(g, Tensor):
         return index_add(Tensor(torch.zeros(tuple(shape), dtype=g.dtype)), dim, index, g)
-    return _C.index_sum(g, list(shape), dim, index.data if isinstance(index, Tensor) else index)
+    return _sum_by_index(g, shape, dim, index.data if isinstance(index, Tensor) else index)
+
+
+def _sum_by_index(values: torch.Tensor, shape: Sequence[int], dim: int, index: torch.Tensor) -> torch.Tensor:
+    if values.dtype in FLOATS:
+        return _C.index_sum(values, list(shape), dim, index)
+    return torch.zeros(tuple(shape), dtype=values.dtype).index_add_(dim, index, values)  # integers: in any order
 
 
 def _gathered(g: Any, dim: int, index: Any, shape: torch.Size) -> Any:
@@ -212,9 +218,10 @@ def getitem_backward(input: Array, shape: Sequence[int], index: Any) -> Any:
         dim, places = rows
         places = torch.where(places < 0, places + shape[dim], places).reshape(-1)
         values = input.reshape([*shape[:dim], places.numel(), *shape[dim + 1 :]])
-        return _C.index_sum(values, shape, dim, places)
+        return _sum_by_index(values, shape, dim, places)
     places = _at(torch.arange(shape.numel()).reshape(shape), index)  # of the elements that `index` reads
-    return _C.index_sum(input.expand(places.shape).reshape(-1), [shape.numel()], 0, places.reshape(-1)).reshape(shape)
+    spread = input.expand(places.shape).reshape(-1)
+    return _sum_by_index(spread, [shape.numel()], 0, places.reshape(-1)).reshape(shape)
 
 
 def _read(x: Any, index: Any) -> Any:

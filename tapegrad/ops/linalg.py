@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, FLOATS, Array, Arrays, ShapeError, Tensor, either, op, raw
+from ..core import _C, FLOATS, ArgumentError, Array, Arrays, ShapeError, Tensor, either, op, raw
 from .elementwise import mul
 from .shape import diagonal, expand, unsqueeze
 
@@ -272,7 +272,26 @@ def _pair(a: str, x: torch.Tensor, b: str, y: torch.Tensor, kept: set[str]) -> t
     return "".join(letters), product.reshape([size[c] for c in letters])
 
 
-def einsum(equation: str, *operands: Any) -> Tensor:
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def _lettered(given: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """Operands that are each followed by the numbers of their dimensions, as an equation."""
+    paired = len(given) // 2 * 2
+    terms = []
+    for numbers in (*given[1:paired:2], *given[paired:]):
+        fine = isinstance(numbers, list | tuple) and all(n is ... or (type(n) is int and 0 <= n < 52) for n in numbers)
+        if not fine:
+            raise ArgumentError(
+                "einsum: expected an equation, or tensors each followed by a list of numbers from 0 to 51; "
+                f"got {type(numbers).__name__}"
+            )
+        terms.append("".join("..." if n is ... else _LETTERS[n] for n in numbers))
+    out = f"->{terms.pop()}" if len(given) > paired else ""
+    return ",".join(terms) + out, given[:paired:2]
+
+
+def einsum(equation: Any, *operands: Any) -> Tensor:
     """Products summed over named dimensions: ``einsum("bik,bkj->bij", a, b)``.
 
     Parameters
@@ -280,7 +299,11 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     equation : a term of letters per operand, ``...`` for dimensions that broadcast; without ``->`` the output has the
         ellipsis, then the letters that occur once, alphabetically. A letter repeated in a term takes the diagonal
     operands : tensors, or one list of them
+
+    Or, as in torch, tensors each followed by the numbers of its dimensions: ``einsum(a, [0, 1], b, [1, 2], [0, 2])``.
     """
+    if not isinstance(equation, str):
+        equation, operands = _lettered((equation, *operands))
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
     left, arrow, out = equation.replace(" ", "").partition("->")
@@ -288,7 +311,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     if len(terms) != len(operands):
         raise ShapeError(f"einsum: equation {equation!r} has {len(terms)} terms for {len(operands)} operands")
     values = [x if isinstance(x, Tensor) else Tensor(raw(x, "einsum", f"operand {i}")) for i, x in enumerate(operands)]
-    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in equation]
+    free = [c for c in _LETTERS if c not in equation]
     wide = max(
         (x.ndim - len(t.replace("...", "")) for t, x in zip(terms, values, strict=True) if "..." in t), default=0
     )

@@ -8,6 +8,7 @@ other's, and so on.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -181,11 +182,15 @@ def flip(input: Array, dims: Sequence[int]) -> Any:
     return torch.flip(input, [dims] if isinstance(dims, int) else tuple(dims))
 
 
-def _negated(shifts: Any) -> Any:
-    return -shifts if isinstance(shifts, int) else [-s for s in shifts]
+def _rolled_back(g: Any, shifts: Any, dims: Any) -> Any:
+    shifts = (shifts,) if isinstance(shifts, int) else shifts
+    dims = (dims,) if isinstance(dims, int) else dims or ()
+    extents = [g.shape[d] for d in dims] or [math.prod(g.shape)]
+    back = [-s % n if n else 0 for s, n in zip(shifts, extents, strict=True)]  # torch takes no -(2**63 - 1)
+    return torch.roll(g, back, dims)
 
 
-@op(input=lambda g, shifts, dims: torch.roll(g, _negated(shifts), dims))
+@op(input=_rolled_back)
 def roll(input: Array, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Any:
     """Elements moved by ``shifts`` along ``dims``, those pushed out coming in at the other end. A copy."""
     return torch.roll(input, shifts, () if dims is None else dims)  # type: ignore[arg-type]

@@ -53,7 +53,10 @@ rad2deg = unary("rad2deg", "x 180 / pi", lambda g: g * (180 / math.pi))
 sgn = unary("sgn", "x / |x|, 0 at 0", zero)
 
 
-@op(input=lambda g, n, input: g * either("polygamma", n + 1, input))
+_MOST = 2**63 - 1  # the largest order that torch takes; beyond a few hundred all of one parity are infinite alike
+
+
+@op(input=lambda g, n, input: g * either("polygamma", n + 1 if n < _MOST else n - 1, input))
 def polygamma(n: int, input: Array) -> Any:
     """The n-th derivative of `digamma` (n = 0: itself)."""
     return torch.polygamma(n, input)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import pytest
 import torch
 from compile_checks import assert_same_script, batch, bits, mlp, replays, state, training_step, uncompiled
 
 import tapegrad as tg
 from tapegrad import nn
+from tapegrad.compiled.facts import is_library
 from tapegrad.nn import functional as F
 from tapegrad.optim import lr_scheduler
 
@@ -242,6 +246,75 @@ def test_schedules_between_steps(name):
         return seen
 
     assert_same_script(script)
+
+
+WITHOUT_NAME = """
+class Scale:
+    @staticmethod
+    def of(x): return x * factor[0]
+factor = [1.0]
+def step(x): return Scale.of(x).sum()
+"""
+
+
+def test_a_class_of_a_module_without_a_name_is_the_users():
+    """``exec(text, {})`` says that it were Python's own."""
+
+    def script(compile):
+        scope = {}
+        exec(WITHOUT_NAME, scope)
+        step, seen = compile(scope["step"]), []
+        for i in range(6):
+            scope["factor"][0] = 1.0 + i // 3
+            seen.append(step(tg.ones(3)))
+        return seen
+
+    assert_same_script(script)
+
+
+def test_a_module_of_the_users_may_bear_a_name_of_the_standard_library(tmp_path, monkeypatch):
+    (tmp_path / "sched.py").write_text("factor = 1.0\nclass Scale:\n    factor = 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sched", raising=False)
+    is_library.cache_clear()
+    sched = importlib.import_module("sched")
+
+    def script(compile):
+        sched.factor, sched.Scale.factor = 1.0, 1.0
+        step, seen = compile(lambda x: (x * sched.factor * sched.Scale().factor).sum()), []
+        for i in range(9):
+            sched.factor, sched.Scale.factor = 1.0 + i // 3, 1.0 + i // 6
+            seen.append(step(tg.ones(3)))
+        return seen
+
+    try:
+        assert_same_script(script)
+    finally:
+        monkeypatch.delitem(sys.modules, "sched")
+        is_library.cache_clear()
+
+
+def test_writing_in_place_through_data():
+    """``p.data -= x`` assigns what it has changed: no replacement, and so no side effect."""
+
+    def script(compile):
+        model, _ = mlp()
+
+        @compile
+        def step(x, y):
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            for p in model.parameters():
+                p.data -= 0.1 * p.grad.data
+                p.grad.zero_()
+            return loss
+
+        programs.append(step)
+        return [(step(*batch()), state([model])) for _ in range(6)]
+
+    programs = []
+    assert_same_script(script)
+    assert replays(programs[1]) >= 3
 
 
 # --- parameters --------------------------------------------------------------------------------------------------

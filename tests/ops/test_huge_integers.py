@@ -25,7 +25,7 @@ sys.path[:0] = [] if str(HELPERS) in sys.path else [str(HELPERS)]
 
 from layers import LAYERS  # noqa: E402
 from optable import rows  # noqa: E402
-from optable.check import Call, raw, tensors  # noqa: E402
+from optable.check import Call, Side, raw, tensors  # noqa: E402
 from optable.spec import Sample  # noqa: E402
 
 import tapegrad as tg  # noqa: E402
@@ -35,7 +35,6 @@ HUGE = [2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63), 2**63, 2**64, 2**70
 FEW = [2**31, 2**63 - 1, -(2**63), 2**64]
 ROOM = 2**30  # bytes that a case may take
 DEFINED = {"norm", "matrix_power", "Threshold"}  # any number is one to them; torch's 64 bits are not a limit
-LAYERED = {"Transformer", "RNN", "GRU", "LSTM"}  # so many layers are so many Python objects: no size of a tensor
 SECONDS = 5  # that a case may take
 
 X = torch.arange(12.0).reshape(3, 4)
@@ -75,6 +74,12 @@ def huge_arguments(args: Any, kwargs: dict[str, Any], values: list[int]) -> Iter
                 yield args, {**kwargs, key: other}
 
 
+def with_derivatives(side: Side) -> list[Any]:
+    """The outputs, and where a gradient for them finds room those of the inputs, recorded or not."""
+    small = sum(y.numel() for y in side.outputs) < 2**20
+    return [*side.outputs, *side.plain, *side.first] if small else side.outputs
+
+
 Case = tuple[str, str, Callable[[], list[Any]], Callable[[], list[Any]]]
 
 
@@ -87,24 +92,29 @@ def op_cases(samples: int | None, values: list[int]) -> Iterator[Case]:
                 call = Call(row, changed, torch.float64)
 
                 def ours(call: Call = call) -> list[Any]:
-                    return call.tapegrad().outputs
+                    return with_derivatives(call.tapegrad())
 
                 def theirs(call: Call = call) -> list[Any]:
-                    return call.torch().outputs
+                    return with_derivatives(call.torch())
 
                 yield name, f"{name}{changed!r}", ours, theirs
 
 
 def layer_cases(values: list[int]) -> Iterator[Case]:
     for name, args, kwargs, inputs in LAYERS:
-        if name in LAYERED:
-            continue
         for new_args, new_kwargs in huge_arguments(tuple(args), kwargs, values):
 
             def run(layers: Any, make: Any, name=name, args=new_args, kwargs=new_kwargs, inputs=inputs) -> list[Any]:  # type: ignore[no-untyped-def]
                 layer = getattr(layers, name)(*args, **kwargs)
-                out = layer(*[make(x) for x in inputs])
-                return [torch.zeros(tuple(y.shape)) for y in tensors(out) if hasattr(y, "shape")]  # weights are random
+                given = [make(x) for x in inputs]
+                for x in given:
+                    x.requires_grad_(x.is_floating_point())
+                out = [y for y in tensors(layer(*given)) if hasattr(y, "shape")]
+                for y in out:
+                    if y.requires_grad:
+                        y.sum().backward(retain_graph=True)
+                grads = [x.grad for x in (*given, *layer.parameters()) if x.grad is not None]
+                return [torch.zeros(tuple(y.shape)) for y in (*out, *grads)]  # weights are random
 
             yield (
                 name,

@@ -1,5 +1,6 @@
 """tg.linalg: norms and the rest that is no row of the op table, and what is refused."""
 
+import functools
 import math
 
 import pytest
@@ -71,9 +72,30 @@ def test_qr_of_wide_matrices():
     assert tg.gradcheck(lambda x: tg.linalg.qr(x)[0], [tg.tensor(A[0], requires_grad=True)])
 
 
+@pytest.mark.parametrize("triangle", "LU")
+def test_the_gradient_of_eigenvectors_is_symmetric_as_torchs(triangle):
+    symmetric = SQUARE + SQUARE.T
+    agree(lambda x: tg.linalg.eigh(x, triangle)[1], lambda x: torch.linalg.eigh(x, triangle)[1], symmetric)
+
+
+def numbered(einsum, first, second, *rest):
+    *out, x, y = rest
+    return einsum(x, first, y, second, *out)
+
+
+def test_einsum_takes_dimensions_by_number():
+    x, y = A, torch.randn(2, 4, 5, dtype=torch.float64, generator=GENERATOR)
+    for numbers in (([0, 1, 2], [0, 2, 3]), ([..., 7, 30], [..., 30, 51], [51, ..., 7])):
+        agree(*(functools.partial(numbered, module.einsum, *numbers) for module in (tg, torch)), x, y)
+    for wrong in ((x, [0, 1, 2], y), (x, [0, 52]), (x, "ij"), ([0, 1], x)):
+        with pytest.raises(tg.ArgumentError, match="einsum: expected an equation"):
+            tg.einsum(*wrong)
+
+
 def test_ranks_products_and_determinants():
     low = torch.outer(torch.arange(1.0, 4.0), torch.arange(1.0, 4.0)).double()
     assert tg.linalg.matrix_rank(low).item() == torch.linalg.matrix_rank(low).item() == 1
+    assert tg.linalg.matrix_rank(torch.ones(2, 0, 3)).tolist() == [0, 0]
     assert tg.linalg.matrix_rank(A).tolist() == torch.linalg.matrix_rank(A).tolist()
     agree(lambda x: tg.linalg.multi_dot([x, x, x]), lambda x: torch.linalg.multi_dot([x, x, x]), SQUARE)
     agree(lambda x: tg.linalg.vecdot(x, x), lambda x: torch.linalg.vecdot(x, x), A)

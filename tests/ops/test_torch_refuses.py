@@ -12,6 +12,10 @@ LABELS = torch.tensor([0, 2, 1, 0])
 
 # name: (f(nn), what the message begins with); nn is torch.nn or tg.nn
 REFUSED = {
+    "integers for a condition": (
+        lambda nn: (torch if nn is torch.nn else tg).where(LABELS, X[:, 0], X[:, 1]),
+        "where: condition must be bool; got torch.int64",
+    ),
     "BatchNorm1d(eps=-1) in training": (lambda nn: nn.BatchNorm1d(3, eps=-1)(X), "batch_norm: eps must be positive"),
     "BatchNorm1d(eps=0) in training": (lambda nn: nn.BatchNorm1d(3, eps=0.0)(X), "batch_norm: eps must be positive"),
     "BatchNorm2d(eps=-1) in training": (lambda nn: nn.BatchNorm2d(2, eps=-1.0)(PLANE), "batch_norm: eps must be pos"),
