@@ -34,7 +34,8 @@ from tapegrad import nn  # noqa: E402
 HUGE = [2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63), 2**63, 2**64, 2**70]
 FEW = [2**31, 2**63 - 1, -(2**63), 2**64]
 ROOM = 2**30  # bytes that a case may take
-DEFINED = {"norm", "matrix_power", "Threshold"}  # any number is one to them; torch's 64 bits are not a limit
+# Any number is one to them, or to their gradients; torch's 64 bits are not a limit.
+DEFINED = {"norm", "matrix_power", "Threshold", "roll", "polygamma"}
 SECONDS = 5  # that a case may take
 
 X = torch.arange(12.0).reshape(3, 4)
