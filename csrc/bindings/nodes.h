@@ -91,9 +91,9 @@ class Slotted {
 };
 
 struct Classes {
-  PyTypeObject* entry;  // derived from entry_base()
-  Slotted<3> leaf;      // hooks, shape, dtype
-  PyTypeObject* tensor;  // derived from tensor_base()
+  PyTypeObject* entry;           // derived from entry_base()
+  Slotted<3> leaf;               // hooks, shape, dtype
+  PyTypeObject* tensor;          // derived from tensor_base()
   py::object next_slot, inside;  // of tape.py: the counter, and whether a file is the package's
   py::object integers;           // of border.py: what an argument that should be an int, or several, stands for
   py::object size, get_frame;    // torch.Size, sys._getframe
