@@ -353,3 +353,8 @@ def test_random_states_are_put_back():
         tg.manual_seed(1)
         tg.rand(3)
     assert torch.equal(tg.random.get_rng_state().data, state.data)
+
+
+def test_lists_of_safe_classes_are_taken():
+    with tg.serialization.safe_globals([tg.nn.Linear]):
+        assert tg.serialization.add_safe_globals([tg.nn.Linear]) is None
