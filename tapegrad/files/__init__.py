@@ -8,7 +8,7 @@ __all__ = ["add_safe_globals", "from_torch", "load", "safe_globals", "save", "to
 
 
 class safe_globals:
-    """torch's list of classes that a file may name, as a context manager: there is no pickle here, so it is not asked."""
+    """torch's list of classes that a file may name, as a context manager; without pickle it is not asked."""
 
     def __init__(self, safe_globals: object) -> None:
         pass
