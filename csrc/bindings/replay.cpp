@@ -300,6 +300,7 @@ void bind_replay(py::module_& m) {
       py::arg("object"), py::arg("place"));
   m.def("buffer_extent", &buffer_extent, py::arg("object"));
   m.attr("watched_bytes") = kHashed;
+  m.attr("tile") = kTile;
   py::class_<Executor>(m, "Executor")
       .def(py::init<int64_t>(), py::arg("arena_bytes"))
       .def("add_arena", &Executor::add_arena, py::arg("offset"), py::arg("nbytes"))
