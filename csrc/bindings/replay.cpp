@@ -11,6 +11,7 @@
 #include "bindings/tape.h"
 #include "replay/arena.h"
 #include "replay/executor.h"
+#include "replay/tile.h"
 #include "replay/torch_call.h"
 
 namespace tapegrad {

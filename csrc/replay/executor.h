@@ -33,9 +33,6 @@ struct Draws {  // one random generator
 at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
                  at::IntArrayRef strides);
 
-// Elements of a tile of a chain: elementwise calls that are run one tile after the other. A multiple of every vector.
-inline constexpr int64_t kTile = 2048;
-
 // What it is given is checked, and nothing is built while it runs: std::invalid_argument, std::runtime_error.
 class Executor {
  public:
