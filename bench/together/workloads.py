@@ -33,14 +33,14 @@ class Many:
         return 3 * sum(products) - products[0]  # forward, weights' gradients, and inputs' but the first one's
 
     def steps(self) -> list[Any]:
-        """A compiled step for each network; weights and learning rates differ."""
+        """A compiled step for each network; weights differ."""
         return [make(self.workload, k) for k in range(self.count)]
 
 
 def make(workload: Workload, k: int) -> Any:
     tg.manual_seed(k)
     model = workload.network(tg.nn)
-    optimizer = OPTIMIZERS[workload.optimizer](model.parameters(), lr=RATE * (1 + k / 100))
+    optimizer = OPTIMIZERS[workload.optimizer](model.parameters(), lr=RATE)
     objective = LOSSES[workload.loss]
 
     @tg.compile
