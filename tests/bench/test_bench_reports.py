@@ -25,6 +25,8 @@ def _one_thread(threads):
 class InProcess:
     """What `Workers` does, without processes."""
 
+    processes = 2
+
     def map(self, function, jobs, steps, label):
         assert len(jobs) == len(steps)
         return [function(*job) for job in jobs]
@@ -149,16 +151,27 @@ def test_the_learning_rate_is_the_best_of_the_validation_split(monkeypatch):
     from bench.reports import points
     from bench.reports.training import Recipe
 
-    def score(side, recipe, problem, seed, validate=False):
-        assert side == "tapegrad"
+    def scores(jobs, problem, validate=False):
         assert validate
-        return {0.1: 90.0, 0.2: 95.0, 0.4: 95.0}[recipe.rate] + (0.5 if seed else -0.5)
+        return [{0.1: 90.0, 0.2: 95.0, 0.4: 95.0}[recipe.rate] + (0.5 if seed else -0.5) for recipe, seed in jobs]
 
-    monkeypatch.setattr(points, "score", score)
+    monkeypatch.setattr(points, "scores", scores)
     recipe = Recipe(mlp, "MSELoss", "SGD", 0.0, batch_size=25, epochs=2)
     chosen, found = points.choose_rates(InProcess(), [recipe], points.Problem("disk"), (0.4, 0.1, 0.2), range(2))
     assert chosen == [dataclasses.replace(recipe, rate=0.2)]
     assert found == [{0.4: 95.0, 0.1: 90.0, 0.2: 95.0}]
+
+
+def test_trainings_together_are_those_of_each_alone(few_points):
+    from bench.common.networks import mlp
+    from bench.reports import points, r2
+    from bench.reports.training import Recipe
+
+    recipe = Recipe(mlp, "MSELoss", "Adam", 0.01, batch_size=25, epochs=3)
+    problem = points.Problem("disk")
+    alone = [points.score("tapegrad", recipe, problem, seed) for seed in range(3)]
+    assert points.scores([(recipe, seed) for seed in range(3)], problem) == alone
+    assert [one["accuracy"] for one in r2.rounds_of("tapegrad", recipe, range(3))] == alone
 
 
 # --- the training loop -------------------------------------------------------------------------------------------
