@@ -2,8 +2,9 @@
 
 #include <c10/util/SmallVector.h>
 
-#include "bindings/elementwise.h"
+#include "bindings/kernel.h"
 #include "bindings/nodes.h"
+#include "ops/elementwise.h"
 
 namespace tapegrad {
 namespace {
@@ -105,11 +106,11 @@ void Walk::add(py::handle node, py::handle g, bool fresh) const {
     if (fresh && classes->leaf.holds(node)) own_it();
     return;
   }
-  if (is_tensor(before) && is_tensor(g)) {
-    if (contains(owned, node)) {
-      if (call_add_(before, borrow<py::object>(g))) return;
-    } else if (const py::object sum = call_arithmetic(Arithmetic::add, before, borrow<py::object>(g)); !sum.is_none()) {
-      set(slots, node, sum);
+  if (!recorder() && is_tensor(before) && is_tensor(g) && !contains(owned, node)) {
+    const at::Tensor sum =
+        arithmetic(Arithmetic::add, THPVariable_Unpack(before.ptr()), THPVariable_Unpack(g.ptr()), 0, 0);
+    if (sum.defined()) {
+      set(slots, node, py::cast(sum));
       own_it();
       return;
     }

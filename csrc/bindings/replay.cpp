@@ -6,13 +6,14 @@
 #include <cstring>
 
 #include "bindings/direct.h"
+#include "bindings/guards.h"
 #include "bindings/kernel.h"
 #include "bindings/lanes.h"
-#include "bindings/tape.h"
+#include "bindings/replayed.h"
 #include "replay/arena.h"
 #include "replay/executor.h"
-#include "replay/tile.h"
 #include "replay/torch_call.h"
+#include "replay/views.h"
 
 namespace tapegrad {
 namespace {
@@ -80,48 +81,6 @@ int64_t run(Executor& e, const Tensors& arrays, const std::optional<at::Tensor>&
   return e.run(arrays, order, rows, first, count, losses, numbers, draws_of(draws), ask);
 }
 
-// Where generators stand; they are moved on by their blocks at once, and back if the step fails.
-class Streams {
- public:
-  explicit Streams(const py::list& generators) {  // of (generator, blocks)
-    for (const py::handle& item : generators) {
-      const auto [generator, blocks] = item.cast<std::pair<py::object, uint64_t>>();
-      const Draws now{generator.attr("seed").cast<uint64_t>(), generator.attr("offset").cast<uint64_t>(), blocks};
-      generator.attr("offset") = now.offset + blocks;
-      generators_.push_back(generator);
-      draws.push_back(now);
-    }
-  }
-  void back() {
-    for (size_t i = 0; i < draws.size(); ++i) generators_[i].attr("offset") = draws[i].offset;
-  }
-  std::vector<Draws> draws;
-
- private:
-  std::vector<py::object> generators_;
-};
-
-// One step with all that it leaves, between two bytecodes: the streams, `left`, attributes (owner, name, value), and
-// new gradients on `data` at `leaves`.
-Tensors step(Executor& e, const Tensors& arguments, const std::vector<double>& numbers, const py::list& generators,
-             const py::list& left, const py::list& leaves, const py::list& data) {
-  Streams streams(generators);
-  Tensors results;
-  try {
-    const py::gil_scoped_release unlocked;
-    results = e.step(arguments, numbers, streams.draws);
-  } catch (...) {
-    streams.back();
-    throw;
-  }
-  for (const py::handle& item : left) {
-    const auto [owner, name, value] = item.cast<std::tuple<py::object, py::object, py::object>>();
-    if (PyObject_SetAttr(owner.ptr(), name.ptr(), value.ptr()) != 0) throw py::error_already_set();
-  }
-  leave_gradients(leaves, data);
-  return results;
-}
-
 // place() for Python, which gives (bytes, first step, last step) of each piece.
 std::vector<int64_t> place_pieces(const std::vector<std::tuple<int64_t, int64_t, int64_t>>& given) {
   std::vector<Piece> pieces;
@@ -133,38 +92,6 @@ std::vector<int64_t> place_pieces(const std::vector<std::tuple<int64_t, int64_t,
     pieces.push_back({bytes, first, last});
   }
   return place(pieces);
-}
-
-constexpr Py_ssize_t kHashed = 1 << 20;  // bytes
-
-// What an object's buffer is: sizes, strides and format, with its address (`place`) or what it holds (by hash where
-// that is more than kHashed bytes). Throws Python's error for an object without a buffer.
-
-std::string buffer_state(py::handle object, bool place) {
-  Py_buffer view;
-  if (PyObject_GetBuffer(object.ptr(), &view, PyBUF_FULL_RO) != 0) throw py::error_already_set();
-  const std::unique_ptr<Py_buffer, decltype(&PyBuffer_Release)> released(&view, &PyBuffer_Release);
-  std::string state;
-  const auto put = [&](const void* from, size_t n) {
-    if (from) state.append(static_cast<const char*>(from), n);
-  };
-  put(&view.ndim, sizeof view.ndim);
-  put(view.shape, sizeof(Py_ssize_t) * static_cast<size_t>(view.ndim));
-  put(view.strides, sizeof(Py_ssize_t) * static_cast<size_t>(view.ndim));
-  if (view.format) state.append(view.format);
-  if (place) {
-    put(&view.buf, sizeof view.buf);
-  } else if (view.len > 0) {
-    const size_t header = state.size();
-    state.resize(header + static_cast<size_t>(view.len));
-    if (PyBuffer_ToContiguous(&state[header], &view, view.len, 'C') != 0) throw py::error_already_set();
-    if (view.len > kHashed) {
-      const size_t hash = std::hash<std::string>()(state);
-      state.resize(header);
-      put(&hash, sizeof hash);
-    }
-  }
-  return state;
 }
 
 // The addresses that an object's buffer spans: [begin, end).
@@ -182,113 +109,9 @@ std::pair<uintptr_t, uintptr_t> buffer_extent(py::handle object) {
   return {begin, end + static_cast<uintptr_t>(view.itemsize)};
 }
 
-// Whether references that a program relies on still hold: identity, or for numbers and strings equal value.
-class Guards {
- public:
-  enum Kind { item, attribute, cell, length, keys, copy, buffer };
-  void add(int kind, py::object container, py::object key, py::object value, bool by_value) {
-    if (checking_) throw std::runtime_error("Guards: they are being checked");
-    const PyObject* of = value.ptr();
-    if (kind < item || kind > buffer || (kind == length && !PyLong_Check(of)) || (kind == keys && !PyTuple_Check(of)) ||
-        (kind == buffer && !PyBytes_Check(of)))
-      throw std::invalid_argument("Guards: no guard of kind " + std::to_string(kind) + " has such a value");
-    all_.push_back({static_cast<Kind>(kind), std::move(container), std::move(key), std::move(value), by_value});
-  }
-  // The number of the first that does not hold, or -1.
-  int64_t check() {
-    if (checking_) throw std::runtime_error("Guards: they are being checked");
-    checking_ = true;
-    int64_t failed = -1;
-    for (size_t i = 0; i < all_.size() && failed < 0; ++i)
-      if (!holds(all_[i])) failed = static_cast<int64_t>(i);
-    checking_ = false;
-    return failed;
-  }
-
- private:
-  struct Guard {
-    Kind kind;
-    py::object container, key, value;
-    bool by_value;
-  };
-
-  static bool holds(const Guard& g) {
-    PyObject* container = g.container.ptr();
-    if (g.kind == length) {
-      const Py_ssize_t size = PyObject_Size(container), expected = PyLong_AsSsize_t(g.value.ptr());
-      if (PyErr_Occurred()) PyErr_Clear();
-      return size >= 0 && size == expected;
-    }
-    py::object now;
-    if (g.kind == keys) return same_keys(container, g.value.ptr());
-    if (g.kind == copy) {  // the key freezes a container's content
-      now = py::reinterpret_steal<py::object>(PyObject_CallOneArg(g.key.ptr(), container));
-      const int equal = now ? PyObject_RichCompareBool(now.ptr(), g.value.ptr(), Py_EQ) : -1;
-      if (equal < 0) PyErr_Clear();
-      return equal == 1;
-    }
-    if (g.kind == buffer) {  // the key: whether it is the place that counts
-      try {
-        const std::string state = buffer_state(container, g.key.ptr() == Py_True);
-        return static_cast<Py_ssize_t>(state.size()) == PyBytes_GET_SIZE(g.value.ptr()) &&
-               std::memcmp(state.data(), PyBytes_AS_STRING(g.value.ptr()), state.size()) == 0;
-      } catch (const py::error_already_set&) {
-        return false;
-      }
-    }
-    if (g.kind == cell) {
-      now = py::reinterpret_steal<py::object>(PyCell_Get(container));
-    } else if (g.kind == attribute) {
-      now = py::reinterpret_steal<py::object>(PyObject_GetAttr(container, g.key.ptr()));
-    } else if (PyDict_CheckExact(container)) {
-      now = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(container, g.key.ptr()));
-    } else {
-      now = py::reinterpret_steal<py::object>(PyObject_GetItem(container, g.key.ptr()));
-    }
-    if (!now) {
-      PyErr_Clear();
-      return false;
-    }
-    if (now.ptr() == g.value.ptr()) return true;
-    if (!g.by_value || Py_TYPE(now.ptr()) != Py_TYPE(g.value.ptr())) return false;
-    if (PyFloat_CheckExact(now.ptr())) {
-      const double a = PyFloat_AS_DOUBLE(now.ptr()), b = PyFloat_AS_DOUBLE(g.value.ptr());
-      return std::memcmp(&a, &b, sizeof a) == 0;  // 0.0 is not -0.0, NaN is NaN
-    }
-    const int equal = PyObject_RichCompareBool(now.ptr(), g.value.ptr(), Py_EQ);
-    if (equal < 0) PyErr_Clear();
-    return equal == 1;
-  }
-
-  // The keys of a dict, in order; they are mostly the same objects.
-  static bool same_keys(PyObject* dict, PyObject* keys) {
-    if (!PyDict_Check(dict) || PyDict_Size(dict) != PyTuple_GET_SIZE(keys)) return false;
-    PyObject *key, *value;
-    Py_ssize_t position = 0, i = 0;
-    while (PyDict_Next(dict, &position, &key, &value)) {
-      if (i == PyTuple_GET_SIZE(keys)) return false;  // a comparison added one
-      PyObject* expected = PyTuple_GET_ITEM(keys, i++);
-      if (key == expected) continue;
-      const py::object held = py::reinterpret_borrow<py::object>(key);
-      const int equal = PyObject_RichCompareBool(key, expected, Py_EQ);
-      if (equal < 0) PyErr_Clear();
-      if (equal != 1) return false;
-    }
-    return true;
-  }
-
-  std::vector<Guard> all_;
-  bool checking_ = false;
-};
-
 }  // namespace
 
 void bind_replay(py::module_& m) {
-  py::class_<Guards>(m, "Guards")
-      .def(py::init<>())
-      .def("add", &Guards::add, py::arg("kind"), py::arg("container"), py::arg("key"), py::arg("value"),
-           py::arg("by_value"))
-      .def("check", &Guards::check);
   m.def("place", &place_pieces, py::arg("pieces"));
   m.def(
       "alias",
@@ -296,12 +119,7 @@ void bind_replay(py::module_& m) {
         return alias(memory, dtype, offset, sizes, strides);
       },
       py::arg("memory"), py::arg("dtype"), py::arg("offset"), py::arg("sizes"), py::arg("strides"));
-  m.def(
-      "buffer_state", [](const py::object& object, bool place) { return py::bytes(buffer_state(object, place)); },
-      py::arg("object"), py::arg("place"));
   m.def("buffer_extent", &buffer_extent, py::arg("object"));
-  m.attr("watched_bytes") = kHashed;
-  m.attr("tile") = kTile;
   py::class_<Executor>(m, "Executor")
       .def(py::init<int64_t>(), py::arg("arena_bytes"))
       .def("add_arena", &Executor::add_arena, py::arg("offset"), py::arg("nbytes"))
@@ -363,11 +181,20 @@ void bind_replay(py::module_& m) {
           "rebind",
           [](Executor& e, const std::vector<std::optional<at::Tensor>>& memory) { e.rebind(defined_or_not(memory)); },
           py::arg("memory"))
-      .def("fits", &Executor::fits, py::arg("arguments"))
+      .def(
+          "fits", [](const Executor& e, const Tensors& arguments) { return e.fits(arguments); }, py::arg("arguments"))
       .def("in_place", &Executor::in_place)
-      .def("overlaps", &Executor::overlaps, py::arg("arguments"))
-      .def("step", &step, py::arg("arguments"), py::arg("numbers"), py::arg("generators"), py::arg("left"),
-           py::arg("leaves"), py::arg("data"))
+      .def(
+          "overlaps", [](const Executor& e, const Tensors& arguments) { return e.overlaps(arguments); },
+          py::arg("arguments"))
+      .def(
+          "step",
+          [](Executor& e, const Tensors& arguments, const std::vector<double>& numbers, const py::list& generators,
+             const py::list& left, const py::list& leaves, const py::list& data) {
+            return leave_step(e, arguments, numbers, generators, left, leaves, data, true, false);
+          },
+          py::arg("arguments"), py::arg("numbers"), py::arg("generators"), py::arg("left"), py::arg("leaves"),
+          py::arg("data"))
       .def("run", &run, py::arg("arrays"), py::arg("order"), py::arg("rows"), py::arg("first"), py::arg("count"),
            py::arg("losses"), py::arg("numbers"), py::arg("draws"), py::arg("tick"))
       .def_property_readonly("steps", &Executor::steps)

@@ -5,4 +5,4 @@
 namespace tapegrad {
 void bind_replay(py::module_& m);
 void bind_networks(py::module_& m);
-}
+}  // namespace tapegrad

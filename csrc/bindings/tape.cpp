@@ -7,14 +7,13 @@
 #include "bindings/backward.h"
 #include "bindings/holder.h"
 #include "bindings/nodes.h"
+#include "bindings/switches.h"
 
 namespace tapegrad {
 
 const Classes* classes = nullptr;
 
 namespace {
-
-thread_local bool watched = false;  // see mode.py
 
 py::object tensor(py::object data, py::object node) {
   return make_tensor(classes->tensor, std::move(data), std::move(node));
@@ -213,7 +212,7 @@ py::object record(py::handle op, const py::dict& plans, py::object out, py::tupl
   const py::object dtypes = one ? dtype(out) : py::object(py::tuple(each(py::list(outs), dtype)));
   const py::object entry = tapegrad::entry(op, plan.variadic ? flat(parents) : std::move(parents), std::move(env),
                                            std::move(versions), shapes, dtypes);
-  if (watched) op.attr("_watch")(entry, outs, values);
+  if (switches.watched) op.attr("_watch")(entry, outs, values);
   if (one) return tensor(std::move(out), entry);
   py::tuple made(outs.size());
   for (size_t i = 0; i < outs.size(); ++i) made[i] = tensor(outs[i], py::make_tuple(entry, i));
@@ -281,8 +280,18 @@ PyObject* integers_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
   });
 }
 
-// What tapegrad/core/incoming.py asks of a tensor from outside, and finds of nearly every one.
-bool is_plain(const py::object& value) {
+// Whether a leaf's gradient is still the Tensor around `data` that was left there, and nobody has it: a new one could
+// not be told from it.
+bool is_unseen(PyObject* gradient, py::handle data) {
+  if (Py_REFCNT(gradient) != 1 || !Py_IS_TYPE(gradient, classes->tensor)) return false;
+  const auto* t = reinterpret_cast<TensorObject*>(gradient);
+  if (*PyObject_GET_WEAKREFS_LISTPTR(gradient)) return false;
+  return t->data == data.ptr() && t->node == Py_None && t->grad == Py_None;
+}
+
+}  // namespace
+
+bool is_plain(py::handle value) {
   if (Py_TYPE(value.ptr()) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;
   const at::Tensor& t = THPVariable_Unpack(value.ptr());
   const at::ScalarType type = t.scalar_type();
@@ -291,13 +300,11 @@ bool is_plain(const py::object& value) {
          !t.is_inference() && !t.is_neg();
 }
 
-}  // namespace
-
 void leave_gradients(const py::list& leaves, const py::list& data) {
   if (leaves.size() != data.size()) throw py::type_error("leave_gradients: expected as many tensors as leaves");
   static PyTypeObject* type = nullptr;
   static Py_ssize_t offset = 0;
-  for (size_t i = 0; i < leaves.size(); ++i) {
+  for (size_t i = 0; i < leaves.size() && i < data.size(); ++i) {
     PyObject* const leaf = item(leaves, i).ptr();
     if (!type) {
       const py::object slot = own(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(leaf)), "grad"));
@@ -307,6 +314,7 @@ void leave_gradients(const py::list& leaves, const py::list& data) {
     }
     if (!Py_IS_TYPE(leaf, type) || !is_tensor(item(data, i))) throw py::type_error("leave_gradients: expected leaves");
     PyObject** const at = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(leaf) + offset);
+    if (*at && is_unseen(*at, item(data, i))) continue;
     PyObject* const before = std::exchange(*at, tensor(borrow<py::object>(item(data, i)), py::none()).release().ptr());
     Py_XDECREF(before);
   }
@@ -351,9 +359,9 @@ void bind_tape(py::module_& m) {
   m.attr("TensorBase") = py::handle(reinterpret_cast<PyObject*>(tensor_base()));
   m.attr("EntryBase") = py::handle(reinterpret_cast<PyObject*>(entry_base()));
   m.def("open_entries", &open_entries);
-  m.def("is_plain", &is_plain, py::arg("value"));
-  m.def("watched", [] { return watched; });
-  m.def("watch", [](bool on) { watched = on; }, py::arg("on"));
+  m.def("is_plain", [](const py::object& value) { return is_plain(value); }, py::arg("value"));
+  m.def("watched", [] { return switches.watched; });
+  m.def("watch", [](bool on) { switches.watched = on; }, py::arg("on"));
 }
 
 }  // namespace tapegrad

@@ -11,70 +11,25 @@
 
 #include "ops/border.h"
 #include "ops/elementwise.h"
-#include "replay/tile.h"
+#include "replay/views.h"
 
 namespace tapegrad {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kTick = std::chrono::milliseconds(50);
+constexpr std::chrono::milliseconds kTick(50), kShort(1);
 
-[[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument("Executor: " + why); }
+template <class F>
+class Finally {
+ public:
+  explicit Finally(F f) : f_(std::move(f)) {}
+  ~Finally() { f_(); }
+  Finally(const Finally&) = delete;
+  Finally& operator=(const Finally&) = delete;
 
-// Memory that keeps its owner.
-c10::Storage storage_at(void* data, size_t nbytes, const at::Tensor& owner) {
-  const auto drop = [](void* kept) { delete static_cast<at::Tensor*>(kept); };
-  at::DataPtr at(data, owner.defined() ? new at::Tensor(owner) : nullptr, owner.defined() ? +drop : nullptr, at::kCPU);
-  return c10::Storage(c10::Storage::use_byte_size_t(), static_cast<int64_t>(nbytes), std::move(at), nullptr, false);
-}
-
-// Whether t lies in ordinary memory, with sizes, strides and a storage.
-bool in_memory(const at::Tensor& t) {
-  return t.defined() && t.layout() == at::kStrided && t.device().type() == at::kCPU && !t.is_nested() &&
-         t.has_storage() && !t._is_zerotensor() && !t.is_neg() && !t.is_conj();
-}
-void check_in_memory(const at::Tensor& t, const char* what) {
-  if (!in_memory(t)) refuse(std::string(what) + " must be a dense CPU tensor");
-}
-
-// One beyond the last byte that such a view reaches, SIZE_MAX where that is beyond int64.
-size_t reach(int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides, size_t element) {
-  int64_t last = offset, bytes = 0;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    int64_t step;
-    if (sizes[i] == 0) return 0;
-    if (__builtin_mul_overflow(sizes[i] - 1, strides[i], &step) || __builtin_add_overflow(last, step, &last))
-      return SIZE_MAX;
-  }
-  if (last == INT64_MAX || __builtin_mul_overflow(last + 1, static_cast<int64_t>(element), &bytes)) return SIZE_MAX;
-  return static_cast<size_t>(bytes);
-}
-
-// What the elements span, from the first on.
-size_t span(const at::Tensor& t) { return reach(0, t.sizes(), t.strides(), t.element_size()); }
-
-size_t bytes_of(const at::Tensor& t) { return t.storage().nbytes(); }
-void* start_of(const at::Tensor& t) { return const_cast<void*>(t.storage().data()); }
-
-void check_layout(int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides) {
-  const auto below = [](at::IntArrayRef all) {
-    return std::any_of(all.begin(), all.end(), [](int64_t n) { return n < 0; });
-  };
-  if (sizes.size() != strides.size() || offset < 0 || below(sizes) || below(strides))
-    refuse("a view of sizes " + text(sizes) + " and strides " + text(strides) + " from " + std::to_string(offset) +
-           " on");
-}
-
-at::Tensor view_of(c10::Storage storage, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
-                   at::IntArrayRef strides) {
-  at::Tensor t = at::detail::make_tensor<c10::TensorImpl>(
-      std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), c10::scalarTypeToTypeMeta(dtype));
-  t.unsafeGetTensorImpl()->set_storage_offset(offset);
-  t.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
-  return t;
-}
-
-size_t begin_of(const at::Tensor& t) { return static_cast<size_t>(t.storage_offset()) * t.element_size(); }
+ private:
+  F f_;
+};
 
 // Rows order[0 .. n) of `array`, one after the other. The rows of a large one lie far away, and are asked for before
 // they are needed; a call of memcpy for a few numbers takes longer than the numbers.
@@ -113,22 +68,11 @@ class Chain final : public Call {
   void set(size_t, uint64_t) override {}
 
  private:
-  static constexpr int64_t kGrain = 32768;  // elements; a multiple of every vector
+  static constexpr int64_t kTile = 2048, kGrain = 32768;  // elements; a multiple of every vector
   std::vector<Elementwise*> links_;
 };
 
 }  // namespace
-
-at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
-                 at::IntArrayRef strides) {
-  check_in_memory(memory, "memory");
-  check_layout(offset, sizes, strides);
-  if (reach(offset, sizes, strides, c10::elementSize(dtype)) > bytes_of(memory))
-    throw std::invalid_argument("alias: a view that reaches beyond its memory");
-  at::Tensor t = view_of(c10::Storage(memory.storage()), dtype, offset, sizes, strides);
-  t.unsafeGetTensorImpl()->set_version_counter(memory.unsafeGetTensorImpl()->version_counter());
-  return t;
-}
 
 class Executor::Running {
  public:
@@ -174,7 +118,7 @@ size_t Executor::add_arena(int64_t offset, int64_t nbytes) {
 size_t Executor::add_outside(const at::Tensor& t, bool written) {
   check_in_memory(t, "tensor");
   const size_t slot = add_slot(start_of(t), bytes_of(t), t);
-  outside_.push_back({t, start_of(t), bytes_of(t), written, slot});
+  outside_.push_back({t, static_cast<const char*>(start_of(t)), bytes_of(t), written, slot});
   watch(t);
   return slot;
 }
@@ -187,8 +131,7 @@ size_t Executor::add_argument(const at::Tensor& example, bool written) {
   return slot;
 }
 
-// The arguments are laid out as those recorded, in memory that is there.
-bool Executor::takes(const std::vector<at::Tensor>& arguments) const {
+bool Executor::takes(at::TensorList arguments) const {
   if (arguments.size() != arguments_.size()) return false;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const at::Tensor& t = arguments[i];
@@ -201,8 +144,7 @@ bool Executor::takes(const std::vector<at::Tensor>& arguments) const {
   return true;
 }
 
-bool Executor::fits(const std::vector<at::Tensor>& arguments) const {
-  if (!takes(arguments)) return false;
+bool Executor::is_clear(at::TensorList arguments) const {
   for (size_t i = 0; i < arguments.size(); ++i)
     for (size_t j = 0; j < i; ++j)
       if (start_of(arguments[i]) == start_of(arguments[j])) return false;  // perhaps; the slow path looks closer
@@ -288,6 +230,8 @@ void Executor::add_result(const at::Tensor& value, int64_t slot) {
 
 void Executor::watch(const at::Tensor& t) {
   check_in_memory(t, "tensor");
+  const auto is_it = [&](const Watched& w) { return w.tensor.is_same(t); };
+  if (std::any_of(watched_.begin(), watched_.end(), is_it)) return;
   watched_.push_back(
       {t, t.storage().data(), bytes_of(t), t.storage_offset(), at::DimVector(t.sizes()), at::DimVector(t.strides())});
 }
@@ -313,7 +257,7 @@ void Executor::rebind(const std::vector<at::Tensor>& memory) {
     if (!memory[i].defined()) continue;
     Outside& o = outside_[i];
     o.tensor = memory[i];
-    o.data = start_of(memory[i]);
+    o.data = static_cast<const char*>(start_of(memory[i]));
     c10::StorageImpl* storage = slots_[o.slot].unsafeGetStorageImpl();
     storage->set_data_ptr_noswap(at::DataPtr(start_of(memory[i]), at::kCPU));  // `outside_` keeps it alive
   }
@@ -331,14 +275,12 @@ bool Executor::in_place() const {
   return true;
 }
 
-bool Executor::overlaps(const std::vector<at::Tensor>& arguments) const {
+bool Executor::overlaps(at::TensorList arguments) const {
   for (const at::Tensor& t : arguments) {
     const char* begin = static_cast<const char*>(start_of(t));
     const char* end = begin + bytes_of(t);
-    for (const Outside& o : outside_) {
-      const char* other = static_cast<const char*>(start_of(o.tensor));
-      if (begin < other + bytes_of(o.tensor) && other < end) return true;
-    }
+    for (const Outside& o : outside_)  // which may have moved since, and is then not in place
+      if (begin < o.data + o.nbytes && o.data < end) return true;
   }
   return false;
 }
@@ -380,28 +322,64 @@ void Executor::replay() {
       throw;
     }
   }
+}
+
+// Tensors from outside that the program writes have one more version.
+void Executor::count_writes() {
   for (const Outside& o : outside_)
     if (o.written) o.tensor.unsafeGetTensorImpl()->bump_version();
 }
 
-std::vector<at::Tensor> Executor::step(const std::vector<at::Tensor>& arguments, const std::vector<double>& numbers,
-                                       const std::vector<Draws>& draws) {
+std::vector<at::Tensor> Executor::step(at::TensorList arguments, const std::vector<double>& numbers,
+                                       const std::vector<Draws>& draws, bool fitting) {
+  const Running running(*this);
+  if (!fitting) {
+    if (!takes(arguments)) refuse("the arguments are not laid out as those recorded");
+    check_memory();
+  }
+  for (size_t i = 0; i < arguments.size(); ++i) bind(i, arguments[i]);
+  set(numbers, draws);
+  failed_ = -1;
+  replay();
+  count_writes();
+  for (size_t i = 0; i < arguments.size(); ++i)
+    if (arguments_[i].written) arguments[i].unsafeGetTensorImpl()->bump_version();
+  return copied_out();
+}
+
+std::vector<std::pair<size_t, int64_t>> Executor::timed(at::TensorList arguments, const std::vector<double>& numbers,
+                                                        const std::vector<Draws>& draws) {
   const Running running(*this);
   if (!takes(arguments)) refuse("the arguments are not laid out as those recorded");
   check_memory();
   for (size_t i = 0; i < arguments.size(); ++i) bind(i, arguments[i]);
   set(numbers, draws);
-  replay();
-  for (size_t i = 0; i < arguments.size(); ++i)
-    if (arguments_[i].written) arguments[i].unsafeGetTensorImpl()->bump_version();
+  const at::AutoDispatchBelowADInplaceOrView plain;
+  std::vector<std::pair<size_t, int64_t>> all;
+  all.reserve(order_.size());
+  auto reading = Clock::duration::max();  // what it takes to read the clock
+  for (int i = 0; i < 8; ++i) {
+    const auto began = Clock::now();
+    reading = std::min(reading, Clock::now() - began);
+  }
+  const Finally counted([&] { count_writes(); });
+  for (const auto& [number, call] : order_) {
+    const auto began = Clock::now();
+    call->run();
+    all.emplace_back(number,
+                     std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - began - reading).count());
+  }
+  return all;
+}
+
+std::vector<at::Tensor> Executor::copied_out() const {
   std::vector<at::Tensor> out, shared(groups_.size());
   out.reserve(results_.size());
   for (const Result& result : results_) {
     const at::Tensor& r = result.value;
     const Group& group = groups_[result.group];
-    if (group.count == 1 && r.dim() == 0) {
-      out.push_back(at::detail::empty_cpu({}, r.scalar_type()));
-      std::memcpy(out.back().mutable_data_ptr(), r.const_data_ptr(), r.element_size());
+    if (group.count == 1 && r.is_contiguous()) {
+      out.push_back(fresh(r));
       continue;
     }
     if (group.count == 1 && !result.whole) {
@@ -482,7 +460,9 @@ int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional
   for (size_t i = 0; i < batch.size(); ++i) bind(i, batch[i]);
   const int64_t* index = order ? static_cast<const int64_t*>(order->const_data_ptr()) : nullptr;
   char* to = static_cast<char*>(losses.mutable_data_ptr());
-  auto asked = Clock::now();
+  auto asked = Clock::now(), read = asked;
+  int64_t next = 1, last_read = 0;  // the clock is read after these steps: after every one, or some if they are short
+  const Finally counted([&] { count_writes(); });
   for (int64_t step = 0; step < count; ++step) {
     const int64_t begin = (first + step) * rows;
     for (size_t i = 0; i < arrays.size(); ++i) {
@@ -501,9 +481,15 @@ int64_t Executor::run(const std::vector<at::Tensor>& arrays, const std::optional
     for (Draws& d : draws) d.offset += d.blocks;
     steps_ = step + 1;
     std::memcpy(to + static_cast<size_t>(step) * loss.element_size(), loss.const_data_ptr(), loss.element_size());
-    if (const auto now = Clock::now(); now - asked > kTick) {
+    if (steps_ < next) continue;
+    const auto now = Clock::now();
+    next = steps_ + (now - read < kShort ? std::min<int64_t>(2 * (steps_ - last_read), 64) : 1);
+    read = now;
+    last_read = steps_;
+    if (now - asked > kTick) {
       asked = now;
-      if (!tick(step + 1)) return step + 1;
+      count_writes();
+      if (!tick(steps_)) return steps_;
     }
   }
   return count;

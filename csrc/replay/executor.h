@@ -29,10 +29,6 @@ struct Draws {  // one random generator
   uint64_t blocks;  // a step takes
 };
 
-// A view of any tensor's memory, which counts writes together with that tensor. Throws where it would reach beyond.
-at::Tensor alias(const at::Tensor& memory, at::ScalarType dtype, int64_t offset, at::IntArrayRef sizes,
-                 at::IntArrayRef strides);
-
 // What it is given is checked, and nothing is built while it runs: std::invalid_argument, std::runtime_error.
 class Executor {
  public:
@@ -60,15 +56,25 @@ class Executor {
   Call& call(size_t i) { return *calls_.at(i); }
 
   // --- running ---
-  // The arguments are laid out as those recorded, and nothing of the program lies in their memory.
-  bool fits(const std::vector<at::Tensor>& arguments) const;
+  // The arguments are laid out as those recorded, in memory that is there.
+  bool takes(at::TensorList arguments) const;
+  // Nothing of the program lies in the arguments' memory, nor an argument in another's, and `in_place`.
+  bool is_clear(at::TensorList arguments) const;
+  // Both.
+  bool fits(at::TensorList arguments) const { return takes(arguments) && is_clear(arguments); }
   // Every tensor that is watched lies where it lay when it was bound, with the same sizes and strides.
   bool in_place() const;
   // Whether one of these shares its storage with a tensor from outside.
-  bool overlaps(const std::vector<at::Tensor>& arguments) const;
-  // One step: the results, in fresh memory.
-  std::vector<at::Tensor> step(const std::vector<at::Tensor>& arguments, const std::vector<double>& numbers,
-                               const std::vector<Draws>& draws);
+  bool overlaps(at::TensorList arguments) const;
+  // One step: the results, in fresh memory. `fitting`: the caller has just asked `fits`.
+  std::vector<at::Tensor> step(at::TensorList arguments, const std::vector<double>& numbers,
+                               const std::vector<Draws>& draws, bool fitting = false);
+  // The same without results, for those who ask how long it takes: the nanoseconds of each call that ran, by its number
+  // (a chain's is that of its first).
+  std::vector<std::pair<size_t, int64_t>> timed(at::TensorList arguments, const std::vector<double>& numbers,
+                                                const std::vector<Draws>& draws);
+  // What the last step copies out, once more.
+  std::vector<at::Tensor> copied_out() const;
   // Steps over batches first, first + 1, ... of `count` in an epoch: rows order[batch * b .. ) of every array (rows in
   // order where there is none). losses[i] is the result of step i. tick(steps done), asked every 50 ms, stops the run
   // when it is false. Returns the steps done.
@@ -78,6 +84,8 @@ class Executor {
 
   // The calls, once, on whatever is bound. No step: it checks and counts nothing.
   void replay();
+  // Tensors from outside that the program writes have one more version.
+  void count_writes();
 
   int64_t steps() const { return steps_; }    // done by the last run
   int64_t failed() const { return failed_; }  // the call that threw last
@@ -87,7 +95,6 @@ class Executor {
 
   size_t add_slot(void* data, size_t nbytes, const at::Tensor& owner);
   void not_running() const;
-  bool takes(const std::vector<at::Tensor>& arguments) const;
   void check_memory() const;
   void bind(size_t argument, const at::Tensor& t);
   std::vector<at::Tensor> first_batches(const std::vector<at::Tensor>& arrays, const std::optional<at::Tensor>& order,
@@ -96,7 +103,7 @@ class Executor {
 
   struct Outside {
     at::Tensor tensor;
-    const void* data;  // its storage's
+    const char* data;  // its storage's
     size_t nbytes;
     bool written;
     size_t slot;

@@ -251,6 +251,7 @@ void Network::run_lanes(const std::vector<Network*>& group, const Lanes& lanes,
       });
     }
     program.executor->replay();
+    program.executor->count_writes();
     const size_t size = program.loss.element_size();
     const char* from = static_cast<const char*>(program.loss.const_data_ptr());
     for (size_t l = 0; l < group.size(); ++l) {

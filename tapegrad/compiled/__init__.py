@@ -6,6 +6,7 @@ optimizers and data. A call passes through these files in this order:
     facts, results                    the Python state a step read; what it returns
     compare                           do two recordings agree?
     lower, rewrite, plan, program     the program: dead calls, shared calls, convolutions, the arena
+    module, habit                     compiled modules; calls that are compiled without being asked
     bind, run, reference              pointers and replays; whole epochs; the same program run in Python
     alike, twins, together            many models at once: the same program over other objects
     members, given, lanes, fuse       its models; its arguments; models side by side in vector registers
@@ -15,12 +16,14 @@ optimizers and data. A call passes through these files in this order:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from ..core import ArgumentError
 from ..nn import Module
 from .arguments import Arguments, without_arrays
 from .bind import Bound
+from .habit import Habit
+from .module import compiled_module
 from .program import changed, function_name, reads
 from .run import run_in_order
 from .step import Compiled
@@ -32,6 +35,7 @@ __all__ = [  # Compiled, compile, run_together are what users see; the rest is f
     "Bound",
     "Call",
     "Compiled",
+    "Habit",
     "Made",
     "Number",
     "Offset",
@@ -50,7 +54,22 @@ __all__ = [  # Compiled, compile, run_together are what users see; the rest is f
     "without_arrays",
 ]
 
+M = TypeVar("M", bound=Module)
 
+
+@overload
+def compile(  # type: ignore[overload-overlap]
+    model: M,
+    *,
+    exact: bool = True,
+    cache_size: int = 8,
+    fullgraph: bool | None = None,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: Any = None,
+    disable: bool = False,
+) -> M: ...
 @overload
 def compile(
     model: Callable[..., Any],
@@ -127,7 +146,7 @@ def compile(
     Parameters
     ----------
     model : the step (also as ``fn``), or a module; its arguments may be tensors, arrays, numbers, strings, and tuples,
-        lists or dicts of them
+        lists or dicts of them. What a module becomes: see below
     exact : False adds rewrites that round differently: nearest x2 upsampling is folded into the convolution after it
     cache_size : programs kept; the one used least recently goes first
     fullgraph : True: what cannot be compiled is refused, as above; False: it runs as it is from the first call on,
@@ -138,6 +157,17 @@ def compile(
     Returns
     -------
     A `Compiled`: ``step(*args)``, ``step.run(...)`` for whole epochs, ``step.explain(*args)``, ``step.programs``.
+
+    A module becomes one of the same kind with the same parameters, layers and modes: what is assigned to either is
+    assigned to both. Its calls under `no_grad` are replayed, in training and in evaluation mode, as fast as anything
+    here is called; where gradients are recorded, in a compiled step or outside one, the module itself is called, so
+    that gradients flow as ever.
+
+    >>> policy = tg.compile(tg.nn.Sequential(tg.nn.Linear(17, 64), tg.nn.Tanh(), tg.nn.Linear(64, 6)))
+    >>> with tg.no_grad():
+    ...     actions = [policy(tg.ones(1, 17)) for _ in range(3)]
+    >>> actions[2].equal(policy(tg.ones(1, 17)).detach())
+    True
 
     Raises
     ------
@@ -160,4 +190,6 @@ def compile(
     if disable:
         return step
     lenient = isinstance(step, Module) if fullgraph is None else not fullgraph
+    if isinstance(step, Module):
+        return compiled_module(step, exact, cache_size, lenient)
     return Compiled(step, exact, cache_size, lenient)

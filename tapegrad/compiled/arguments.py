@@ -101,6 +101,8 @@ def is_loss(value: Any) -> bool:
     return isinstance(raw, torch.Tensor) and raw.ndim == 0
 
 
-def is_constant(value: Any) -> bool:
-    """A plain Tensor that needs no gradient."""
-    return type(value) is Tensor and value._node is None and value._grad is None
+def is_plain(value: Any) -> bool:
+    """An array, a torch tensor, or a Tensor that needs no gradient: what C++ can take."""
+    if type(value) is Tensor:
+        return value._node is None and value._grad is None
+    return type(value) is torch.Tensor or (type(value).__module__ == "numpy" and type(value).__name__ == "ndarray")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +22,7 @@ from .results import Results
 from .trace import Call, Made, Number, Offset, Ref, Seed, Trace, refs_of, results_of
 
 _GRADIENT = "a gradient that the step reads"
+_UNLOCKED = 32_768  # elements: programs that work on more let other threads run meanwhile
 _KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5, "buffer": 6}
 
 
@@ -37,9 +40,7 @@ def lowered(trace: Trace, exact: bool) -> Program:
     """The program of a trace; one that was lowered for another model of the same structure serves again."""
     slots = tuple([(s.kind, s.nbytes, s.written) for s in trace.slots])
     ends = tuple(trace.ends), tuple([isinstance(made, Made) and made.ref for _, made in trace.gradients])
-    calls = tuple(
-        [(function_name(c), c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls]
-    )
+    calls = tuple([(c.function, c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls])
     key = (exact, slots, ends, calls)
     program: Program = _C.locked(_programs_lock, _kept, key, trace, exact)
     return program
@@ -51,6 +52,7 @@ def _kept(key: Any, trace: Trace, exact: bool) -> Program:
         program = lower(trace, exact)
         for slot in program.slots:
             slot.tensor = None if slot.kind == "made" else slot.tensor
+        program.slots = [dataclasses.replace(slot, tensor=None) for slot in program.slots]  # the cache keeps no weights
         _programs[key] = program
         if len(_programs) > _KEPT:
             _programs.popitem(last=False)
@@ -88,7 +90,6 @@ class Bound:
         names = [(place, "grad" if isinstance(place, Leaf) else "_grad", grad) for place, grad in read]
         facts = [*facts, *[Fact(place, "attribute", name, grad, _GRADIENT) for place, name, grad in names]]
         self.facts = facts
-        self.calls = 0  # replays so far
         self.met_bad_values = False
         self.unproven = unproven
         self._guards = _guards(facts, unproven)
@@ -100,6 +101,7 @@ class Bound:
             executor.watch(fact.container)
         needed = {ref.slot for call in (*program.once, *program.calls) for ref in refs_of((call.arguments, call.outs))}
         needed |= {ref.slot for ref in trace.ends}
+        work = sum(math.prod(ref.sizes) for call in program.calls for ref in refs_of((call.arguments, call.outs)))
         for i, slot in enumerate(trace.slots):
             if slot.kind == "argument":
                 handles[i] = executor.add_argument(arguments[i], slot.written)
@@ -128,7 +130,19 @@ class Bound:
         if self.scalar_loss:
             executor.set_loss(self._view(trace.result.ref))
         writers = [i for i, call in enumerate(program.calls) if any(_outside(trace, r) for r in written(call))]
-        self._first_write = min(writers, default=len(program.calls))
+        self.fast = _C.Replay(
+            executor,
+            self._guards,
+            trace.numbers,
+            trace.generators,
+            self._results.left,
+            self._results.leaves,
+            self._results.data,
+            self._results.described,
+            self._results.finish,
+            work > _UNLOCKED or any(is_foreign(call) for call in program.calls),
+        )
+        self.fast.first_write = min(writers, default=len(program.calls))
 
     def again(self, arguments: Sequence[torch.Tensor]) -> Bound:
         """The program with an arena of its own, for another thread; its memory from outside may be bound anew."""
@@ -168,6 +182,14 @@ class Bound:
                     first, beyond = found.get(ref.slot, (begin, end))
                     found[ref.slot] = min(first, begin), max(beyond, end)
         return found
+
+    def is_written(self, slot: int) -> bool:
+        """Whether a step changes memory that outlives it."""
+        return slot in self._memory and (self.trace.slots[slot].written or slot in self.program.own)
+
+    def bytes_of(self, slot: int) -> torch.Tensor:
+        """All bytes of a slot that outlives a step."""
+        return torch.empty(0, dtype=torch.uint8).set_(self._memory[slot].untyped_storage())
 
     # --- binding ----------------------------------------------------------------------------------------------
 
@@ -222,7 +244,7 @@ class Bound:
 
     def stale(self) -> str | None:
         """The path of the first guard that no longer holds."""
-        failed = self._guards.check()
+        failed = -1 if self._guards.hold() else self._guards.check()
         if failed >= 0:
             return str([*self.facts, *self.unproven][failed].path)
         return self._elsewhere()
@@ -246,10 +268,16 @@ class Bound:
         gone = {id(fact.container) for fact in proven}
         self.unproven = [fact for fact in self.unproven if id(fact.container) not in gone]
         self._guards = _guards(self.facts, self.unproven)
+        self.fast.set_guards(self._guards)
 
-    def serves(self, arguments: list[torch.Tensor]) -> bool:
-        """The usual case, quickly: arguments laid out as before, and every guard holds."""
-        return bool(self.executor.fits(arguments) and self._guards.check() < 0)
+    @property
+    def calls(self) -> int:
+        """Replays so far."""
+        return self.fast.calls
+
+    @calls.setter
+    def calls(self, calls: int) -> None:
+        self.fast.calls = calls
 
     def numbers(self) -> list[float]:
         """The hyper-parameters as they are now."""
@@ -277,7 +305,7 @@ class Bound:
         try:
             executor.run(arrays, order, rows, 0, count, losses, self.numbers(), draws, tick)
         except Exception:
-            if not 0 <= executor.failed < self._first_write:
+            if not 0 <= executor.failed < self.fast.first_write:
                 raise
             self.met_bad_values = True
         finally:
@@ -290,17 +318,12 @@ class Bound:
 
     def replay(self, arguments: list[torch.Tensor], holders: Sequence[Any]) -> Any:
         """One step; `Failed` if a check did not pass before anything was written, so that it can be run eagerly."""
-        self.calls += 1
         try:
-            left = self._results.left, self._results.leaves, self._results.data
-            out = self.executor.step(arguments, self.numbers(), self.trace.generators, *left)
+            return self.fast.step(arguments, holders)
         except Exception as error:
-            if self.executor.failed < self._first_write:
+            if self.executor.failed < self.fast.first_write:
                 raise Failed from error
             raise
-        for i in self.trace.needs:
-            holders[i].requires_grad_()
-        return self._results.hand_out(out, holders)
 
 
 def _guards(*facts: list[Fact]) -> Any:
@@ -309,6 +332,11 @@ def _guards(*facts: list[Fact]) -> Any:
         key = _frozen if fact.kind == "copy" else fact.key
         guards.add(_KINDS[fact.kind], fact.container, key, fact.value, isinstance(fact.value, _BY_VALUE))
     return guards
+
+
+def is_foreign(call: Call) -> bool:
+    """An operator of nobody's that is known here: it may wait for other threads or processes."""
+    return not isinstance(call.function, str) and call.function.namespace != "aten"
 
 
 def _outside(trace: Trace, ref: Ref) -> bool:

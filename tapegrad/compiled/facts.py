@@ -38,6 +38,7 @@ _OPAQUE = (torch.dtype, torch.device, CodeType, Leaf, Entry)
 _LIBRARIES = {"torch", "numpy", "tapegrad"}
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made while Python runs
+_OF_MODULES = ("_hooks",)  # what `nn.Module` reads of an object of a user's class
 
 _missing = object()
 
@@ -258,9 +259,11 @@ class _Walk:
         own = getattr(value, "__dict__", None)
         if hasattr(type(value), "walked"):  # a compiled step: what it calls, not its cache; and what is named
             self.attributes(value, path, {*type(value).walked, *self.names})
+            for name in set(type(value).walked) - set(own or ()):  # a slot, or the class's
+                self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")
         elif isinstance(own, dict):
             library = of_library(type(value))
-            self.attributes(value, path, list(own) if library or self.everything else self.names)
+            self.attributes(value, path, list(own) if library or self.everything else {*self.names, *_OF_MODULES})
         for name in self.names & {slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())}:
             if hasattr(value, name):
                 self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")

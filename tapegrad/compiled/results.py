@@ -131,6 +131,8 @@ class Results:
         self.view = view
         self.executor = executor
         self.copied = 0
+        self.needs = trace.needs
+        self._position: dict[int, int] = {}  # by `Made.which`: in what was copied out
         self.several: list[Maker] = []  # objects that come out in several places
         self._known: dict[int, int] = {}  # by `Made.which`: position among those
         returned = list(made_in(trace.result))
@@ -147,6 +149,9 @@ class Results:
         self.of_arguments: list[tuple[int, Maker | None]] = []
         for target, made in trace.gradients:
             self._gradient(target, made)
+        del self.view  # it holds the program, which holds this through C++, where no collector sees it
+        plain = not (self.needs or self.fresh or self.of_arguments)
+        self.described = self.describe(trace.result) if plain else None  # for C++; None: `finish` makes it
 
     def _gradient(self, target: Any, made: Made | Same | None) -> None:
         if isinstance(target, int):
@@ -165,6 +170,12 @@ class Results:
 
     def _comes_out(self, made: Made) -> bool:
         return made.which in self._times or made.ref.slot in self._copied_slots
+
+    def finish(self, copied: list[torch.Tensor], holders: Sequence[Any]) -> Any:
+        """What is left to do in Python after a replay; what the step returns."""
+        for i in self.needs:
+            holders[i].requires_grad_()
+        return self.hand_out(copied, holders)
 
     def hand_out(self, copied: list[torch.Tensor], holders: Sequence[Any]) -> Any:
         """What the step returns, given what was copied out; what it returns as gradients is left where it belongs."""
@@ -195,6 +206,21 @@ class Results:
                 self.executor.unwatch(t)
                 self.data[i] = alias(self.memory[ref.slot], ref)
                 self.executor.watch(self.data[i])
+
+    def describe(self, tree: Any) -> tuple[Any, ...] | None:
+        """The returned structure as `_C.Replay` makes it; None where it takes Python to make it."""
+        if isinstance(tree, Same):
+            return ("same", tree.which)
+        if isinstance(tree, Made):
+            kinds: dict[type, str] = {Tensor: "tensor", torch.Tensor: "raw"}
+            known = tree.which not in self._times and tree.which in self._position and tree.kind in kinds
+            return (kinds[tree.kind], self._position[tree.which]) if known else None
+        if type(tree) in (tuple, list, dict):
+            parts = [self.describe(v) for v in (tree.values() if type(tree) is dict else tree)]
+            if None in parts:
+                return None
+            return ("dict", list(tree), parts) if type(tree) is dict else (type(tree).__name__, parts)
+        return None if isinstance(tree, tuple | list | dict) else ("constant", tree)
 
     def maker(self, tree: Any) -> Maker:
         """A function of (`outs`, holders) that gives the returned structure."""
@@ -234,7 +260,7 @@ class Results:
         if slot in self.live:
             memory = self.memory[slot]
             return lambda out, h: wrap(alias(memory, ref))
-        i = self.copied
+        i = self._position[made.which] = self.copied
         self.copied += 1
         self.executor.add_result(self.view(ref), slot)
         if made.kind is Tensor:

@@ -15,13 +15,14 @@ import torch
 from ..core import _C, CompileError, TapegradError, Tensor, fork_safe_lock, mode
 from ..nn import Module
 from ..optim.optimizer import number
-from .arguments import Arguments, as_refusal, is_constant, is_loss, without_arrays
+from .arguments import Arguments, as_refusal, is_loss, is_plain, without_arrays
 from .bind import Bound, Failed, lowered
 from .compare import difference, one_storage
 from .explain import explain
 from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
 from .patience import Patience
 from .picture import picture
+from .profile import Profile, profile
 from .record import Recorder
 from .results import settled
 from .run import run_epochs
@@ -46,7 +47,7 @@ class _Pending:
     retry: bool = False
 
 
-class Compiled:
+class Compiled(_C.Step):
     """A compiled step; see `compile`."""
 
     walked = ("fn",)  # what `facts` looks at, if a step holds a compiled one
@@ -62,7 +63,6 @@ class Compiled:
         self._pending: OrderedDict[Any, _Pending] = OrderedDict()
         self._uncompiled = Uncompiled(4 * cache_size)
         self._by_elements: dict[int, Any] = {}  # buffers that the step wraps, and reads in Python besides
-        self._last: tuple[Bound, Any] | None = None  # the program of the last call, if its arguments are Tensors alone
         self._patience = Patience()
         self.joint: Any = None  # what `run_together` keeps: (kind, structure, twins)
         self._lock = fork_safe_lock()
@@ -85,13 +85,6 @@ class Compiled:
     def __reduce__(self) -> Any:
         return Compiled, (self.fn, self.exact, self.cache_size, self.lenient)
 
-    def __getattr__(self, name: str) -> Any:
-        """What a compiled module is asked for, the module answers: ``parameters()``, ``train()``, ``state_dict()``."""
-        fn = self.__dict__.get("fn")
-        if not isinstance(fn, Module) or name.startswith("__"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return fn if name == "_orig_mod" else getattr(fn, name)
-
     @property
     def programs(self) -> list[Any]:
         """The programs in the cache, least recently used first."""
@@ -99,27 +92,27 @@ class Compiled:
 
     # --- one step ---------------------------------------------------------------------------------------------
 
+    # Calls go to C++ (csrc/bindings/step.cpp), which serves what `_serve` says; every other comes here.
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if mode.tracer is not None or mode.watched:  # inside another recording, an open Tape, detect_anomaly
             return self.fn(*args, **kwargs)
-        return _C.locked(self._lock, self._call, args, kwargs)
+        return self._alone(self._call, args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call, replayed where a program serves it."""
-        if self._last is not None and not kwargs:
-            known, setting = self._last
-            if setting == (mode.record, torch.get_default_dtype()) and (known.calls + 1) % AUDIT:
-                raws = [a._data for a in args if type(a) is Tensor and a._node is None and a._grad is None]
-                if len(raws) == len(args) and known.serves(raws):
-                    return self._replay(known, raws, args, args, {})
         given, bound = self._prepared(args, kwargs)
         if given is None:
             return self._inner()(*args, **kwargs)
         if bound is None or not (bound.calls + 1) % AUDIT:
             return self._record(given, bound)
-        simple = not kwargs and len(given.tensors) == len(args) and all(map(is_constant, args))
-        self._last = (bound, given.key[:2]) if simple else None
+        if not kwargs and len(given.tensors) == len(args) and all(map(is_plain, args)):
+            self._serve(bound.fast, mode.record, torch.get_default_dtype(), AUDIT, tuple(map(type, args)))
         return self._replay(bound, given.tensors, given.holders, given.args, given.kwargs)
+
+    def _eager(self, *args: Any) -> Any:
+        """A call whose replay met bad values before it had changed anything: the eager step says what is wrong."""
+        return self._alone(self._inner(), *args)
 
     def _replay(self, bound: Bound, tensors: list[torch.Tensor], holders: Any, args: Any, kwargs: Any) -> Any:
         try:
@@ -381,11 +374,15 @@ class Compiled:
         self._bound[id(bound)] = (key, bound)  # in this order: what is in _of is in _bound, wherever Ctrl-C comes
         self._of.setdefault(key, []).insert(0, bound)
         if len(self._bound) > self.cache_size:
+            places = {id(known.fast): which for which, (_, known) in self._bound.items()}
+            for served in reversed(self._latest()):  # of calls that never came here
+                self._bound.move_to_end(places[id(served)])
+            self._bound.move_to_end(id(bound))
             self._drop(next(iter(self._bound.values()))[1])
 
     def _drop(self, bound: Bound) -> None:
         """Forget a program."""
-        self._last = None
+        self._forget(bound.fast)
         key, _ = self._bound[id(bound)]
         kept = [b for b in self._of.get(key, ()) if b is not bound]
         if kept:
@@ -449,7 +446,7 @@ class Compiled:
         """
         options = (batch_size, epochs, shuffle, drop_last, seed)
         run = functools.partial(run_epochs, self, arrays, *options, on_epoch=on_epoch, progress=progress)
-        return _C.locked(self._lock, run)  # type: ignore[no-any-return]
+        return self._alone(run)  # type: ignore[no-any-return]
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """The plan for these arguments, as text: instructions, what was fused, arena bytes, guards. Changes nothing."""
@@ -472,8 +469,28 @@ class Compiled:
 
     def bound(self, given: Arguments) -> Bound:
         """The program that these arguments get, bound; changes nothing."""
-        bound: Bound = _C.locked(self._lock, self._planned, given)
+        bound: Bound = self._alone(self._planned, given)
         return bound
+
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """What each instruction of the program for these arguments takes. Changes nothing.
+
+        Returns
+        -------
+        A table that prints, with ``.rows``: instruction, op, shape, ns (the least of up to 25 turns), and the share of
+        ns that the machine's peak would need, which is measured once: products are held against the fastest product,
+        everything else against a copy of as many bytes. ``.call``: the parts of a call besides its instructions.
+
+        Raises
+        ------
+        CompileError
+            if the step cannot be compiled.
+        """
+        given = Arguments(without_arrays(args), without_arrays(kwargs) if kwargs else kwargs)
+        return self._alone(self._profiled, given)  # type: ignore[no-any-return]
+
+    def _profiled(self, given: Arguments) -> Profile:
+        return profile(self._planned(given), given.tensors, given.holders)
 
     def _planned(self, given: Arguments) -> Bound:
         """The program that serves a call, or one made of two recordings that are taken back."""

@@ -92,7 +92,7 @@ def run_together(
     together = Together(steps, arrays, batch_size, epochs, shuffle, drop_last, seed, rows, progress)
     with contextlib.ExitStack() as locks:
         for step in sorted(together.steps, key=id):
-            locks.enter_context(step._lock)
+            locks.enter_context(step)
         return together.run(on_epoch)
 
 
@@ -442,7 +442,7 @@ class Together:
     def _eager(self, model: Model) -> None:
         """A step whose program met bad values before it had changed anything: as it is, it says what is wrong."""
         part = len(model.twins) - 1 if model.at >= model.full else 0
-        if not 0 <= model.network.failed < model.twins[part].bound._first_write:
+        if not 0 <= model.network.failed < model.twins[part].bound.fast.first_write:
             model.network.rethrow()
         whole = model.epoch(model.epochs, self.batch_size, self.shuffle, self.bar)
         with self.streams.of(model), named(model):

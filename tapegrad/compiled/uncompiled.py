@@ -63,6 +63,10 @@ class Uncompiled:
         if text is not None:
             warn(text)
 
+    def is_quiet(self) -> None:
+        """Nothing is ever said."""
+        self._said = True
+
     def moved(self, path: str) -> None:
         """A new recording is necessary because this has changed."""
         self._moved[path] += 1

@@ -11,13 +11,19 @@ from typing import Any
 from .extension import _C
 
 
-class _Mode(threading.local):
-    """Per-thread switches; the class attributes are each new thread's defaults."""
+class _Rare(threading.local):
+    """What hardly anything reads; the class attributes are each new thread's defaults."""
 
-    record = True  # grad mode
     anomaly = False
-    tapes: tuple[Any, ...] = ()  # the open ones, each with a list of `entries`
-    tracer: Any = None  # a compiled step is being recorded (tapegrad.compiled)
+    tapes: tuple[Any, ...] = ()
+
+
+class _Mode(_C.Switches):
+    """Per-thread switches. ``record`` (grad mode) and ``tracer`` (what records a compiled step, or None) are kept where
+    C++ reads them at every call."""
+
+    def __init__(self) -> None:
+        self._rare = _Rare()
 
     @property
     def watched(self) -> bool:
@@ -27,6 +33,24 @@ class _Mode(threading.local):
     @watched.setter
     def watched(self, on: bool) -> None:
         _C.watch(on)
+
+    @property
+    def anomaly(self) -> bool:
+        """Whether the first NaN or infinity is an error."""
+        return self._rare.anomaly
+
+    @anomaly.setter
+    def anomaly(self, on: bool) -> None:
+        self._rare.anomaly = on
+
+    @property
+    def tapes(self) -> tuple[Any, ...]:
+        """The open ones, each with a list of ``entries``."""
+        return self._rare.tapes
+
+    @tapes.setter
+    def tapes(self, opened: tuple[Any, ...]) -> None:
+        self._rare.tapes = opened
 
 
 mode = _Mode()

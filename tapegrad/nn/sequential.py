@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from ..core import Tensor, no_grad, raw
+from ..core import Tensor, mode, no_grad, raw
 from .checks import extent
 from .containers import Numbered
 from .layers import Embedding
@@ -48,6 +48,8 @@ class Sequential(Numbered):
     Source: ``torch.nn.Sequential``.
     """
 
+    __slots__ = ("_calls", "_predictions")  # `Habit`s; no part of the model's state, and so not in __dict__
+
     def __init__(self, *layers: Any) -> None:
         super().__init__()
         self.training = True
@@ -70,6 +72,24 @@ class Sequential(Numbered):
                 setattr(part, name, module)
         return part
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not mode.record and len(args) == 1 and not kwargs and self._hooks is None:
+            return self._habit("_calls", "forward", modes=False)(*args)
+        return super().__call__(*args, **kwargs)
+
+    def _habit(self, slot: str, method: str, modes: bool) -> Any:
+        """What serves calls that come again and again; see `tapegrad.compiled.habit`."""
+        try:
+            return getattr(self, slot)
+        except AttributeError:
+            from ..compiled import Habit
+
+            setattr(self, slot, Habit(self, method, modes))
+            return getattr(self, slot)
+
     def forward(self, input: Any) -> Any:
         """The input through every layer in turn."""
         for layer in list(self.__dict__.values()):
@@ -85,6 +105,9 @@ class Sequential(Numbered):
         x : what the model takes: Tensor, torch tensor or NumPy array, batch first; floating-point numbers are converted
             to the dtype of the parameters
         """
+        return self._habit("_predictions", "_predicted", modes=True)(x)  # type: ignore[no-any-return]
+
+    def _predicted(self, x: Any) -> Tensor:
         modes = [(module, module.training) for module in self.modules()]
         try:
             self.eval()

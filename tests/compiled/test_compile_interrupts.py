@@ -173,6 +173,10 @@ def test_an_interrupt_at_any_bytecode_leaves_nothing_behind(before: int) -> None
         assert interrupted(before, at(place), expected)
 
 
+def test_the_usual_call_has_no_bytecode_to_be_interrupted_at() -> None:
+    assert bytecodes(5) == []
+
+
 def signals(before: int, tries: int) -> None:
     """A handler that raises, at times all over a recorded call."""
     expected = plain(before + 5)

@@ -74,7 +74,7 @@ FACADES = {"callbacks.py", "func.py", "plot.py"}
 
 # Imports that run upwards when a function is called, or for a type: (file, room).
 SHOWN = {("core/tape.py", "show"), ("compiled/step.py", "show"), ("nn/module.py", "show")}
-WRITTEN_DOWN = {("nn/sequential.py", "training"), *SHOWN}
+WRITTEN_DOWN = {("nn/sequential.py", "training"), ("nn/sequential.py", "compiled"), *SHOWN}
 
 
 def files():
