@@ -1,5 +1,6 @@
 // The Python names of csrc/ops and nothing else. tapegrad/_C.pyi is their typed stub.
 #include <ATen/Parallel.h>
+#include <omp.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <mutex>
@@ -9,6 +10,7 @@
 #include "bindings/elementwise.h"
 #include "bindings/guards.h"
 #include "bindings/kernel.h"
+#include "bindings/log.h"
 #include "bindings/norms.h"
 #include "bindings/panels.h"
 #include "bindings/recording.h"
@@ -58,6 +60,10 @@ int64_t parallel_threads(int64_t n) {
   });
   return static_cast<int64_t>(seen.size());
 }
+
+// Ends the threads that share this thread's work, torch's too; the next work that is shared starts new ones. False
+// where they are at work.
+bool end_threads() { return omp_pause_resource_all(omp_pause_hard) == 0; }
 
 // Raises tapegrad.core.errors.NAME, so that C++ and Python refuse with the same classes.
 void raise(const char* name, const std::exception& error) {
@@ -205,6 +211,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
     if (!ok.all().item<bool>()) throw std::runtime_error("a check of the step's values failed");
   };
   kernel(m, "check", check, "ok");
+  bind_log(m);
   bind_recording(m);
   bind_guards(m);
   bind_replay(m);
@@ -217,6 +224,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("empty_cache", &empty_cache, py::call_guard<py::gil_scoped_release>());
   m.def("build_info", &build_info);
   m.def("parallel_threads", &parallel_threads, py::arg("n"));
+  m.def("end_threads", &end_threads);
   m.def(
       "storage_use_count", [](const at::Tensor& t) { return static_cast<int64_t>(t.storage().use_count()); },
       py::arg("t"));

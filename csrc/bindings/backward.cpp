@@ -2,9 +2,8 @@
 
 #include <c10/util/SmallVector.h>
 
-#include "bindings/kernel.h"
+#include "bindings/elementwise.h"
 #include "bindings/nodes.h"
-#include "ops/elementwise.h"
 
 namespace tapegrad {
 namespace {
@@ -106,11 +105,11 @@ void Walk::add(py::handle node, py::handle g, bool fresh) const {
     if (fresh && classes->leaf.holds(node)) own_it();
     return;
   }
-  if (!recorder() && is_tensor(before) && is_tensor(g) && !contains(owned, node)) {
-    const at::Tensor sum =
-        arithmetic(Arithmetic::add, THPVariable_Unpack(before.ptr()), THPVariable_Unpack(g.ptr()), 0, 0);
-    if (sum.defined()) {
-      set(slots, node, py::cast(sum));
+  if (is_tensor(before) && is_tensor(g)) {
+    if (contains(owned, node)) {
+      if (call_add_(before, borrow<py::object>(g))) return;
+    } else if (const py::object sum = call_arithmetic(Arithmetic::add, before, borrow<py::object>(g)); !sum.is_none()) {
+      set(slots, node, sum);
       own_it();
       return;
     }

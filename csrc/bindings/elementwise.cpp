@@ -2,6 +2,8 @@
 
 #include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
 
+#include <array>
+
 #include "bindings/entry.h"  // is_tensor
 #include "bindings/kernel.h"
 #include "ops/elementwise.h"
@@ -88,34 +90,55 @@ bool read(PyObject* value, at::Tensor& tensor, double& number) {
   return overflow == 0 && -(1ll << 53) <= integer && integer <= 1ll << 53;
 }
 
-// Answers None where torch's operator is to be called: for other arguments. What is recorded is torch's operator, too,
-// of which this is the kernel; see the recorder's _kernel.
+// What is recorded is torch's operator, of which this is the kernel; a number comes second there.
+void tell_arithmetic(Arithmetic f, const py::object& input, const py::object& other, const py::object& result) {
+  const bool scaled = f == Arithmetic::add || f == Arithmetic::sub;  // by alpha
+  static const std::array<const char*, 4> names{"aten::add.Tensor", "aten::sub.Tensor", "aten::mul.Tensor",
+                                                "aten::div.Tensor"};
+  const bool turned = !is_tensor(input);
+  const char* name = turned && f == Arithmetic::sub ? "aten::rsub.Scalar" : names.at(static_cast<size_t>(f));
+  const py::object &first = turned ? other : input, &second = turned ? input : other;
+  static const py::object& one = *new py::object(py::int_(1));
+  tell(name, scaled ? py::tuple(py::make_tuple(first, second, one)) : py::tuple(py::make_tuple(first, second)), result);
+}
+
+}  // namespace
+
+py::object call_arithmetic(Arithmetic f, const py::object& input, const py::object& other) {
+  at::Tensor a, b;
+  double u = 0, v = 0;
+  if (!read(input.ptr(), a, u) || !read(other.ptr(), b, v)) return py::none();
+  if (f == Arithmetic::div && !a.defined()) return py::none();  // torch rounds twice: number * (1 / other)
+  if (!recorder()) return to_python(arithmetic(f, a, b, u, v));
+  const NoDispatch inside;
+  const at::Tensor out = arithmetic(f, a, b, u, v);
+  if (!out.defined()) return py::none();
+  py::object result = to_python(out);
+  tell_arithmetic(f, input, other, result);
+  return result;
+}
+
+bool call_add_(const py::object& sum, const py::object& other) {
+  const at::Tensor &to = THPVariable_Unpack(sum.ptr()), &from = THPVariable_Unpack(other.ptr());
+  if (!can_add_(to, from)) return false;
+  const NoDispatch inside;
+  if (recorder()) tell("aten::add_.Tensor", py::make_tuple(sum, other, 1), py::none());
+  add_(to, from);
+  return true;
+}
+
+namespace {
+
 void bind_arithmetic(py::module_& m) {
-  const auto bind = [&m](const char* name, const char* operation, Arithmetic f) {
-    const auto call = [f, operation](const py::object& input, const py::object& other) -> py::object {
-      at::Tensor a, b;
-      double u = 0, v = 0;
-      if (!read(input.ptr(), a, u) || !read(other.ptr(), b, v)) return py::none();
-      if (f == Arithmetic::div && !a.defined()) return py::none();  // torch rounds twice: number * (1 / other)
-      if (!recorder()) return to_python(arithmetic(f, a, b, u, v));
-      if (!a.defined()) return py::none();  // another operator of torch's
-      const auto recorded = py::reinterpret_borrow<py::object>(recorder());
-      const NoDispatch inside;
-      const at::Tensor out = arithmetic(f, a, b, u, v);
-      if (!out.defined()) return py::none();
-      const bool scaled = f == Arithmetic::add || f == Arithmetic::sub;  // by alpha
-      py::object result = to_python(out);
-      const py::tuple given =
-          scaled ? py::tuple(py::make_tuple(input, other, 1)) : py::tuple(py::make_tuple(input, other));
-      tell(recorded, operation, given, result);
-      return result;
-    };
-    m.def(name, call, py::arg("input"), py::arg("other"));
+  const auto bind = [&m](const char* name, Arithmetic f) {
+    m.def(
+        name, [f](const py::object& input, const py::object& other) { return call_arithmetic(f, input, other); },
+        py::arg("input"), py::arg("other"));
   };
-  bind("add", "aten::add.Tensor", Arithmetic::add);
-  bind("sub", "aten::sub.Tensor", Arithmetic::sub);
-  bind("mul", "aten::mul.Tensor", Arithmetic::mul);
-  bind("div", "aten::div.Tensor", Arithmetic::div);
+  bind("add", Arithmetic::add);
+  bind("sub", Arithmetic::sub);
+  bind("mul", Arithmetic::mul);
+  bind("div", Arithmetic::div);
 }
 
 void bind_optimizers(py::module_& m) {

@@ -12,15 +12,14 @@
 #include <tuple>
 #include <vector>
 
-#include "bindings/profile.h"
 #include "replay/call.h"
 
 namespace tapegrad {
 
-// Told of every kernel call of this thread while it records a step: recorder(name, arguments, result); None where
-// nothing is recorded. A kernel that writes its arguments (its name ends in _) is told of before it runs.
-void set_recorder(const py::object& recorder);
+// The recorder that hears of every kernel call of this thread while it records a step (log.h); null where nothing is
+// recorded. It is told of a kernel that writes its arguments (its name ends in _) before that runs.
 PyObject* recorder();
+void tell(const char* name, const py::tuple& arguments, const py::object& result);
 
 using Binder = std::function<std::unique_ptr<Call>(const py::tuple& arguments, std::vector<at::Tensor> outs)>;
 std::map<std::string, Binder>& binders();  // by kernel
@@ -66,11 +65,6 @@ py::object call_unlocked(const F& f, const A&... arguments) {
   }
 }
 
-inline void tell(const py::object& recorded, const char* name, const py::tuple& arguments, const py::object& result) {
-  const ProfilePaused paused;
-  recorded(name, arguments, result);
-}
-
 // Inside, torch's operators are called by a kernel, and not recorded themselves.
 struct NoDispatch : c10::impl::ExcludeDispatchKeyGuard {
   NoDispatch()
@@ -79,12 +73,11 @@ struct NoDispatch : c10::impl::ExcludeDispatchKeyGuard {
 
 template <class F, class... A>
 py::object call_recorded(const char* name, const F& f, const py::tuple& given, const A&... arguments) {
-  const py::object recorded = py::reinterpret_borrow<py::object>(recorder());
   const bool writes = std::string_view(name).back() == '_';
-  if (writes) tell(recorded, name, given, py::none());
+  if (writes) tell(name, given, py::none());
   const NoDispatch inside;
   py::object result = call_unlocked(f, arguments...);
-  if (!writes) tell(recorded, name, given, result);
+  if (!writes) tell(name, given, result);
   return result;
 }
 

@@ -9,7 +9,7 @@
 #include <exception>
 #include <memory>
 
-#include "bindings/kernel.h"
+#include "bindings/log.h"
 #include "bindings/profile.h"
 
 namespace tapegrad {
@@ -58,7 +58,7 @@ class Tracer {
  public:
   Tracer(const py::object& mode, const py::object& recorder) : mode_(mode) {
     mode.attr("tracer") = recorder;
-    set_recorder(recorder.attr("_kernel"));
+    set_recorder(recorder);
   }
   ~Tracer() {
     set_recorder(py::none());

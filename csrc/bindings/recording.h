@@ -28,8 +28,8 @@ class Before {
   std::vector<Attribute> attributes_;
 };
 
-// function(*args, **kwargs) while `recorder` is on: it is mode.tracer and the innermost dispatch mode, recorder._kernel
-// hears of kernels, recorder._profile of functions, recorder.read_unseen of values that are read out of its sight; the
+// function(*args, **kwargs) while `recorder` is on: it is mode.tracer and the innermost dispatch mode, its log hears
+// of kernels, recorder._profile of functions, recorder.read_unseen of values that are read out of its sight; the
 // garbage collector is off. Whatever happens, all of that is as it was before when this returns or raises.
 py::object record_call(const py::object& mode, const py::object& recorder, const py::object& function,
                        const py::tuple& args, const py::dict& kwargs);

@@ -67,9 +67,10 @@ at::Tensor activation_backward(Activation f, const char* op, const at::Tensor& g
 }
 
 at::Tensor arithmetic(Arithmetic f, const at::Tensor& a, const at::Tensor& b, double u, double v) {
-  const bool one_a = !a.defined() || a.dim() == 0, one_b = !b.defined() || b.dim() == 0;
-  const at::Tensor& like = one_a ? b : a;
-  if ((one_a && one_b) || !plain(like)) return {};
+  const at::Tensor& like = !a.defined() || (b.defined() && a.dim() == 0) ? b : a;
+  if (!plain(like)) return {};
+  const auto is_one = [&](const at::Tensor& t) { return !t.defined() || (t.dim() == 0 && like.dim() != 0); };
+  const bool one_a = is_one(a), one_b = is_one(b);
   for (const at::Tensor* t : {&a, &b})
     if (t->defined() && (!plain(*t) || t->scalar_type() != like.scalar_type())) return {};
   if (!one_a && !one_b && (a.sizes() != b.sizes() || !same_layout(a, b))) return {};
@@ -86,6 +87,23 @@ at::Tensor arithmetic(Arithmetic f, const at::Tensor& a, const at::Tensor& b, do
   return out;
 }
 
+bool can_add_(const at::Tensor& sum, const at::Tensor& other) {
+  return plain(sum) && plain(other) && sum.scalar_type() == other.scalar_type() && sum.sizes() == other.sizes() &&
+         same_layout(sum, other) && !sum.is_alias_of(other) && !sum.is_inference();
+}
+
+void add_(const at::Tensor& sum, const at::Tensor& other) {
+  by_dtype(sum, [&](auto zero) {
+    using T = decltype(zero);
+    T* const to = mutable_data<T>(sum);
+    over(sum.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels_for<T>().arithmetic(Arithmetic::add, to + begin, false, data<T>(other) + begin, false, to + begin,
+                                  end - begin);
+    });
+  });
+  sum.unsafeGetTensorImpl()->bump_version();
+}
+
 at::Tensor scaled_product(const at::Tensor& first, const at::Tensor& second, const at::Tensor& third, double scale) {
   const char* op = "scaled_product";
   const at::Tensor a = dense(first, op, "a"), b = laid_out(second, op, "b", a), c = laid_out(third, op, "c", a);
@@ -93,8 +111,8 @@ at::Tensor scaled_product(const at::Tensor& first, const at::Tensor& second, con
   by_dtype(a, [&](auto zero) {
     using T = decltype(zero);
     over(a.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      kernels_for<T>().scaled_product(data<T>(a) + begin, data<T>(b) + begin, data<T>(c) + begin,
-                                      static_cast<T>(scale), mutable_data<T>(out) + begin, end - begin);
+      kernels_for<T>().scaled_product(data<T>(a) + begin, data<T>(b) + begin, data<T>(c) + begin, static_cast<T>(scale),
+                                      mutable_data<T>(out) + begin, end - begin);
     });
   });
   return out;

@@ -68,7 +68,7 @@ class Chain final : public Call {
   void set(size_t, uint64_t) override {}
 
  private:
-  static constexpr int64_t kTile = 2048, kGrain = 32768;  // elements; a multiple of every vector
+  static constexpr int64_t kGrain = 32768;  // elements; a multiple of every vector
   std::vector<Elementwise*> links_;
 };
 

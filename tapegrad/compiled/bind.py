@@ -40,7 +40,9 @@ def lowered(trace: Trace, exact: bool) -> Program:
     """The program of a trace; one that was lowered for another model of the same structure serves again."""
     slots = tuple([(s.kind, s.nbytes, s.written) for s in trace.slots])
     ends = tuple(trace.ends), tuple([isinstance(made, Made) and made.ref for _, made in trace.gradients])
-    calls = tuple([(c.function, c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls])
+    calls = tuple(
+        [(function_name(c), c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls]
+    )
     key = (exact, slots, ends, calls)
     program: Program = _C.locked(_programs_lock, _kept, key, trace, exact)
     return program

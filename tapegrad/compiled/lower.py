@@ -59,7 +59,7 @@ def _share(calls: list[Call], kept: set[int]) -> tuple[list[Call], int]:
             refs = reads(call)
         outs = refs_of(call.outs)
         if is_pure(call) and not any(ref.slot in never for ref in refs) and not any(r.slot in never for r in outs):
-            alike = known.setdefault((call.function, call.arguments, tuple([r and r[1:] for r in call.outs])), [])
+            alike = known.setdefault((function_name(call), call.arguments, tuple([r and r[1:] for r in call.outs])), [])
             types = types_of(call.arguments) if alike else None
             before = next((other for other in alike if types_of(other.arguments) == types), None)
             if before is not None:

@@ -11,6 +11,8 @@ from ..core import _C
 from .program import function_name, is_pure_or_in_place, reads, rounded, written
 from .trace import Call, Ref, Trace, refs_of
 
+LONGEST = 16  # calls in a chain, all of whose values are in memory at once
+
 _ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "exp", "log")
 _ARITHMETIC = ("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "add_.Tensor", "sub_.Tensor", "mul_.Tensor")
 ELEMENTWISE = {
@@ -22,13 +24,17 @@ ELEMENTWISE = {
 
 
 def chains_of(calls: list[Call]) -> list[tuple[int, int]]:
-    """Stretches of at least two elementwise calls of one size, none of which reads a number that another makes."""
+    """Stretches of elementwise calls of one size, none of which reads a number that another makes.
+
+    At least two calls, and arrays of more than a tile: a chain of smaller ones is run as it is anyway.
+    """
     chains: list[tuple[int, int]] = []
     first, size = 0, None
     made: set[int] = set()
     for i, call in enumerate(calls):
         mine = _elements(call)
-        if mine is None or mine != size or any(r.sizes == () and r.slot in made for r in reads(call)):
+        ends = mine is None or mine != size or i - first == LONGEST
+        if ends or any(r.sizes == () and r.slot in made for r in reads(call)):
             if i - first > 1 and size is not None:
                 chains.append((first, i))
             first, size, made = i, mine, set()
@@ -40,13 +46,14 @@ def chains_of(calls: list[Call]) -> list[tuple[int, int]]:
 
 
 def _elements(call: Call) -> int | None:
-    """How many elements an elementwise call works on; None for other calls and other layouts than contiguous."""
+    """How many elements an elementwise call works on; None for other calls, layouts, and a tile's at most."""
     if function_name(call) not in ELEMENTWISE or not is_pure_or_in_place(call):
         return None
-    refs = [ref for ref in reads(call) + refs_of(call.outs) if ref.sizes != ()]
-    if not refs or any(ref.sizes != refs[0].sizes or not _contiguous(ref) for ref in refs):
+    refs = [ref for ref in refs_of((call.arguments, call.outs)) if ref.sizes != ()]
+    size = math.prod(refs[0].sizes) if refs else 0
+    if size <= _C.tile or any(ref.sizes != refs[0].sizes or not _contiguous(ref) for ref in refs):
         return None
-    return math.prod(refs[0].sizes)
+    return size
 
 
 def _contiguous(ref: Ref) -> bool:
@@ -94,9 +101,9 @@ def plan(calls: list[Call], chains: list[tuple[int, int]], trace: Trace, own: se
     ends = {i: b - 1 for a, b in chains for i in range(a, b)}
     for i, call in enumerate(calls):
         begin, end = begins.get(i, i), ends.get(i, i)
-        for ref in reads(call) + refs_of(call.outs):
-            first.setdefault(ref.slot, begin)
-            last[ref.slot] = end
+        for slot, *_ in refs_of((call.arguments, call.outs)):
+            first.setdefault(slot, begin)
+            last[slot] = end
     for ref in trace.ends:
         first.setdefault(ref.slot, 0)
         last[ref.slot] = len(calls)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..core import describe
 from .trace import Call, Number, Offset, Ref, Seed, Slot, refs_of
 
 ALIGN = 64  # bytes
+_CHANGING = frozenset({Seed, Offset, Number})  # arguments that are other numbers in every step
 
 
 @dataclass
@@ -59,7 +59,7 @@ def reads(call: Call) -> list[Ref]:
 
 def written(call: Call) -> list[Ref]:
     """What a call makes or changes."""
-    return refs_of(call.outs) + changed(call)
+    return refs_of(call.outs) + changed(call) if call.writes else refs_of(call.outs)
 
 
 def changed(call: Call) -> list[Ref]:
@@ -80,20 +80,25 @@ def types_of(value: Any) -> Any:
 
 def is_pure(call: Call) -> bool:
     """Gives the same results for the same arguments, and changes nothing."""
-    return not call.writes and not any(isinstance(a, Seed | Offset | Number) for a in call.arguments)
+    return not call.writes and is_pure_or_in_place(call)
+
+
+_operators: dict[int, tuple[str, Any]] = {}  # name and operator by its id, as hashing one takes long
 
 
 def function_name(call: Call) -> str:
     """``linear``, ``aten::add.Tensor``: the name that the executor knows a function by."""
-    return call.function if isinstance(call.function, str) else _operator_name(call.function)
-
-
-@functools.cache
-def _operator_name(function: Any) -> str:
-    overload = function._schema.overload_name
-    return str(function._schema.name) + (f".{overload}" if overload else "")
+    function = call.function
+    if type(function) is str:
+        return function
+    known = _operators.get(id(function))
+    if known is None:
+        overload = function._schema.overload_name
+        name = str(function._schema.name) + (f".{overload}" if overload else "")
+        known = _operators[id(function)] = name, function
+    return known[0]
 
 
 def is_pure_or_in_place(call: Call) -> bool:
     """No number of it changes from step to step."""
-    return not any(isinstance(a, Seed | Offset | Number) for a in call.arguments)
+    return _CHANGING.isdisjoint(map(type, call.arguments))

@@ -38,10 +38,12 @@ _NUMBERS_INSTEAD = "give it numbers where it takes numbers (one_hot: num_classes
 
 # Operators of torch whose kernels are ours: the same bits, and less to do than a dispatch.
 _OPERATORS = {f"aten::{name}.Tensor": getattr(torch.ops.aten, name).Tensor for name in ("add", "sub", "mul", "div")}
+_OPERATORS |= {"aten::add_.Tensor": torch.ops.aten.add_.Tensor, "aten::rsub.Scalar": torch.ops.aten.rsub.Scalar}
 _RANDOM = {"random_uniform", "random_normal", "random_int", "random_bernoulli", "permutation", "dropout"}
 
 
 _INDEX, _BATCH_NORM = torch.ops.aten.index.Tensor, torch.ops.aten.native_batch_norm.default
+_C.trace_classes(Ref, Call, Slot, _RANDOM | _READS.keys(), _OPERATORS, schemas, {_INDEX, _BATCH_NORM}, is_users, place)
 
 
 def _on_tape(value: Tensor) -> bool:
@@ -81,6 +83,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes
     ----------
     trace : the recording
+    log : its C++ side, which writes the trace and knows the slots of storages
     before : what the call changed, as it was
     strict : a step that cannot be compiled raises CompileError; else it goes on unrecorded, and ``refusal`` says why
     over : it goes on unrecorded
@@ -97,17 +100,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._patience = patience or Patience()
         self.trace = Trace()
+        self.log = _C.Log(self.trace.calls, self.trace.slots, OFTEN)
         self.before = _C.Before()
         self.strict = strict
         self.over = False
         self.refusal: CompileError | None = None
         self.raised: Exception | None = None  # by the step itself
         self.group: dict[str, Any] | None = None  # the optimizer's group being applied
-        self._slot_of: dict[int, int] = {}  # by storage
-        self._alive: list[object] = []  # so that no storage's address is used again
-        self._added: dict[int, int] = {}  # by slot
         self._outside: list[tuple[int, int, int]] = []  # (first address, end, slot) of memory from outside, in order
-        self._odd: set[int] = set()  # storages that are not the whole of a slot: keys of `_parts` and `_shifts`
         self._shifts: dict[int, int] = {}  # by storage that lies inside a slot: bytes from where that begins
         self._overlapping: set[int] = set()  # slots that lie partly in another
         self._takes: dict[tuple[int, int], tuple[int, int]] = {}  # (seed, offset) -> (generator, delta)
@@ -127,9 +127,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._parts: dict[int, list[tuple[int, int, int]]] = {}  # storage: (first byte, last, slot) of each argument
         for t in arguments:
             begin, end = extent(t)
-            slot = self._new_slot(t, Slot("argument", end - begin))
+            slot = self._new_slot(t, Slot("argument", end - begin), True)
             self._parts.setdefault(_C.storage_key(t), []).append((begin, end, slot))
-            self._odd.add(_C.storage_key(t))
 
     # --- the call ---------------------------------------------------------------------------------------------
 
@@ -162,6 +161,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.strict or self._copies:  # copies stand for views, which the step might come to write to
             raise self.refusal
         self.over = True
+        self.log.stop()
         self.before.forget()
         if mode.tracer is self:
             mode.tracer = None
@@ -215,17 +215,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return False
         if isinstance(owner, Leaf):
             return owner.seq < self._start
-        known = self._slot_of.get(_C.storage_key(owner._data))
-        return known is None or self.trace.slots[known].kind != "made"
+        return not self.made(owner._data)
 
     def holds(self, t: torch.Tensor) -> int:
         """References to a storage that the recording itself added when it was made."""
-        return self._added.get(self._slot_of.get(_C.storage_key(t), -1), 0)
+        return self.log.added(t)
 
     def made(self, t: torch.Tensor) -> bool:
         """Whether a storage was made by the recorded step."""
-        known = self._slot_of.get(_C.storage_key(t))
-        return known is not None and self.trace.slots[known].kind == "made"
+        known = self.log.slot(t)
+        return known >= 0 and self.trace.slots[known].kind == "made"
 
     @_ours
     def copied(self, copy: torch.Tensor, source: torch.Tensor) -> None:
@@ -251,15 +250,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # --- slots ------------------------------------------------------------------------------------------------
 
-    def _new_slot(self, t: torch.Tensor, slot: Slot) -> int:
-        self._slot_of[_C.storage_key(t)] = number = len(self.trace.slots)
-        self._alive.append(_C.storage_address(t))
+    def _new_slot(self, t: torch.Tensor, slot: Slot, odd: bool = False) -> int:
+        number = len(self.trace.slots)
+        self.log.name(t, number, odd)
         self.trace.slots.append(slot)
         return number
 
     def _ref(self, value: Any) -> Any:
         """Tensors as Refs, in lists too; a storage not seen before lies outside."""
-        return _C.refs(Ref, self._slot_of, self._odd, self._odd_ref, value)
+        return self.log.refs(self, value)
 
     def _odd_ref(self, t: torch.Tensor) -> Ref:
         """The Ref of a tensor whose storage is new, or not the whole of a slot."""
@@ -268,8 +267,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _odd_place(self, t: torch.Tensor) -> Ref:
         key, offset = _C.storage_key(t), t.storage_offset()
-        number = self._slot_of.get(key)
-        if number is None:
+        number = self.log.slot(t)
+        if number < 0:
             number = self._from_outside(t)
         elif key in self._parts:
             number, offset = self._part(t)
@@ -293,10 +292,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         over = [self._outside[i] for i in near if self._outside[i][0] < end and begin < self._outside[i][1]]
         for first, last, known in over:
             if first <= begin and end <= last and (begin - first) % t.itemsize == 0:
-                self._slot_of[_C.storage_key(t)] = known
-                self._alive.append(_C.storage_address(t))
+                self.log.name(t, known, True)
                 self._shifts[_C.storage_key(t)] = begin - first
-                self._odd.add(_C.storage_key(t))
                 return known
         made = self._new_slot(t, slot)
         self._overlapping |= {made, *[known for *_, known in over]} if over else set()
@@ -311,16 +308,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return slot, (begin - first) // t.itemsize
         raise self.refusal_for("memory beside an argument is used: a view that reaches beyond it")
 
-    def _made(self, value: Any) -> Ref | None:
-        """The Ref of a new result."""
-        if value is None:
-            return None
-        if _C.storage_key(value) not in self._slot_of:
-            number = self._new_slot(value, Slot("made", value.untyped_storage().nbytes()))
-            self._added[number] = _C.storage_use_count(value) - 1
-        ref: Ref = self._ref(value)
-        return ref
-
     def _before_write(self, value: Any) -> None:
         """Keep what a storage from outside holds before its first change."""
         if isinstance(value, list | tuple):
@@ -334,32 +321,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # --- instructions -----------------------------------------------------------------------------------------
 
-    def _append(self, function: Any, arguments: Any, outs: Sequence[Ref | None], writes: tuple[int, ...]) -> None:
-        calls = self.trace.calls
-        calls.append(Call(function, arguments, tuple(outs), writes, where()))
-        if len(calls) % OFTEN == 0:
-            self._patience.look("recording", len(calls))
+    def _look(self) -> None:
+        self._patience.look("recording", len(self.trace.calls))
+
+    @_ours
+    def _fail(self, error: Exception) -> None:
+        """The log could not write what ran."""
+        raise error
 
     @_ours
     def _kernel(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
-        """A kernel of ours ran (one that writes its arguments: is about to)."""
-        refs = self._ref(arguments)
+        """A kernel with random numbers ran, or one is about to that writes more than its first argument."""
+        given: list[Any] = list(self._ref(arguments))
         writes: tuple[int, ...] = ()
-        if name in _RANDOM or name in _READS:
-            given = list(refs)
-            if name in _RANDOM and arguments[-2:] in self._takes:
-                index, delta = self._takes[arguments[-2:]]
-                given[-2:] = Seed(index), Offset(index, delta)
-            if name in _READS:
-                writes = tuple([i for i, a in enumerate(arguments) if isinstance(a, list) and i not in _READS[name]])
-                with torch._C._DisableTorchDispatch():
-                    for i in writes:
-                        self._before_write(arguments[i])
-                if self.group is not None:
-                    for i, key in _NUMBERS.get(name, {}).items():
-                        given[i] = self._number(key, given[i])
-            refs = tuple(given)
-        self._append(_OPERATORS.get(name, name), refs, [self._made(r) for r in results_of(result)], writes)
+        if name in _RANDOM and arguments[-2:] in self._takes:
+            index, delta = self._takes[arguments[-2:]]
+            given[-2:] = Seed(index), Offset(index, delta)
+        if name in _READS:
+            writes = tuple([i for i, a in enumerate(arguments) if isinstance(a, list) and i not in _READS[name]])
+            with torch._C._DisableTorchDispatch():
+                for i in writes:
+                    self._before_write(arguments[i])
+            if self.group is not None:
+                for i, key in _NUMBERS.get(name, {}).items():
+                    given[i] = self._number(key, given[i])
+        outs = tuple([self.log.made(self, r) for r in results_of(result)])
+        self.log.append(self, name, tuple(given), outs, writes)
 
     def _number(self, key: str, value: float) -> Any:
         """A hyper-parameter of the group being applied; the plain value where it changes within the step."""
@@ -380,18 +367,28 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """An operator of torch is about to run."""
         if self.refusal is not None and not self.over:
             raise self.refusal
-        kwargs, schema = kwargs or {}, schemas[function]
-        if schema.view:  # no instruction, where it is one
+        return self._operate(function, args, kwargs) if kwargs else self.log.operate(self, function, args)
+
+    def _operate(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs an operator whose recording takes more than the log knows."""
+        schema = schemas[function]
+        if schema.view:
             result = schema.run(*args, **kwargs)
-            if args and type(result) is torch.Tensor and _C.storage_key(result) == _C.storage_key(args[0]):
-                return result
-            announced = self._announced(function, args, kwargs)
-        else:
-            announced = self._announced(function, args, kwargs)
-            result = schema.run(*args, **kwargs)
+            self._viewed(function, args, kwargs, result)
+            return result
+        announced = self._announced(function, args, kwargs)
+        result = schema.run(*args, **kwargs)
         if announced is not None:
             self._ran(function, *announced, result)
         return result
+
+    def _viewed(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """What an operator returned that gives views: no instruction, where it is one."""
+        if args and type(result) is torch.Tensor and _C.storage_key(result) == _C.storage_key(args[0]):
+            return
+        announced = self._announced(function, args, kwargs)
+        if announced is not None:
+            self._ran(function, *announced, result)
 
     @_ours
     def _announced(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -421,21 +418,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @_ours
     def _ran(self, function: Any, refs: Any, writes: tuple[int, ...], result: Any) -> None:
         """What an operator returned."""
-        if not writes and type(result) is torch.Tensor and _C.storage_key(result) not in self._slot_of:
-            out = self._made(result)
-            if schemas[function].makes:
-                self._append(function, refs, (out,), ())
-            return
         results = results_of(result)
         if any(not isinstance(r, torch.Tensor | None) for r in results):
             raise self.refusal_for(f"{function} returns a Python value")
         known = {ref.slot for ref in refs_of(refs)}
-        new = [r is not None and self._slot_of.get(_C.storage_key(r)) not in known for r in results]
-        outs = [self._made(r) if made else None for r, made in zip(results, new, strict=True)]
+        new = [r is not None and self.log.slot(r) not in known for r in results]
+        outs = tuple([self.log.made(self, r) if made else None for r, made in zip(results, new, strict=True)])
         if writes:
-            self._append(function, refs, outs if any(new) else (), writes)
+            self.log.append(self, function, refs, outs if any(new) else (), writes)
         elif any(new) and schemas[function].makes:  # else a view
-            self._append(function, refs, outs, ())
+            self.log.append(self, function, refs, outs, ())
 
     @_ours
     def _profile(self, frame: FrameType, event: str, argument: Any) -> bool:

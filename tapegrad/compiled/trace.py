@@ -6,14 +6,14 @@ an instruction made), a `Ref` is a view of a slot. Views are therefore no instru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
 
-from ..core import DTYPE_NAMES
+from ..core import _C, DTYPE_NAMES
 
 
 class Ref(NamedTuple):
@@ -125,22 +125,7 @@ def results_of(value: Any) -> Any:
 
 def refs_of(value: Any) -> list[Ref]:
     """Every Ref among arguments, in lists and structures too."""
-    found: list[Ref] = []
-    _gather((value,), found)
-    return found
-
-
-def _gather(values: Iterable[Any], found: list[Ref]) -> None:
-    for value in values:
-        kind = type(value)
-        if kind is Ref:
-            found.append(value)
-        elif kind is tuple or kind is list:
-            _gather(value, found)
-        elif issubclass(kind, dict):
-            _gather(value.values(), found)
-        elif hasattr(kind, "_fields"):  # a named tuple of the user's
-            _gather(value, found)
+    return _C.refs_of(value)
 
 
 def made_in(tree: Any) -> Iterator[Made]:

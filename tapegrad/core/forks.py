@@ -1,8 +1,8 @@
-"""A forked process has one thread: those that torch computes with, and those that hold a lock, are not in it.
+"""A forked process has one thread: those that compute beside it, and those that hold a lock, are not in it.
 
-Work shared out to threads that are gone is waited for for ever, in torch's own operators too. So the child computes
-with one thread (results do not depend on how many there are), and its locks are new ones. More threads than one in a
-child need a process that was spawned.
+Work shared out to threads that are gone is waited for for ever, by torch's own operators too: the runtime that they all
+share (OpenMP's) believes that its threads are still there. So a fork ends them first. Parent and child start new ones
+with the next work that is shared, however many either is told to use, and the child's locks are new ones.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from .extension import _C
+
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -24,11 +26,19 @@ def fork_safe_lock() -> Any:
     return lock
 
 
+_ended = False  # the threads, by the last fork
+
+
+def _before() -> None:
+    global _ended
+    _ended = _C.end_threads()
+
+
 def _in_child() -> None:
     for lock in _locks:
         lock._at_fork_reinit()
-    if torch.get_num_threads() > 1:
+    if not _ended:  # forked by one of them: nothing is shared out, as long as nobody asks for more threads
         torch.set_num_threads(1)
 
 
-os.register_at_fork(after_in_child=_in_child)
+os.register_at_fork(before=_before, after_in_child=_in_child)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 import warnings
 
 import pytest
+import torch
 
 import tapegrad as tg
 from tapegrad.compiled import compare, patience, record
@@ -114,6 +116,48 @@ def test_lowering_twice_the_steps_takes_twice_the_work():
         counts[steps] = (compared, planned)
     for a, b, c in zip(*counts.values(), strict=True):
         assert c - b == pytest.approx(2 * (b - a), rel=0.02)
+
+
+def test_values_of_a_long_chain_are_in_memory_for_a_few_calls_only():
+    """Elementwise calls on arrays of more than a tile run tile by tile, sixteen of them together at most."""
+    arena = {}
+    for calls in (40, 80):
+        for elements in (_C.tile, 4 * _C.tile):
+            step = tg.compile(lambda x, calls=calls: functools.reduce(lambda y, i: y * 1.5 + i, range(calls), x).sum())
+            x = tg.ones(elements)
+            found = [step(x).item() for _ in range(3)]
+            assert found == [step.fn(x).item()] * 3
+            program = step.programs[0]
+            arena[calls, elements] = program.arena_bytes // (4 * elements)
+            lengths = [last - first for first, last in program.chains]
+            assert lengths == ([] if elements == _C.tile else [16] * (calls // 8))
+    assert arena[40, _C.tile] == arena[80, _C.tile] == 2
+    assert arena[40, 4 * _C.tile] == arena[80, 4 * _C.tile] <= 18
+
+
+def test_numbers_and_tensors_without_dimensions_are_recorded_as_torch_has_them():
+    """Also where the number comes first, and where gradients add up in place."""
+
+    def step(theta, omega, length):
+        theta.grad = None
+        for _ in range(3):
+            omega = omega - 0.1 * (9.81 / length) * theta + (2 - omega) * 0.01
+            theta, length = theta + 0.1 * omega, 1.5 + length * theta
+        loss = (theta - 1) * (theta - 1) + length / 3
+        loss.backward()
+        return loss.detach()
+
+    leaves = [tg.tensor(v, requires_grad=True, dtype=tg.float64) for v in (0.5, -0.25, 1.75)]
+    other = [torch.tensor(v, requires_grad=True, dtype=torch.float64) for v in (0.5, -0.25, 1.75)]
+    compiled = tg.compile(lambda: step(*leaves))
+    for _ in range(4):
+        for leaf in [*leaves, *other]:
+            leaf.grad = None
+        loss, expected = compiled(), step(*other)
+        assert loss.item() == expected.item()
+        for a, b in zip(leaves, other, strict=True):
+            assert a.grad.item() == pytest.approx(b.grad.item(), rel=1e-14)
+    assert len(compiled.programs) == 1
 
 
 # --- a word to who waits -----------------------------------------------------------------------------------------

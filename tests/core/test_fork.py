@@ -37,16 +37,44 @@ def hold():  # a lock that another thread holds when the process forks
 
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
-child = os.fork()
-if child == 0:
-    signal.alarm(20)  # ends a child that hangs
+
+def forked(f):  # whether a child's f() is true
+    child = os.fork()
+    if child == 0:
+        signal.alarm(40)  # ends a child that hangs
+        os._exit(not f())
+    return os.waitpid(child, 0)[1] == 0
+
+def computes():
     tg.randn(3)
-    os._exit(0 if work() == expected else 1)
-os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)
+    for setting in sys.argv[2:]:
+        exec(setting)
+        if work() != expected:
+            return False
+    return work() == expected and torch_computes()
+
+def torch_computes():  # its own loops; their sums may depend on the threads
+    a = torch.ones(300, 300)
+    parts = a @ a, a.exp(), torch.nn.functional.layer_norm(a, (300,)), a.sum(), a.sort().values
+    return torch.isfinite(torch.stack([p.sum() for p in parts])).all()
+
+def from_a_thread():
+    found = []
+    one = threading.Thread(target=lambda: found.append(work() == expected and forked(computes)))
+    one.start()
+    one.join()
+    return found[0]
+
+fine = forked(computes) and forked(lambda: computes() and forked(computes)) and from_a_thread()
+os._exit(not (fine and computes() and torch_computes()))
 """
 
+BY_TG, BY_TORCH = "tg.set_num_threads(2)", "torch.set_num_threads(3)"
 
-@pytest.mark.parametrize("threads", ["2", "3"])
-def test_a_forked_child_computes_the_same(threads, tmp_path):
+
+@pytest.mark.parametrize(("threads", "settings"), [(1, [BY_TG]), (2, []), (2, [BY_TORCH, BY_TG]), (3, [BY_TG])])
+def test_a_forked_child_computes_the_same_with_as_many_threads_as_it_likes(threads, settings, tmp_path):
+    """Also a child's child, a child of another thread than the main one, and the parent afterwards."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(tg.__file__).parents[1]), *sys.path])}
-    assert subprocess.run([sys.executable, "-c", FORK, threads], env=env, cwd=tmp_path, check=False).returncode == 0
+    command = [sys.executable, "-c", FORK, str(threads), *settings]
+    assert subprocess.run(command, env=env, cwd=tmp_path, check=False, timeout=120).returncode == 0

@@ -6,7 +6,7 @@
     python tests/sanitize.py --fuzz 20000              # the same under AddressSanitizer and UBSan
 
 A case is decided by its seed and number alone. Each is one call of a function with good arguments of which some are
-spoiled, or a sequence of calls of one ``Executor`` or ``Guards``. Workers run them in processes of their own
+spoiled, or a sequence of calls of one ``Executor``, ``Guards`` or ``Log``. Workers run them in processes of their own
 with bounded memory; a worker that dies or hangs is a finding, and another goes on after the case. So is a SystemError:
 that is what Python raises for a function that breaks its rules.
 """
@@ -143,13 +143,14 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
         "bump_version": [m],
         "parallel_threads": [4],
         "place": [[(64, 0, 3), (128, 1, 2)]],
+        "refs_of": [[m, (1, [m])]],
         "watch": [False],
         "same_storage": [m, x],
         "alias": [m, m.dtype, 0, [3, 4], [4, 1]],
         "resample": [x, [7, 7], "bilinear", False, None],
         "resample_backward": [x, [7, 7], "bilinear", False, None],
         "locked": [threading.RLock(), lambda: 5],
-        **{name: [] for name in ("empty_cache", "build_info", "watched", "open_entries")},
+        **{name: [] for name in ("empty_cache", "build_info", "watched", "open_entries", "end_threads")},
     }
     for name, parameters in _activations().items():
         calls[name] = [m, *parameters]
@@ -348,7 +349,7 @@ class Case:
         self.dtype = self.draw.choice([torch.float32, torch.float64])
 
     def run(self) -> None:
-        weights = {self.function: 6, self.executor: 5, self.guards: 1}
+        weights = {self.function: 6, self.executor: 5, self.guards: 1, self.log: 1}
         self.draw.choices(list(weights), list(weights.values()))[0]()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -406,6 +407,33 @@ class Case:
             self.call(guards.add, kind, container, key, value, draw.random() < 0.5)
         for _ in range(2):
             self.call(guards.check)
+
+    def log(self) -> None:
+        """The recording's C++ side, told of tensors and calls by a recorder that is none."""
+        draw, recorder = self.draw, Hostile(self.draw)
+        log = self.call(_C.Log, *spoil([[], [], draw.choice([1, 2, 4096])], Rarely(draw)))
+        if log is None:
+            return
+        for _ in range(draw.randint(1, 9)):
+            m = self.tensor(3, 4)
+            calls = {
+                "slot": [m],
+                "name": [m, 0, False],
+                "added": [m],
+                "refs": [recorder, [m, (1, m)]],
+                "made": [recorder, m],
+                "append": [recorder, "name", (m,), (), ()],
+                "operate": [recorder, draw.choice([torch.ops.aten.mul.Tensor, torch.ops.aten.view.default]), (m, m)],
+                "stop": [],
+            }
+            name = draw.choice(list(calls))
+            method = getattr(log, name)
+
+            def asked(*given: Any, method: Any = method) -> None:  # what a tensor of torch's holds is not ours to say
+                method(*given)
+
+            with contextlib.suppress(RuntimeError):  # of torch, spoiling what was spoiled before
+                self.call(asked, *spoil(calls[name], draw))
 
     def executor(self) -> None:
         with contextlib.suppress(RuntimeError, ValueError):  # of torch, where this file goes on with what was spoiled
