@@ -6,6 +6,7 @@
 
 #include "bindings/entry.h"  // is_tensor
 #include "bindings/kernel.h"
+#include "ops/accumulate.h"
 #include "ops/elementwise.h"
 #include "ops/loss.h"
 #include "ops/optim.h"

@@ -268,7 +268,7 @@ void Log::before_write(const py::object& recorder, py::handle value) {
     if (place && !place->odd && static_cast<size_t>(place->slot) < slots_.size()) {
       const py::object slot = slots_[static_cast<size_t>(place->slot)];
       if (known->slot.holds(slot) && known->slot.get(slot, 0) == known->made.ptr()) {
-        known->slot.set(slot, 4, py::bool_(true));
+        slot.attr("written") = true;
         return;
       }
     }

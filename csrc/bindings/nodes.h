@@ -7,7 +7,6 @@
 #include <torch/csrc/utils/pythoncapi_compat.h>
 
 #include <array>
-#include <utility>
 
 #include "bindings/entry.h"
 
@@ -84,10 +83,6 @@ class Slotted {
   bool holds(py::handle value) const { return Py_IS_TYPE(value.ptr(), reinterpret_cast<PyTypeObject*>(type_.ptr())); }
   PyObject* get(py::handle value, size_t i) const {
     return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(value.ptr()) + offsets_[i]);
-  }
-  void set(py::handle value, size_t i, py::object now) const {
-    PyObject** const at = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(value.ptr()) + offsets_[i]);
-    Py_XDECREF(std::exchange(*at, now.release().ptr()));
   }
 
  private:

@@ -12,6 +12,7 @@
 #include "bindings/replayed.h"
 #include "replay/arena.h"
 #include "replay/executor.h"
+#include "replay/tile.h"
 #include "replay/torch_call.h"
 #include "replay/views.h"
 

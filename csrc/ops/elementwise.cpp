@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "dispatch.h"
+#include "ops/accumulate.h"
 
 namespace tapegrad {
 namespace {

@@ -38,10 +38,6 @@ at::Tensor activation_backward(Activation f, const char* op, const at::Tensor& g
 // dimension 0), as torch computes it; undefined where they are anything else.
 at::Tensor arithmetic(Arithmetic f, const at::Tensor& a, const at::Tensor& b, double u, double v);
 
-// sum += other, for two of one dtype, shape and layout that share no memory, which can_add_ says.
-bool can_add_(const at::Tensor& sum, const at::Tensor& other);
-void add_(const at::Tensor& sum, const at::Tensor& other);
-
 // scale * a * b * c, of equal shapes: multilinear, so that its gradients are calls of it again.
 at::Tensor scaled_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double scale);
 

@@ -25,7 +25,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <vector>
 
+#include "dispatch.h"
 #include "ops/elementwise.h"
 #include "ops/loss.h"
 
@@ -79,6 +82,69 @@ at::Tensor elementwise(at::Tensor a, at::Tensor b, const char* op, const F& f) {
     f(part, piece(a, begin, end), piece(b, begin, end));
   });
   return out;
+}
+
+// join of what f makes of start, x[0], x[1], ..., in as many chains as fill the registers: element i goes to chain i
+// modulo their number.
+template <class T, class F, class Join>
+T folded(const T* x, int64_t n, T start, const F& f, const Join& join) {
+  constexpr int kChains = 128 / static_cast<int>(sizeof(T));
+  T chain[kChains];
+  for (T& one : chain) one = start;
+  int64_t i = 0;
+  for (; i + kChains <= n; i += kChains)
+    for (int j = 0; j < kChains; ++j) chain[j] = f(chain[j], x[i + j]);
+  for (int j = 0; i + j < n; ++j) chain[j] = f(chain[j], x[i + j]);
+  for (int width = kChains / 2; width > 0; width /= 2)
+    for (int j = 0; j < width; ++j) chain[j] = join(chain[j], chain[j + width]);
+  return chain[0];
+}
+
+template <class T>
+T sum_of(const T* x, int64_t n) {
+  const auto plus = [](T a, T b) { return a + b; };
+  return folded(x, n, T(0), plus, plus);
+}
+
+template <class T>
+T product_of(const T* x, int64_t n) {
+  const auto times = [](T a, T b) { return a * b; };
+  return folded(x, n, T(1), times, times);
+}
+
+// Of a panel
+template <class T>
+T sum_of_squares(const T* x, int64_t n) {
+  static_assert(kPanel % kSumRun == 0);
+  T runs[kPanel / kSumRun];
+  const int64_t count = (n + kSumRun - 1) / kSumRun;
+  kernels_for<T>().dot(x, x, n, runs, 0, count);
+  return sum_of(static_cast<const T*>(runs), count);
+}
+
+// NaNs are passed by.
+template <class T>
+T largest_of(const T* x, int64_t n) {
+  const auto larger = [](T a, T b) { return b > a ? b : a; };
+  return folded(x, n, -std::numeric_limits<T>::infinity(), larger, larger);
+}
+
+// The number that f(x, n) makes of the n elements of every panel, in order.
+template <class T, class F>
+std::vector<T> of_panels(const at::Tensor& x, const F& f) {
+  std::vector<T> parts(static_cast<size_t>((x.numel() + kPanel - 1) / kPanel));
+  const T* const first = data<T>(x);
+  in_panels(x.numel(), [&](int64_t begin, int64_t end) {
+    parts[static_cast<size_t>(begin / kPanel)] = f(first + begin, end - begin);
+  });
+  return parts;
+}
+
+template <class T>
+at::Tensor number(T value, const at::Tensor& like) {
+  const at::Tensor one = at::empty({}, like.options().memory_format(at::MemoryFormat::Contiguous));
+  *mutable_data<T>(one) = value;
+  return one;
 }
 
 // f of all elements, which are [n]: of each panel, then `again` of what these gave.
@@ -168,11 +234,26 @@ TG_BINARY(minimum, minimum_out)
 at::Tensor prod(const at::Tensor& x, std::optional<int64_t> dim, bool keepdim) {
   const at::DimVector dims = dim ? at::DimVector{*dim} : at::DimVector{};
   if (!leaves_one(x.sizes(), dims)) return at::prod(x, *dim, keepdim);
-  const auto f = [](const at::Tensor& x) { return at::prod(x); };
-  return as_reduced(to_one(x, "prod", f, f), x, dims, keepdim);
+  const at::Tensor all = dense(x, "prod", "input");
+  if (all.numel() <= kPanel) return as_reduced(at::prod(piece(all, 0, all.numel())), x, dims, keepdim);
+  const at::Tensor one = by_dtype(all, [&](auto zero) {
+    using T = decltype(zero);
+    const std::vector<T> parts = of_panels<T>(all, product_of<T>);
+    return number(product_of(parts.data(), static_cast<int64_t>(parts.size())), all);
+  });
+  return as_reduced(one, x, dims, keepdim);
 }
 
 at::Tensor norm(const at::Tensor& x, double p, at::IntArrayRef dims, bool keepdim) {
+  if (p == 2 && x.numel() > kPanel && leaves_one(x.sizes(), dims)) {
+    const at::Tensor all = dense(x, "norm", "input");
+    const at::Tensor one = by_dtype(all, [&](auto zero) {
+      using T = decltype(zero);
+      const std::vector<T> parts = of_panels<T>(all, sum_of_squares<T>);
+      return number(std::sqrt(sum_of(parts.data(), static_cast<int64_t>(parts.size()))), all);
+    });
+    return as_reduced(one, x, dims, keepdim);
+  }
   if (x.numel() <= kPanel || !leaves_one(x.sizes(), dims))
     return at::linalg_vector_norm(x, p, dims.empty() ? at::OptionalIntArrayRef() : dims, keepdim);
   const auto f = [p](const at::Tensor& x) { return at::linalg_vector_norm(x, p); };
@@ -182,7 +263,37 @@ at::Tensor norm(const at::Tensor& x, double p, at::IntArrayRef dims, bool keepdi
   return as_reduced(one, x, dims, keepdim);
 }
 
+// The sum of e^(x - most) over the elements of a panel, few at a time, which stay near.
+template <class T>
+T exp_sum(const T* x, int64_t n, T most) {
+  constexpr int64_t kFew = 1024;
+  alignas(64) T less[kFew], powers[kFew];
+  T parts[kPanel / kFew];
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; i += kFew) {
+    const int64_t left = std::min(kFew, n - i);
+    for (int64_t j = 0; j < left; ++j) less[j] = x[i + j] - most;
+    kernels_for<T>().activation(Activation::exp, less, powers, left, T(0), T(0));
+    parts[count++] = sum_of(powers, left);
+  }
+  return sum_of(parts, count);
+}
+
+// Of all elements. The maximum passes NaNs by; they come back in the sum.
+at::Tensor logsumexp_of_all(const at::Tensor& x) {
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const std::vector<T> highest = of_panels<T>(x, largest_of<T>);
+    T most = largest_of(highest.data(), static_cast<int64_t>(highest.size()));
+    if (std::isinf(most)) most = 0;
+    const std::vector<T> sums = of_panels<T>(x, [most](const T* x, int64_t n) { return exp_sum(x, n, most); });
+    return number(std::log(sum_of(sums.data(), static_cast<int64_t>(sums.size()))) + most, x);
+  });
+}
+
 at::Tensor logsumexp(const at::Tensor& x, at::IntArrayRef dims, bool keepdim) {
+  if (x.numel() > 0 && leaves_one(x.sizes(), dims))
+    return as_reduced(logsumexp_of_all(dense(x, "logsumexp", "input")), x, dims, keepdim);
   if (x.numel() == 0) return tapegrad::sum(x, dims, keepdim, false).log_();
   at::Tensor most = at::amax(x, dims, true);
   most.masked_fill_(most.abs().eq(INFINITY), 0);

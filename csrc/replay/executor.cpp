@@ -11,6 +11,7 @@
 
 #include "ops/border.h"
 #include "ops/elementwise.h"
+#include "replay/tile.h"
 #include "replay/views.h"
 
 namespace tapegrad {

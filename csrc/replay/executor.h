@@ -29,9 +29,6 @@ struct Draws {  // one random generator
   uint64_t blocks;  // a step takes
 };
 
-// Elements of a tile of a chain: elementwise calls that are run one tile after the other. A multiple of every vector.
-inline constexpr int64_t kTile = 2048;
-
 // What it is given is checked, and nothing is built while it runs: std::invalid_argument, std::runtime_error.
 class Executor {
  public:

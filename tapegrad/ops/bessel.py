@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..core import ArgumentError, Array, Op, Tensor, caller, either, op, tensor_argument
+from ..core import _C, ArgumentError, Array, Op, Tensor, caller, either, op, tensor_argument
 from .shape import unsqueeze
 from .special import lgamma
 
@@ -115,13 +115,13 @@ def _gamma_density(a: Any, x: Any) -> Any:
 @op(other=lambda g, input, other: g * _gamma_density(input, other))
 def igamma(input: Array, other: Array) -> Any:
     """The regularised lower incomplete gamma function P(input, other); no gradient of the input."""
-    return torch.igamma(input, other)
+    return _C.on_one_thread(torch.igamma, input, other)
 
 
 @op(other=lambda g, input, other: -g * _gamma_density(input, other))
 def igammac(input: Array, other: Array) -> Any:
     """The regularised upper incomplete gamma function Q(input, other); no gradient of the input."""
-    return torch.igammac(input, other)
+    return _C.on_one_thread(torch.igammac, input, other)
 
 
 def mvlgamma(input: Any, p: int) -> Tensor:
