@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "ops/border.h"
 #include "ops/elementwise.h"
 #include "ops/loss.h"
 
@@ -38,6 +39,13 @@ namespace tapegrad {
 namespace {
 
 constexpr int64_t kPanel = 32768;  // elements: torch's grain, and a multiple of every vector
+
+// Of any dtype.
+void check_dense(const at::Tensor& t, const char* op, const char* name) {
+  if (!t.defined() || t.layout() != at::kStrided || t.device().type() != at::kCPU)
+    throw DTypeError(std::string(op) + ": " + name + " must be a dense CPU tensor");
+  check_storage(t, op, name);
+}
 
 // f(begin, end) for every panel of [0, n). In threads, where torch's own threads are then off.
 template <class F>
@@ -68,6 +76,8 @@ at::Tensor elementwise(const at::Tensor& input, const char* op, const F& f) {
 // f(out, a, b)
 template <class F>
 at::Tensor elementwise(at::Tensor a, at::Tensor b, const char* op, const F& f) {
+  check_dense(a, op, "input");
+  check_dense(b, op, "other");
   const auto dtype = at::result_type(a, b);
   const at::DimVector sizes = at::infer_size_dimvector(a.sizes(), b.sizes());
   const int64_t n = c10::multiply_integers(sizes);
@@ -232,6 +242,7 @@ TG_BINARY(minimum, minimum_out)
 #undef TG_BINARY
 
 at::Tensor prod(const at::Tensor& x, std::optional<int64_t> dim, bool keepdim) {
+  check_dense(x, "prod", "input");
   const at::DimVector dims = dim ? at::DimVector{*dim} : at::DimVector{};
   if (!leaves_one(x.sizes(), dims)) return at::prod(x, *dim, keepdim);
   const at::Tensor all = dense(x, "prod", "input");
@@ -245,6 +256,7 @@ at::Tensor prod(const at::Tensor& x, std::optional<int64_t> dim, bool keepdim) {
 }
 
 at::Tensor norm(const at::Tensor& x, double p, at::IntArrayRef dims, bool keepdim) {
+  check_dense(x, "norm", "input");
   if (p == 2 && x.numel() > kPanel && leaves_one(x.sizes(), dims)) {
     const at::Tensor all = dense(x, "norm", "input");
     const at::Tensor one = by_dtype(all, [&](auto zero) {
@@ -294,6 +306,7 @@ at::Tensor logsumexp_of_all(const at::Tensor& x) {
 at::Tensor logsumexp(const at::Tensor& x, at::IntArrayRef dims, bool keepdim) {
   if (x.numel() > 0 && leaves_one(x.sizes(), dims))
     return as_reduced(logsumexp_of_all(dense(x, "logsumexp", "input")), x, dims, keepdim);
+  check_dense(x, "logsumexp", "input");
   if (x.numel() == 0) return tapegrad::sum(x, dims, keepdim, false).log_();
   at::Tensor most = at::amax(x, dims, true);
   most.masked_fill_(most.abs().eq(INFINITY), 0);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "ops/border.h"
 #include "ops/elementwise.h"
 
 namespace tapegrad {
@@ -53,8 +54,7 @@ void add(const at::Tensor& out, int64_t dim, const at::Tensor& index, const at::
 at::Tensor as_index(const at::Tensor& index) {
   if (!index.defined() || (index.scalar_type() != at::kLong && index.scalar_type() != at::kInt))
     throw DTypeError("index_add: index must hold int64 or int32 indices");
-  if (index.numel() > 0 && index.storage().nbytes() == 0)
-    throw ShapeError("index_add: index's storage is smaller than its shape " + text(index.sizes()));
+  check_storage(index, "index_add", "index");
   return index.to(at::kLong).contiguous();
 }
 

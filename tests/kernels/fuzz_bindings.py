@@ -23,13 +23,14 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 MEMORY = 6 << 30  # bytes of address space for a worker
-SECONDS = 20  # for a case
+SECONDS = 60  # for a case, and for the start of a worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,8 +49,6 @@ def imports() -> None:
 def imports_of_a_worker() -> None:
     imports()
     torch.set_num_threads(2)
-    # What torch prints of a tensor without memory ends the process, and pybind11 prints arguments that it refuses.
-    torch.Tensor.__repr__ = lambda self, **_: "a tensor"  # type: ignore[method-assign]
 
 
 # --- good calls --------------------------------------------------------------------------------------------------
@@ -128,6 +127,7 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
             *[[t(3, 4), t(6)] for _ in range(5)],
             *([torch.zeros(()), torch.ones(())], 0.1, 0.9, 0.99, 1e-8, 0.1, True, False, True),
         ],
+        **_updates(t),
         "check": [torch.ones(2, dtype=torch.bool)],
         **{name: [m, t(3, 4)] for name in ("add", "sub", "mul", "div")},
         "tensor": [m, None],
@@ -149,6 +149,18 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
         "alias": [m, m.dtype, 0, [3, 4], [4, 1]],
         "resample": [x, [7, 7], "bilinear", False, None],
         "resample_backward": [x, [7, 7], "bilinear", False, None],
+        "index_add": [m, 0, ints, t(3, 4)],
+        "index_sum": [m, [5, 4], 0, ints],
+        "pow_to_number": [m, 2.5],
+        "pow_of_number": [2.0, m],
+        "prod": [x, draw.choice([1, -1, None]), True],
+        "norm": [x, draw.choice([0.0, 1.0, 2.0, 3.5, float("inf")]), [1, -1], False],
+        "logsumexp": [x, [0, 2], True],
+        "elu": [m, 1.0, 1.0, 1.0],
+        **_norms(t),
+        **{name: [m] for name in ("sinh", "cosh", "atanh", "exp2", "mish", "logsigmoid")},
+        **{name: [m, t(4)] for name in ("atan2", "logaddexp", "logaddexp2", "maximum", "minimum", "pow")},
+        **_recording(t, draw),
         "locked": [threading.RLock(), lambda: 5],
         **{name: [] for name in ("empty_cache", "build_info", "watched", "open_entries", "end_threads")},
     }
@@ -156,6 +168,73 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
         calls[name] = [m, *parameters]
         calls[f"{name}_backward"] = [t(3, 4), m, *parameters]
     return calls
+
+
+def _updates(t: Callable[..., Any]) -> dict[str, list[Any]]:
+    """Of optimizers: lists of state by name, then numbers."""
+    given: dict[str, tuple[int, list[Any]]] = {
+        "adadelta_": (4, [1.0, 0.1, 0.9, 1e-6, False]),
+        "adagrad_": (3, [0.1, 0.1, 0.1, 1e-10, True]),
+        "adamax_": (4, [0.1, 0.1, 0.9, 0.99, 1e-8, False]),
+        "nadam_": (4, [0.1, 0.1, 0.9, 0.99, 1e-8, 4e-3, True, False]),
+        "radam_": (4, [0.1, 0.1, 0.9, 0.99, 1e-8, False, True]),
+        "rmsprop_": (5, [0.1, 0.1, 0.9, 0.99, 1e-8, True, False]),
+        "rprop_": (4, [0.5, 1.2, 1e-6, 50.0, False]),
+    }
+    calls = {}
+    for name, (lists, numbers) in given.items():
+        scalars = [[torch.zeros(()), torch.ones(())] for _ in range(2 if name == "nadam_" else 1)]
+        calls[name] = [*[[t(3, 4), t(6)] for _ in range(lists)], *scalars, *numbers]
+    return calls
+
+
+def _norms(t: Callable[..., Any]) -> dict[str, list[Any]]:
+    x, g, c, double = t(2, 4, 5, 5), t(2, 4, 5, 5), t(4), torch.float64
+    calls: dict[str, list[Any]] = {
+        "batch_norm": [x, c, t(4), t(4), t(4).abs(), 1e-5],
+        "batch_norm_backward": [g, x, c, torch.rand(3, 4, dtype=double), True, True, True, True],
+        "move_statistics_": [[t(4), t(4)], [t(4), t(4)], torch.rand(3, 4, dtype=double), 0.1],
+        "layer_norm": [x, [5, 5], t(5, 5), t(5, 5), 1e-5],
+        "layer_norm_backward": [g, x, [5, 5], t(5, 5), torch.rand(2, 2, 4, 1, 1, dtype=double), True, True, True],
+        "group_norm": [x, 2, c, t(4), 1e-5],
+        "group_norm_backward": [g, x, 2, c, torch.rand(2, 2, 2, 1, dtype=double), True, True, True],
+    }
+    for name in ("var", "std"):
+        calls[name] = [x, [1, 3], 1.0, True]
+        stats = torch.rand(2, 2, 1, 5, 1, dtype=double)
+        calls[f"{name}_backward"] = [t(2, 1, 5, 1), x, stats, [1, 3], 1.0]
+    return calls
+
+
+def _recording(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any]]:
+    """What the compiled tape and backward call."""
+    m, leaf = t(3, 4), tg.ones(2, requires_grad=True)
+    entry = (leaf * 2)._node
+    storage = _C.storage_key(m)
+    before = _C.Before()
+    before.memory(t(3))
+    before.attribute(types.SimpleNamespace(a=1), "a", draw.choice([2, anything(draw)]))
+    mode = types.SimpleNamespace(record=True, tracer=None)
+    return {
+        "tensors_in": [m, [m, leaf, 5, (m,)]],
+        "storage_key": [m],
+        "storage_address": [m],
+        "refs": [tg.compiled.trace.Ref, {storage: 3}, draw.choice([set(), {storage}]), lambda t: 5, [m, (m, 2), t(2)]],
+        "user_line": [lambda frame: draw.random() < 0.5, lambda frame: "a.py:3"],
+        "walk": [
+            [entry],
+            {entry: torch.ones(2)},
+            set(),
+            None,
+            draw.choice([None, {entry: entry.parents}]),
+            lambda e: 5,
+        ],
+        "leave_gradients": [[leaf._node, tg.ones(3, requires_grad=True)._node], [torch.ones(2), torch.ones(3)]],
+        "all_or_nothing": [before, torch.add, m, m],
+        "taken_back": [before, draw.choice([torch.add, len]), m, m],
+        "record_call": [mode, Listener(), draw.choice([torch.add, _C.relu]), (m, m), {}],
+        "on_one_thread": [torch.add, m, m],
+    }
 
 
 def _activations() -> dict[str, list[float]]:
@@ -176,6 +255,8 @@ FLOATS = [0.0, -0.0, 1e308, float("inf"), float("nan"), -1.5]
 def there(t: Any) -> bool:
     """Whether torch may be asked for the elements: it does not look whether their memory is there."""
     if not issubclass(type(t), torch.Tensor) or t.layout is not torch.strided or t.device.type != "cpu" or t.is_nested:
+        return False
+    if t.is_quantized:
         return False
     end = t.storage_offset() + sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True)) + 1
     return 0 < t.numel() < 1 << 24 and t.untyped_storage().nbytes() >= end * t.element_size()
@@ -228,7 +309,7 @@ def spoiled_tensor(t: Any, draw: random.Random) -> Any:
         lambda: torch._efficientzerotensor(t.shape, dtype=t.dtype),
         lambda: t.new_full(t.shape, draw.choice([-1, 2**40, 2**62])),
         lambda: t.to("meta"),
-        lambda: t.resize_(0),
+        lambda: t if t.requires_grad else t.resize_(0),
         lambda: tensors(draw),
     ]
     made = draw.choice(changes)()
@@ -262,6 +343,25 @@ def anything(draw: random.Random) -> Any:
     )()
 
 
+class Listener:
+    """A recorder, which hears of every call and lets it be; given a `draw`, sometimes not."""
+
+    def __init__(self, draw: random.Random | None = None) -> None:
+        self._draw = draw
+
+    def _fails(self) -> bool:
+        return self._draw is not None and self._draw.random() < 0.1
+
+    def _hears(self, *_: Any) -> None:
+        if self._fails():
+            raise KeyError("a recorder")
+
+    _kernel = _profile = read_unseen = _hears
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return anything(self._draw) if self._fails() else func(*args, **(kwargs or {}))
+
+
 class Hostile:
     """Answers whatever it is asked with anything, or an error."""
 
@@ -292,6 +392,8 @@ def spoiled(value: Any, draw: random.Random) -> Any:
         return spoiled_tensor(value, draw)
     if isinstance(value, bool):
         return not value
+    if isinstance(value, Listener):
+        return Listener(draw)
     if isinstance(value, int):
         return draw.choice([*NUMBERS, value + 1, -value])
     if isinstance(value, float):
@@ -311,7 +413,7 @@ def spoiled(value: Any, draw: random.Random) -> Any:
             else:
                 at = draw.randrange(len(items))
                 items[at] = spoiled(items[at], draw)
-        return type(value)(items)
+        return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict):
         return {key: spoiled(item, draw) for key, item in value.items()}
     return anything(draw)
@@ -557,6 +659,8 @@ def described(value: Any) -> str:
         return f"tensor({list(value.shape)}, {list(value.stride())}, {str(value.dtype)[6:]})"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(described, value))}]"
+    if issubclass(type(value), torch.Tensor):  # torch prints elements, whether their memory is there or not
+        return f"{type(value).__name__}({list(value.shape) if not value.is_nested else 'nested'})"
     try:
         return repr(value)[:80]
     except Exception:
