@@ -130,9 +130,9 @@ class TransformerDecoderLayer(_Layer):
 class _Stack(Module):
     """Copies of one layer, one after the other, and a norm at the end if there is one."""
 
-    def __init__(self, layer: Module, num_layers: int, norm: Module | None) -> None:
+    def __init__(self, layer: Any, num_layers: int, norm: Module | None) -> None:
         super().__init__()
-        nbytes = sum(p.data.nbytes for p in layer.parameters())
+        nbytes = 0 if layer is None else sum(p.data.nbytes for p in layer.parameters())
         self.num_layers = layers(num_layers, type(self).__name__, "num_layers", nbytes)
         self.layers = ModuleList([copy.deepcopy(layer) for _ in range(self.num_layers)])
         self.norm = norm

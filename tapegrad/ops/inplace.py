@@ -25,6 +25,7 @@ from ..core import (
     ShapeError,
     TapeError,
     Tensor,
+    describe,
     entry_of,
     functions,
     mode,
@@ -265,6 +266,9 @@ def in_place(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
         named = {key: _argument(value, name, key) for key, value in kwargs.items()}
         try:
             getattr(self._data, name)(*given, **named)
+        except TypeError as error:
+            got = ", ".join([*map(describe, args), *(f"{key}={describe(v)}" for key, v in kwargs.items())])
+            raise TypeError(f"{name}: {str(error).splitlines()[0]}; got {got}") from error
         except RuntimeError as error:
             kind = DTypeError if "can't be cast" in str(error) else ShapeError
             raise kind(f"{name}: {str(error).splitlines()[0]}") from error

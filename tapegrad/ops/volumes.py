@@ -348,7 +348,8 @@ def conv_transpose3d(
         ]
         if min(extents) < 0:
             raise ShapeError(f"{name}: an input of shape {list(x.shape)} is too small for its padding and filter")
-        out = x.new_zeros((x.shape[0], w.shape[1] * groups, *extents))
+        nothing = x.sum() + w.narrow(0, 0, 0).sum()  # 0, but both have a gradient: zeros
+        out = x.new_zeros((x.shape[0], w.shape[1] * groups, *extents)) + nothing
         out = out if bias is None else out + reshape(bias, (-1, 1, 1, 1))
         return out if batched else out[0]
     for dim, step in zip((2, 3, 4), s, strict=True):
