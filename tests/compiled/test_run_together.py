@@ -6,6 +6,7 @@ import _thread
 import threading
 import time
 
+import bench_package  # noqa: F401  (before bench)
 import numpy as np
 import pytest
 import torch

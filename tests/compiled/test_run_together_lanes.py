@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bench_package  # noqa: F401  (before bench)
 import pytest
 import torch
 from compile_checks import bits, state, training_step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import bench_package  # noqa: F401  (before bench)
 import numpy as np
 import pytest
 import torch
