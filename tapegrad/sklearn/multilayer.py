@@ -12,7 +12,6 @@ from sklearn import neural_network
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import shuffle
 
 from .descent import Descent
 
@@ -57,7 +56,9 @@ class _Taped:
             self.n_iter_ = 0
             while self.n_iter_ < (1 if incremental else self.max_iter):
                 if self.shuffle:
-                    indices = shuffle(indices, random_state=self._random_state)
+                    order = np.arange(n)  # as sklearn.utils.shuffle draws it
+                    self._random_state.shuffle(order)
+                    indices = indices[order]
                 self.loss_ = descent.epoch(self, train, indices if self.shuffle else None, batch_size)
                 if self._ends_epoch(descent, n, held_out):
                     break
