@@ -1,6 +1,8 @@
 """Any module as a scikit-learn estimator: scikit-learn's own checks, and the training is `Compiled.run`'s."""
 
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,7 +125,9 @@ def test_several_outputs_early_stopping_and_shapes():
     assert flat.module_[0].weight.shape == (4, 3)
 
 
-def test_it_goes_through_scikit_learns_tools():
+def test_it_goes_through_scikit_learns_tools(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # workers look for modules where they start: not in the uncompiled source folder
+    monkeypatch.setenv("PYTHONPATH", str(Path(tg.__file__).parents[1]), prepend=os.pathsep)
     x, y = moons()
     pipeline = make_pipeline(StandardScaler(), NetworkClassifier(network, epochs=5, random_state=0))
     scores = [cross_val_score(pipeline, x, y, cv=3, n_jobs=jobs) for jobs in (1, 2)]
