@@ -2,9 +2,13 @@
 
 import ast
 import functools
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+import tapegrad
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tapegrad"
@@ -185,3 +189,10 @@ def test_torchs_autograd_is_named_nowhere(folder):
     for path in sources:
         text = path.read_text()
         assert not [word for word in words if word in text], path.relative_to(ROOT)
+
+
+def test_no_test_puts_the_source_folder_on_the_path():
+    """An installed package is what the suite tests, and what workers that the tests start (joblib's) import."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if Path(tapegrad.__file__).parents[1] != ROOT and str(ROOT) not in given:
+        assert str(ROOT) not in sys.path

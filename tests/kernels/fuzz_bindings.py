@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def imports() -> None:
     """torch and the package: not in the process that starts the workers."""
     global torch, tg, _C, registry
-    sys.path[:0] = [] if "PYTHONPATH" in os.environ else [str(ROOT)]
+    if __name__ == "__main__" and "PYTHONPATH" not in os.environ:
+        sys.path.insert(0, str(ROOT))
     import torch
 
     import tapegrad as tg
