@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,12 +49,15 @@ def run_epochs(
         chosen = drawn_seed() if seed is None else as_seed(seed, "run: seed")
         values = [value.contiguous() for value in values]  # rows are gathered, each from one piece of memory
     losses = Losses(epochs, steps)
+    known: dict[int, Bound] = {}
     with Bar(epochs * steps, progress) as bar:
         for epoch in range(epochs):
             order = _C.permutation(n, chosen, epoch) if shuffle else None
-            Epoch(step, arrays, values, order, batch_size, full, losses.row(epoch), bar).run(steps)
-            if on_epoch is not None and on_epoch(epoch, losses.epoch(epoch)):
-                return losses.up_to(epoch + 1)
+            Epoch(step, arrays, values, order, batch_size, full, losses.row(epoch), bar, known).run(steps)
+            if on_epoch is not None:
+                if on_epoch(epoch, losses.epoch(epoch)):
+                    return losses.up_to(epoch + 1)
+                known.clear()
     return losses.up_to(epochs)
 
 
@@ -79,19 +82,32 @@ class Epoch:
     full: int  # batches of that size
     losses: Row
     bar: Bar
+    known: dict[int, Bound] = field(
+        default_factory=dict
+    )  # the programs by rows of a batch, as long as no code of the user's has run
 
     def run(self, steps: int, at: int = 0) -> None:
         """Batches ``at`` .. steps."""
         while at < steps:
-            batch = self.batch(at)
-            bound = self.step.ready_for(batch)
+            bound = self.program(at)
             if bound is not None:
                 at += self.replay(bound, at, self.full - at if at < self.full else 1)
             if bound is None or (at < steps and bound.met_bad_values):
-                batch = self.batch(at) if bound is not None else batch
-                self.losses.put(at, self.step.loss(batch))
+                self.losses.put(at, self.step.loss(self.batch(at)))
                 at += 1
                 self.bar.to(1)
+
+    def program(self, at: int) -> Bound | None:
+        """What serves batch number ``at``, if there is a program for it."""
+        rows = self.batch_size if at < self.full else -1
+        bound = self.known.get(rows)
+        if bound is not None and bound.stale() is None:
+            return bound
+        bound = self.step.ready_for(self.batch(at))
+        if bound is None or (self.order is None and bound.executor.overlaps(self.values)):
+            return None  # some batches share memory with what the step reads and writes
+        self.known[rows] = bound
+        return bound
 
     def batch(self, at: int) -> list[Any]:
         """Batch number ``at``, as `tapegrad.data.batches` gives it."""
@@ -107,7 +123,7 @@ class Epoch:
         n = len(self.values[0] if self.order is None else self.order)
         size = self.batch_size if at < self.full else n - start
         rows = slice(start, start + size * count)
-        arrays = self.values if self.order is not None else [v[rows] for v in self.values]
+        arrays = self.values if self.order is not None else distinct([v[rows] for v in self.values])
         order = None if self.order is None else self.order[rows]
         out = self.losses.space(bound.trace.result.ref.dtype)[at : at + count]
         shown = 0
@@ -121,6 +137,18 @@ class Epoch:
         done = bound.run(arrays, order, size, count, out, tick)
         self.bar.to(done - shown)
         return done
+
+
+def same_as(arrays: Sequence[torch.Tensor]) -> list[int]:
+    """For each the index of the first that is the same view of the same memory: its own, or one before it."""
+    first: dict[Any, int] = {}
+    keys = [(a.untyped_storage()._cdata, a.storage_offset(), a.shape, a.stride(), a.dtype) for a in arrays]
+    return [first.setdefault(key, i) for i, key in enumerate(keys)]
+
+
+def distinct(arrays: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Each once: an argument given twice is one to a program."""
+    return [a for i, (a, first) in enumerate(zip(arrays, same_as(arrays), strict=True)) if i == first]
 
 
 class Losses:

@@ -17,7 +17,7 @@ from ..data.streams import drawn_seed
 from .alike import Unlike
 from .given import check_apart, checked_steps, for_each, named, own_rows, renamed, seeds_of, stacked, wish_of
 from .members import Model, Streams, Structure
-from .run import Bar, Losses
+from .run import Bar, Losses, distinct, same_as
 from .step import Compiled
 from .twins import Pattern, Twin
 
@@ -272,7 +272,11 @@ class Together:
             (v.shape[1:], v.dtype, v.stride(), isinstance(a, Tensor))
             for v, a in zip(model.values, model.arrays, strict=True)
         ]
-        sizes = model.full > 0, model.n % self.batch_size if model.steps > model.full else 0
+        sizes = (
+            *(() if self.shuffle else same_as(model.values)),
+            model.full > 0,
+            model.n % self.batch_size if model.steps > model.full else 0,
+        )
         code = getattr(step._inner(), "__code__", type(step._inner()))
         key = code, step.exact, tuple(layout), sizes, mode.record, torch.get_default_dtype()
         model.kind = key
@@ -327,14 +331,18 @@ class Together:
     def _example(self, model: Model, part: int) -> list[torch.Tensor]:
         """Arguments as the program takes them."""
         batch = model.epoch(0, self.batch_size, self.shuffle, self.bar).batch(self._firsts(model)[part])
-        return [t._data if isinstance(t, Tensor) else t for t in batch]
+        return self._arguments(model, [t._data if isinstance(t, Tensor) else t for t in batch])
+
+    def _arguments(self, model: Model, arrays: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Of arrays, one for each argument of a program: batches that are views may be one."""
+        return arrays if self.shuffle or model.rows is not None else distinct(arrays)
 
     def _attach(self, model: Model, structure: Structure, twins: list[Twin], epoch: int) -> None:
         model.structure, model.twins = structure, twins
         model.generators = list(dict.fromkeys(g for twin in model.twins for g, _ in twin.generators))
         dtype = structure.pattern.bounds[0].trace.result.ref.dtype
         network = _C.Network(
-            model.values,
+            self._arguments(model, model.values),
             model.rows,
             model.n,
             self.batch_size,

@@ -124,6 +124,18 @@ def test_several_arrays_and_integer_targets():
     assert_run_is_loop(build, x, words, weight, labels, batch_size=4, epochs=4, seed=1)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("twice", [lambda t: (t, t), lambda t: (t, t.detach()), lambda t: (t, t.numpy())])
+def test_one_array_given_twice(twice, shuffle):
+    def build():
+        tg.manual_seed(0)
+        model = nn.Linear(3, 3)
+        optimizer = tg.optim.Adam(model.parameters(), lr=0.05)
+        return training_step(model, optimizer, F.mse_loss), [model], [optimizer]
+
+    assert_run_is_loop(build, *twice(data()[0]), batch_size=5, epochs=3, seed=1, shuffle=shuffle)
+
+
 def test_integer_inputs_become_the_steps_business():
     def build():
         model = nn.Embedding(5, 2)

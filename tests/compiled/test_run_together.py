@@ -229,6 +229,16 @@ def test_own_arrays():
     assert_as_alone(MLP, 3, (short, [b[: len(a)] for a, b in zip(short, y, strict=True)]), batch_size=25, epochs=2)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_one_array_given_twice(shuffle):
+    x = points()[0]
+    build = trained(lambda k: nn.Linear(2, 2), tg.optim.Adam, lr=0.01)
+    assert_as_alone(build, 4, (x, x), batch_size=25, epochs=3, shuffle=shuffle)
+    others = [points(seed=k)[0] for k in range(4)]
+    targets = [x if k % 2 else x.clone() for k, x in enumerate(others)]
+    assert_as_alone(build, 4, (others, targets), batch_size=25, epochs=2, shuffle=shuffle)
+
+
 def test_two_runs_and_calls_between():
     built = [MLP(k) for k in range(3)]
     steps = [step for step, _, _ in built]
