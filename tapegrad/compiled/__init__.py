@@ -10,7 +10,8 @@ optimizers and data. A call passes through these files in this order:
     bind, run, reference              pointers and replays; whole epochs; the same program run in Python
     alike, twins, together            many models at once: the same program over other objects
     members, given, lanes, fuse       its models; its arguments; models side by side in vector registers
-    explain, patience, uncompiled     the plan as text; what takes long; what cannot be compiled
+    explain, naming, picture, profile the plan as text and as a page; names for its memory; what it takes
+    patience, uncompiled              what takes long; what cannot be compiled
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ class Bound:
         self._views: dict[Ref, torch.Tensor] = {}
         for call in program.once:
             self._run_once(call)
+        self._direct: set[int] = set()  # operators of torch's that a loop of ours computes
         for call in program.calls:
             self._add(call)
         for first, last in program.chains:
@@ -185,6 +186,10 @@ class Bound:
                     found[ref.slot] = min(first, begin), max(beyond, end)
         return found
 
+    def is_ours(self, i: int) -> bool:
+        """Whether a loop of tapegrad's computes call ``i``, and not torch."""
+        return i in self._direct or isinstance(self.program.calls[i].function, str)
+
     def is_written(self, slot: int) -> bool:
         """Whether a step changes memory that outlives it."""
         return slot in self._memory and (self.trace.slots[slot].written or slot in self.program.own)
@@ -220,7 +225,7 @@ class Bound:
         outs = [None if ref is None else self._view(ref) for ref in call.outs]
         index = self.executor.add_direct(function_name(call), tuple(arguments), outs)
         if index is not None:
-            pass
+            self._direct.add(index)
         elif isinstance(call.function, str):
             index = self.executor.add_kernel(call.function, tuple(arguments), outs)
         else:

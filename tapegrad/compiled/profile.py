@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..core import _C
+from ..core import _C, Leaf
 from .bind import Bound
 from .program import written
+from .results import grad_of, set_grad
 from .trace import Call, Ref, refs_of
 
 _TURNS = 25  # of the program, at most
@@ -84,7 +85,14 @@ def profile(bound: Bound, arguments: Sequence[torch.Tensor], holders: Sequence[A
         floor = sum(map(flops, calls)) / peak + _bytes(calls) / bytes_peak(_bytes(calls), torch.get_num_threads())
         shapes = [ref.sizes for ref in written(calls[-1])] or [()]
         rows.append(Row(first, " + ".join(call.name for call in calls), shapes[0], ns, min(floor * 1e9 / ns, 1.0)))
-    return Profile(rows, bound.fast.parts(copies, list(holders)), peak)
+    owners = [owner for owner, _ in bound.trace.gradients if isinstance(owner, Leaf)]
+    gradients = [grad_of(owner) for owner in owners]
+    try:
+        parts = bound.fast.parts(copies, list(holders))  # leaves the program's gradients
+    finally:
+        for owner, gradient in zip(owners, gradients, strict=True):
+            set_grad(owner, gradient)
+    return Profile(rows, parts, peak)
 
 
 def _copy(t: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from .bind import Bound, Failed, lowered
 from .compare import difference, one_storage
 from .explain import explain
 from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
+from .naming import Names
 from .patience import Patience
 from .picture import picture
 from .profile import Profile, profile
@@ -449,11 +450,20 @@ class Compiled(_C.Step):
         return self._alone(run)  # type: ignore[no-any-return]
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
-        """The plan for these arguments, as text: instructions, what was fused, arena bytes, guards. Changes nothing."""
-        return explain(self.bound(Arguments(without_arrays(args), without_arrays(kwargs))), self.exact)
+        """The plan for these arguments, as text of at most 119 columns. Changes nothing.
+
+        One instruction a line: what it makes or changes, the kernel, what it reads, bytes, the line of the step.
+        Parameters, their gradients and what an optimizer keeps of them have their names in the model (``0.weight``,
+        ``0.weight.grad``, ``0.weight.exp_avg``). Then what lowering changed and what runs as one, what is left to torch
+        and why, the arena, and the guards, those first that change by accident.
+        """
+        given = Arguments(without_arrays(args), without_arrays(kwargs))
+        bound = self.bound(given)
+        return explain(bound, self.exact, Names(bound, self._inner(), given))
 
     def show(self, *args: Any, path: str | os.PathLike[str] | None = None, **kwargs: Any) -> str:
-        """The plan for these arguments as one HTML page: instructions, the arena over time, guards. Changes nothing.
+        """The plan for these arguments as one HTML page: instructions with what each takes (see `profile`), one step
+        eager, called and run side by side, the arena over time, guards. Changes nothing; takes a second or two.
 
         Parameters
         ----------
@@ -464,8 +474,12 @@ class Compiled(_C.Step):
         """
         from ..show import publish, render
 
-        bound = self.bound(Arguments(without_arrays(args), without_arrays(kwargs)))
-        return publish(render(picture(bound, getattr(self.fn, "__qualname__", "step"))), path)
+        given = Arguments(without_arrays(args), without_arrays(kwargs))
+        title = getattr(self.fn, "__qualname__", type(self.fn).__name__)
+        return publish(render(self._alone(self._pictured, given, title)), path)
+
+    def _pictured(self, given: Arguments, title: str) -> dict[str, Any]:
+        return picture(self._planned(given), self._inner(), given, title)
 
     def bound(self, given: Arguments) -> Bound:
         """The program that these arguments get, bound; changes nothing."""

@@ -9,6 +9,7 @@ import warnings
 import weakref
 from itertools import starmap
 
+import numpy as np
 import pytest
 import test_compile_networks as networks
 import torch
@@ -259,9 +260,84 @@ def test_explain_names_instructions_memory_and_guards():
     assert not re.search(r"^ *\d+ torch", text, re.MULTILINE), "a torch call in a program of our kernels"
 
 
-def test_explain_marks_calls_of_torch():
-    text = tg.compile(lambda x: tg.flip(x, (0,))).explain(tg.ones(3))
+def test_explain_marks_calls_of_torch_and_says_why():
+    def step(x, counts):
+        counts.add_(1)
+        return tg.flip(x, (0,)) + x.t()
+
+    text = tg.compile(step).explain(tg.ones(3, 3), tg.ones(2, dtype=tg.int64))
     assert re.search(r"^ *\d+ torch .*flip", text, re.MULTILINE)
+    assert "torch, as tapegrad has no kernel of it: aten.flip" in text
+    assert "torch, as no float32 or float64 in it: aten.add_" in text
+    assert "torch, as tapegrad's loop takes contiguous arrays of one shape and dtype, or a number: aten.add" in text
+
+
+@pytest.mark.parametrize("build", [networks.mlp, networks.lenet5, networks.actor_critic], ids=lambda f: f.__name__)
+def test_explain_is_of_one_line_an_instruction_and_fits_a_terminal(build):
+    training = build()
+    step = tg.compile(training.step)
+    text = step.explain(*training.batches[0])
+    assert max(map(len, text.splitlines())) < 120
+    assert len(re.findall(r"^ *\d+ (torch| {5})[ /|\\]", text, re.MULTILINE)) == int(text.split()[1])
+
+
+def test_explain_names_parameters_gradients_and_moments():
+    model = tg.nn.Sequential(tg.nn.Linear(4, 3), tg.nn.BatchNorm1d(3))
+    scale = tg.ones(3, requires_grad=True)
+    optimizer = tg.optim.Adam([*model.parameters(), scale])
+
+    def step(batch, weights=None):
+        optimizer.zero_grad()
+        loss = (model(batch["x"]) * scale * weights).square().sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    text = tg.compile(step).explain({"x": tg.randn(5, 4)}, weights=tg.ones(3))
+    lines = text.splitlines()
+    assert "arguments: batch['x'] f32[5, 4], weights f32[3]" in lines
+    assert any("= linear(batch['x'], 0.weight, 0.bias)" in line and "60 B" in line for line in lines)
+    assert re.search(r"0\.weight\.grad( f32\[3, 4\])?, 0\.bias\.grad( f32\[3\])? = linear_backward\(", text), text
+    assert re.search(r"\bscale\.grad\b", text)
+    assert re.search(r"move_statistics_\(\[1\.running_mean\]", text)
+    assert re.search(r"adam_\(\[0\.weight \.\.\. scale: 5\], lr, (beta1=)?0\.9, (beta2=)?0\.999, (eps=)?1e-08", text)
+    two = tg.compile(lambda: (optimizer.state[model[0].weight]["exp_avg"] * 2 + model[0].weight).detach())
+    assert re.search(r"aten\.mul\(0\.weight\.exp_avg, 2\)", two.explain())
+
+
+def test_explain_names_two_models_apart():
+    actor, critic = tg.nn.Linear(2, 1), tg.nn.Linear(2, 1)
+    text = tg.compile(lambda *inputs: (actor(inputs[0]) + critic(inputs[1])).detach()).explain(
+        tg.ones(1, 2), tg.ones(2)
+    )
+    assert "linear(inputs[0], actor.weight, actor.bias)" in text
+    assert "linear(inputs[1], critic.weight, critic.bias)" in text
+
+
+def test_explain_shows_what_runs_as_one():
+    text = tg.compile(lambda x: ((x * 2 + 1).tanh() - x).exp()).explain(tg.ones(300, 300))
+    marks = re.findall(r"^ *\d+ {6}([/|\\])", text, re.MULTILINE)
+    assert marks == ["/", "|", "|", "|", "\\"]
+
+
+def test_explain_lists_first_what_changes_by_accident():
+    gain = 3.0
+    table = np.arange(3.0, dtype=np.float32)
+    model = tg.nn.Sequential(tg.nn.Dropout(0.5))
+    optimizer = tg.optim.SGD([tg.ones(3, requires_grad=True)], lr=0.1, momentum=0.5)
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = (model(x) * gain * table * optimizer.param_groups[0]["params"][0]).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    text = tg.compile(step).explain(tg.ones(3)).partition("guards: ")[2]
+    assert re.search(r"numbers and strings: .*gain = 3\.0", text)
+    assert "modes: model.training = True" in text
+    assert "settings of optimizer.param_groups[0]: momentum = 0.5, dampening = 0" in text
+    assert re.search(r"arrays: .*table", text)
 
 
 # --- convolutions of a doubled map -------------------------------------------------------------------------------

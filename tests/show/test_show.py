@@ -5,8 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
+import compile_checks
 import pytest
 import torch
+from compile_checks import training_step
 
 import tapegrad as tg
 from tapegrad import nn
@@ -137,12 +139,47 @@ def test_a_steps_page(tmp_path):
     data = data_of(tmp_path / "step.html")
     assert data["entries"] == sum(row["path"][0] != "once" for row in data["rows"])
     assert data["guards"]
+    assert all(p.grad is None for p in model.parameters())
+    texts = [row["text"] for row in data["rows"]]
+    assert "%4 f32[5, 8] = linear(x, 0.0.weight, 0.0.bias)" in texts
+    assert next(t for t in texts if t.startswith("adam_(")).startswith("adam_([0.0.weight ... 1.bias: 4], lr, ")
+    timed = [row for row in data["rows"] if row["path"][0] != "once"]
+    assert all(row["ns"] > 0 and 0 <= row["share"] <= 1 for row in timed)
+    times = dict(data["sides"])
+    assert list(times) == ["eager", "call", "run", "instructions alone"]
+    assert times["instructions alone"] == pytest.approx(sum(row["ns"] for row in timed))
+    assert all(ns > 0 for ns in times.values())
     ends = {offset + size for _, offset, size, _, _ in data["arena"]}
     assert max(ends) == data["arenaBytes"]
     for a in data["arena"]:
         for b in data["arena"]:
             if a is not b and a[3] <= b[4] and b[3] <= a[4]:  # both alive
                 assert a[1] + a[2] <= b[1] or b[1] + b[2] <= a[1]
+
+
+def test_showing_a_step_changes_nothing_that_it_left(tmp_path):
+    model, x, y = network(), tg.randn(5, 4), torch.tensor([0, 1, 2, 1, 0])
+    model.append(nn.Dropout(0.5))
+    optimizer = tg.optim.Adam(model.parameters())
+    step = tg.compile(training_step(model, optimizer, nn.functional.cross_entropy))
+    for _ in range(4):
+        step(x, y)
+    before, replays = compile_checks.state([model], [optimizer]), step._bound
+    stream = tg.get_rng_state().tolist()
+    step.show(x, y, path=tmp_path / "step.html")
+    step.profile(x, y)
+    assert compile_checks.state([model], [optimizer]) == before
+    assert tg.get_rng_state().tolist() == stream
+    assert step._bound is replays
+
+
+def test_what_has_no_run_says_so(tmp_path):
+    step = tg.compile(lambda x: tg.flip(x * 2, (0,)))
+    step.show(tg.ones(3, 2), path=tmp_path / "step.html")
+    data = data_of(tmp_path / "step.html")
+    assert dict(data["sides"])["run"] is None
+    flip = next(row for row in data["rows"] if "flip" in row["op"])
+    assert (flip["path"], flip["why"]) == (["torch"], "tapegrad has no kernel of it")
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
