@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, DTYPE_NAMES, describe
+from ..core import _C, DTYPE_NAMES, bytes_text, describe
 from .bind import Bound
 from .facts import Fact, of_library
 from .naming import Names
@@ -60,6 +60,13 @@ def explain(bound: Bound, exact: bool, names: Names) -> str:
     for generator, blocks in bound.trace.generators:
         lines.append(f"random numbers: {blocks} blocks a step of {generator!r}")
     return "\n".join((*lines, *_guards(bound.facts)))
+
+
+def rows_of(bound: Bound, names: Names) -> list[tuple[str, str, str, str]]:
+    """(by whom, instruction, bytes, source) of every instruction."""
+    writer = Writer(bound, names)
+    by = ["tapegrad" if bound.is_ours(i) else "torch" for i in range(len(bound.program.calls))]
+    return [(who, writer.text(call), *writer.end(call)) for who, call in zip(by, bound.program.calls, strict=True)]
 
 
 # --- one instruction -----------------------------------------------------------------------------------------------
@@ -131,14 +138,6 @@ def is_usual(name: str, value: Any) -> bool:
 
 def size(ref: Ref) -> str:
     return f"{DTYPE_NAMES.get(ref.dtype, str(ref.dtype))}{list(ref.sizes)}"
-
-
-def bytes_text(n: int) -> str:
-    """``16.4 kB``"""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= scale:
-            return f"{n / scale:.1f} {unit}"
-    return f"{n} B"
 
 
 def short_name(call: Call) -> str:

@@ -23,9 +23,12 @@ Place = tuple[int, int]  # slot, offset in bytes
 class Names:
     """``of(ref)``: the name of a view; ``%7`` where nothing better is known."""
 
-    def __init__(self, bound: Bound, fn: Callable[..., Any], given: Arguments) -> None:
-        self._of: dict[Place, str] = {(i, 0): name for i, name in enumerate(_arguments(fn, given))}
+    def __init__(self, bound: Bound, fn: Callable[..., Any], given: Arguments | None = None) -> None:
+        self._of: dict[Place, str] = {(i, 0): name for i, name in enumerate(_arguments(fn, given) if given else ())}
         slots = bound.trace.slots
+        for i, slot in enumerate(slots):
+            if slot.kind == "argument":
+                self._of.setdefault((i, 0), f"argument {i}")
         by_memory = {
             slot.tensor.untyped_storage().data_ptr(): i
             for i, slot in enumerate(slots)

@@ -18,7 +18,7 @@ from ..optim.optimizer import number
 from .arguments import Arguments, as_refusal, is_loss, is_plain, without_arrays
 from .bind import Bound, Failed, lowered
 from .compare import difference, one_storage
-from .explain import explain
+from .explain import explain, rows_of
 from .facts import Fact, changed, check_size, collect, is_small, lies_in, same
 from .naming import Names
 from .patience import Patience
@@ -70,6 +70,17 @@ class Compiled(_C.Step):
 
     def __repr__(self) -> str:
         return f"<compiled {getattr(self.fn, '__qualname__', self.fn)}, {len(self._bound)} programs>"
+
+    def _repr_html_(self) -> str:
+        """The programs in the cache, for a notebook, the one used last first."""
+        from ..show import cell_of_step
+
+        shown = [bound for _, bound in reversed(list(self._bound.values()))]
+        rows = [rows_of(bound, Names(bound, self._inner())) for bound in shown]
+        notes = [
+            f"{len(b.program.calls)} instructions, {b.program.arena_bytes} bytes, {b.calls} replays" for b in shown
+        ]
+        return cell_of_step(getattr(self.fn, "__qualname__", type(self.fn).__name__), rows, notes)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """As a method: a compiled step per instance would be lost at once, so methods are compiled when bound."""

@@ -40,7 +40,20 @@ from .op import Array, Arrays, caller, is_integers, op, with_integers
 from .protocols import functions
 from .record import Op, arithmetic, either, kernel, registry, sum_over, verify
 from .spelled import also
-from .tape import DTYPE_NAMES, PACKAGE, Entry, Leaf, Node, Tape, describe, entry_of, next_slot, shape_of, slot
+from .tape import (
+    DTYPE_NAMES,
+    PACKAGE,
+    Entry,
+    Leaf,
+    Node,
+    Tape,
+    bytes_text,
+    describe,
+    entry_of,
+    next_slot,
+    shape_of,
+    slot,
+)
 from .tensor import RemovableHandle, Tensor, raw, seed, tensor_argument, to_torch
 
 __all__ = [
@@ -79,6 +92,7 @@ __all__ = [
     "active_entries",
     "also",
     "arithmetic",
+    "bytes_text",
     "caller",
     "calling",
     "calls_of_modules",

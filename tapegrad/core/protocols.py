@@ -104,6 +104,12 @@ class Protocols(Methods[T]):
         equal: Any = self.eq(value)
         return bool(equal.any())
 
+    def _repr_html_(self) -> str:
+        """For a notebook: type and values, a picture of an image, the spread of a large tensor."""
+        from ..show import cell_of_tensor
+
+        return cell_of_tensor(self)  # type: ignore[arg-type]  # every Protocols is a Tensor
+
     def __repr__(self) -> str:
         text = repr(self._data).replace("tensor(", "Tensor(", 1).replace("\n", "\n ")
         node = self._node

@@ -288,7 +288,12 @@ class Tape:
             known.update(outputs)
             left = ", ".join(f"%{numbers[name]}" for name in outputs)
             kind = ", ".join(dict.fromkeys(_type(shape, dtype) for shape, dtype in entry.outputs))
-            yield (f"{left} = {entry.op.name}({_arguments(entry, numbers)})", kind, _bytes(entry.nbytes), entry.source)
+            yield (
+                f"{left} = {entry.op.name}({_arguments(entry, numbers)})",
+                kind,
+                bytes_text(entry.nbytes),
+                entry.source,
+            )
 
     def __str__(self) -> str:
         rows = list(self._rows())
@@ -297,6 +302,12 @@ class Tape:
         return "\n".join(lines) if lines else "(empty tape)"
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The list, for a notebook."""
+        from ..show import cell_of_tape
+
+        return cell_of_tape(self)
 
     def validate(self) -> None:
         """Check the list: single assignment, every value made before it is read, shapes and dtypes as recorded.
@@ -386,7 +397,7 @@ def _type(shape: torch.Size, dtype: torch.dtype) -> str:
     return f"{DTYPE_NAMES[dtype]}{list(shape)}"
 
 
-def _bytes(n: int) -> str:
+def bytes_text(n: int) -> str:
     """A size for reading: 2500 -> 2.5 kB."""
     size = float(n)
     for unit in ("B", "kB", "MB", "GB"):

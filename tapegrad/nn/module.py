@@ -549,6 +549,12 @@ class Module:
         """What ``repr`` shows between the parentheses, in front of the submodules."""
         return ""
 
+    def _repr_html_(self) -> str:
+        """The layers with their parameters, for a notebook."""
+        from ..show import cell_of_module
+
+        return cell_of_module(self)
+
     def __repr__(self) -> str:
         extra = self.extra_repr()
         children = [f"({name}): {_indent(repr(child))}" for name, child in self.__dict__.items() if _is_module(child)]

@@ -77,7 +77,7 @@ DOORS = {"core", "derivatives", "compiled", "export", "training", "files"}
 FACADES = {"callbacks.py", "func.py", "plot.py"}
 
 # Imports that run upwards when a function is called, or for a type: (file, room).
-SHOWN = {("core/tape.py", "show"), ("compiled/step.py", "show"), ("nn/module.py", "show")}
+SHOWN = {(f"{file}.py", "show") for file in ("core/protocols", "core/tape", "compiled/step", "nn/module")}
 WRITTEN_DOWN = {("nn/sequential.py", "training"), ("nn/sequential.py", "compiled"), *SHOWN}
 
 
