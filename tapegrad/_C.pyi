@@ -436,6 +436,7 @@ class Network:
         losses: Tensor,
         streams: int,
     ) -> None: ...
+    def set_rows(self, rows: Tensor | None) -> None: ...
     def set_part(
         self,
         which: int,

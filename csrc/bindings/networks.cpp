@@ -61,6 +61,7 @@ void bind_networks(py::module_& m) {
           },
           py::arg("which"), py::arg("program"), py::arg("first"), py::arg("count"), py::arg("rows"), py::arg("memory"),
           py::arg("numbers"), py::arg("streams"), py::arg("blocks"))
+      .def("set_rows", &Network::set_rows, py::arg("rows"))
       .def("rethrow",
            [](const Network& self) {
              if (self.error) std::rethrow_exception(self.error);

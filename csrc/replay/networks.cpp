@@ -32,9 +32,14 @@ Network::Network(Data data, at::Tensor losses, size_t count)
   if (d.n < 1 || d.batch < 1 || d.steps < 1) refuse("expected rows, a batch size and steps of at least 1");
   if (losses_.dim() != 2 || losses_.size(1) != d.steps || !losses_.is_contiguous())
     refuse("losses must be contiguous, [epochs, steps]");
-  if (d.rows &&
-      (d.rows->scalar_type() != at::kLong || d.rows->dim() != 1 || !d.rows->is_contiguous() || d.rows->size(0) != d.n))
+  set_rows(d.rows);
+}
+
+void Network::set_rows(std::optional<at::Tensor> rows) {
+  if (rows &&
+      (rows->scalar_type() != at::kLong || rows->dim() != 1 || !rows->is_contiguous() || rows->size(0) != data_.n))
     refuse("rows must be contiguous int64 numbers, as many as there are rows");
+  data_.rows = std::move(rows);
 }
 
 void Network::set_part(size_t which, Part part) {

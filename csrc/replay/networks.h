@@ -69,6 +69,7 @@ class Network {
   // losses [epochs, steps]; streams: (seed, offset) of its generators. std::invalid_argument where they do not fit.
   Network(Data data, at::Tensor losses, size_t streams);
   void set_part(size_t which, Part part);
+  void set_rows(std::optional<at::Tensor> rows);  // Data::rows
   // Runs from batch `at` of epoch `epoch` to the end of epoch `until` - 1, or as long as `go_on(steps done)`, which is
   // asked every 50 ms; what stopped it is kept. Executors by program.
   // `pause`: in this epoch not beyond that batch.

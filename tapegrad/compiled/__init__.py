@@ -8,7 +8,7 @@ optimizers and data. A call passes through these files in this order:
     lower, rewrite, plan, program     the program: dead calls, shared calls, convolutions, the arena
     module, habit                     compiled modules; calls that are compiled without being asked
     bind, run, reference              pointers and replays; whole epochs; the same program run in Python
-    alike, twins, together            many models at once: the same program over other objects
+    alike, twins, together, passes    many models at once: the same program over other objects
     members, given, lanes, fuse       its models; its arguments; models side by side in vector registers
     explain, naming, picture, profile the plan as text and as a page; names for its memory; what it takes
     patience, uncompiled              what takes long; what cannot be compiled
@@ -24,9 +24,10 @@ from ..nn import Module
 from .arguments import Arguments, without_arrays
 from .bind import Bound
 from .habit import Habit
+from .members import Known
 from .module import compiled_module
+from .passes import Passes
 from .program import changed, function_name, reads
-from .run import run_in_order
 from .step import Compiled
 from .together import run_together
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Trace, made_in, refs_of
@@ -37,9 +38,11 @@ __all__ = [  # Compiled, compile, run_together are what users see; the rest is f
     "Call",
     "Compiled",
     "Habit",
+    "Known",
     "Made",
     "Number",
     "Offset",
+    "Passes",
     "Ref",
     "Same",
     "Seed",
@@ -50,7 +53,6 @@ __all__ = [  # Compiled, compile, run_together are what users see; the rest is f
     "made_in",
     "reads",
     "refs_of",
-    "run_in_order",
     "run_together",
     "without_arrays",
 ]

@@ -140,9 +140,10 @@ def _dtypes(bound: Bound, example: Sequence[torch.Tensor]) -> dict[int, torch.dt
 
 def pays(bounds: Sequence[Bound]) -> bool:
     """Whether models are faster side by side: where what a step works on stays near in that many copies; `NoLanes`."""
-    return max(_bytes(bound) for bound in bounds) * lanes_of(bounds) <= _NEAR
+    return max(bytes_of(bound) for bound in bounds) * lanes_of(bounds) <= _NEAR
 
 
-def _bytes(bound: Bound) -> int:
+def bytes_of(bound: Bound) -> int:
+    """What a step works on."""
     slots = {ref.slot for call in bound.program.calls for ref in refs_of(call)}
     return sum(bound.trace.slots[i].nbytes for i in slots)

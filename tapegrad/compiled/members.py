@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-from ..core import _C
+from ..core import _C, fork_safe_lock
 from ..ops.random import Generator, default_generator
 from .bind import Bound
-from .lanes import InLanes, NoLanes, pays
+from .lanes import InLanes, NoLanes, bytes_of, pays
 from .run import Bar, Epoch, Losses
 from .step import Compiled
 from .twins import Pattern, Twin
@@ -50,6 +51,9 @@ class Model:
         return Epoch(self.step, self.arrays, self.values, order, batch_size, self.full, row, bar)
 
 
+_taking = fork_safe_lock()
+
+
 class Structure:
     """A pattern that several models run: executors and lanes for every thread."""
 
@@ -57,10 +61,23 @@ class Structure:
         self.pattern = pattern
         self.place = 0  # of its first program among all
         self.shared = False  # with other models than the recorded one
+        self.owner: Any = None  # whose it is while it runs: its executors are bound to one training at a time
         self._examples = examples
         self._workers: list[list[Bound]] = []
         self._lanes: list[InLanes] = []
         self._width: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """What a step works on."""
+        return max(map(bytes_of, self.pattern.bounds))
+
+    def take(self, owner: Any) -> bool:
+        """Whether a training may use it from now on, as no other does."""
+        with _taking:
+            if self.owner is None:
+                self.owner = owner
+            return self.owner is owner
 
     def executors(self, threads: int) -> list[list[Any]]:
         """For each thread one for each program; the recorded model's own where no other runs them."""
@@ -89,6 +106,34 @@ class Structure:
         while len(self._lanes) < threads:
             self._lanes.append(InLanes(self.pattern.bounds, self._examples))
         return [one.lanes for one in self._lanes[:threads]]
+
+
+class Known:
+    """Structures, by what two models of one must have in common.
+
+    Parameters
+    ----------
+    limit, largest : how many are kept at most, those taken last; the bytes that a step of one works on at most
+    """
+
+    def __init__(self, limit: float = math.inf, largest: float = math.inf) -> None:
+        self._limit, self._largest = limit, largest
+        self._all: dict[Structure, Any] = {}
+
+    def of(self, key: Any) -> list[Structure]:
+        """Those to look at, the newest first."""
+        with _taking:
+            return [structure for structure, its in reversed(self._all.items()) if its == key]
+
+    def note(self, key: Any, structure: Structure) -> None:
+        """It is the newest from now on."""
+        if structure.nbytes > self._largest:
+            return
+        with _taking:
+            self._all.pop(structure, None)
+            self._all[structure] = key
+            while len(self._all) > self._limit:
+                del self._all[next(iter(self._all))]
 
 
 class Streams:
@@ -138,7 +183,9 @@ class Streams:
         """Every generator where the model that drew most of it stands."""
         for key, (generator, start) in self._start.items():
             states = [self._at[m.index, key] for m in models if (m.index, key) in self._at]
-            generator.set_state(max(states, key=lambda s: s[1], default=start))
+            state = max(states, key=lambda s: s[1], default=start)
+            if state != start:
+                generator.set_state(state)
 
     @contextlib.contextmanager
     def shown(self, models: Sequence[Model]) -> Iterator[None]:

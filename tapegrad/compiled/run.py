@@ -61,15 +61,6 @@ def run_epochs(
     return losses.up_to(epochs)
 
 
-def run_in_order(step: Compiled, arrays: list[torch.Tensor], order: torch.Tensor | None, batch_size: int) -> Tensor:
-    """One pass over the whole batches of `order` (None: of the rows as they come). Returns the steps' losses."""
-    count = len(arrays[0] if order is None else order) // batch_size
-    losses = Losses(1, count)
-    with Bar(count, False) as bar:
-        Epoch(step, tuple(arrays), arrays, order, batch_size, count, losses.row(0), bar).run(count)
-    return losses.epoch(0)
-
-
 @dataclass
 class Epoch:
     """One pass over the data: in C++ as soon as there is a program for a batch's shape, step by step until then."""

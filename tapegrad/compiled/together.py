@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..data.arguments import as_rows
 from ..data.streams import drawn_seed
 from .alike import Unlike
 from .given import check_apart, checked_steps, for_each, named, own_rows, renamed, seeds_of, stacked, wish_of
-from .members import Model, Streams, Structure
+from .members import Known, Model, Streams, Structure
 from .run import Bar, Losses, distinct, same_as
 from .step import Compiled
 from .twins import Pattern, Twin
@@ -90,10 +90,13 @@ def run_together(
     Source: one program over many sets of pointers, as CasADi's ``map``; JAX's ``vmap`` batches the operations instead.
     """
     together = Together(steps, arrays, batch_size, epochs, shuffle, drop_last, seed, rows, progress)
-    with contextlib.ExitStack() as locks:
-        for step in sorted(together.steps, key=id):
-            locks.enter_context(step)
+    with together.held():
         return together.run(on_epoch)
+
+
+def _plain(t: torch.Tensor) -> torch.Tensor:
+    """With the strides that rows gathered from it have: those of dimensions of size 1 may be any."""
+    return t.view(-1).view(t.shape) if t.is_contiguous() and t.numel() else t
 
 
 _FEW = 0.3  # of the lanes: fewer models are faster one by one
@@ -101,6 +104,8 @@ _FEW = 0.3  # of the lanes: fewer models are faster one by one
 
 class Together:
     """See `run_together`."""
+
+    only_finite = True  # whether arrays with other values are refused
 
     def __init__(
         self,
@@ -116,6 +121,7 @@ class Together:
     ) -> None:
         self.steps = checked_steps(steps)
         self.batch_size, self.epochs, self.shuffle, self.progress = batch_size, epochs, shuffle, progress
+        self.bar = Bar(0, False)
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
             raise ArgumentError(f"run_together: epochs must be an integer of at least 0; got {epochs!r}")
         count = len(self.steps)
@@ -131,7 +137,8 @@ class Together:
         self.sheets: dict[torch.dtype, torch.Tensor] = {}
         for model in self.models:
             model.losses = Losses(epochs, model.steps, functools.partial(self._sheet, model))
-        self.structures: dict[Any, list[Structure]] = {}  # by what two of a kind must have in common
+        self.known = Known()
+        self.taken: list[Structure] = []
         self.streams = Streams()
         if shuffle and seed is None:
             first = drawn_seed()
@@ -145,14 +152,14 @@ class Together:
             try:
                 batches(*model.arrays, batch_size=self.batch_size, shuffle=False, drop_last=drop_last)
                 values = [as_rows(a, f"batches: arrays[{i}]") for i, a in enumerate(model.arrays)]
-                for i, value in enumerate(values):
+                for i, value in enumerate(values if self.only_finite else ()):
                     bad = nonfinite_index(value)
                     if bad is not None:
                         number = value[tuple(bad)].item()
                         raise ArgumentError(f"batches: arrays[{i}] must be finite; element {bad} is {number}")
             except TapegradError as error:
                 raise renamed(error, f"model {model.index}") from error
-            known[key] = [v.contiguous() for v in values] if self.shuffle or model.rows is not None else values
+            known[key] = [_plain(v.contiguous() if self._gathers(model) else v) for v in values]
         model.values = known[key]
         length = len(model.values[0])
         model.n = length if model.rows is None else len(model.rows)
@@ -176,21 +183,14 @@ class Together:
 
     # --- the run ----------------------------------------------------------------------------------------------
 
-    def run(self, on_epoch: Callable[[int, Any], Any] | None) -> Any:
-        total = self.epochs * sum(model.steps for model in self.models)
-        epoch = 0
-        with Bar(total, self.progress) as self.bar:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, nobody else runs these steps, nor the programs that they have taken."""
+        with contextlib.ExitStack() as locks:
+            for step in sorted(self.steps, key=id):
+                locks.enter_context(step)
             try:
-                while epoch < self.epochs:
-                    until = self.epochs if on_epoch is None else epoch + 1
-                    active = [model for model in self.models if not model.stopped]
-                    if not active:
-                        break
-                    self._bind(active, epoch)
-                    self._train(active, until)
-                    epoch = until
-                    if on_epoch is not None and self._told(active, on_epoch, epoch - 1):
-                        break
+                yield
             finally:
                 self.streams.leave(self.models)
                 for model in self.models:
@@ -198,6 +198,23 @@ class Together:
                         for twin in model.twins:
                             twin.watch()
                         model.step.joint = model.kind, model.structure, model.twins
+                for structure in self.taken:
+                    structure.owner = None
+
+    def run(self, on_epoch: Callable[[int, Any], Any] | None) -> Any:
+        total = self.epochs * sum(model.steps for model in self.models)
+        epoch = 0
+        with Bar(total, self.progress) as self.bar:
+            while epoch < self.epochs:
+                until = self.epochs if on_epoch is None else epoch + 1
+                active = [model for model in self.models if not model.stopped]
+                if not active:
+                    break
+                self._bind(active, epoch)
+                self._train(active, until)
+                epoch = until
+                if on_epoch is not None and self._told(active, on_epoch, epoch - 1):
+                    break
         self._report()
         return self._losses()
 
@@ -273,43 +290,55 @@ class Together:
             for v, a in zip(model.values, model.arrays, strict=True)
         ]
         sizes = (
-            *(() if self.shuffle else same_as(model.values)),
-            model.full > 0,
+            *(() if self._gathers(model) else same_as(model.values)),
+            self.batch_size if model.full else 0,
             model.n % self.batch_size if model.steps > model.full else 0,
         )
         code = getattr(step._inner(), "__code__", type(step._inner()))
         key = code, step.exact, tuple(layout), sizes, mode.record, torch.get_default_dtype()
         model.kind = key
-        known = self.structures.setdefault(key, [])
         if step.joint is not None and step.joint[0] == key and not any(twin.stale() for twin in step.joint[2]):
             _, structure, twins = step.joint
-            if structure not in known:
-                known.append(structure)
-            self._attach(model, structure, twins, epoch)
-            return
-        for structure in known:
-            with contextlib.suppress(Unlike):
-                self._attach(model, structure, structure.pattern.twin(step), epoch)
+            if self._take(structure, key):
+                self._attach(model, structure, twins, epoch)
                 return
+        for structure in self.known.of(key):
+            with contextlib.suppress(Unlike):
+                twins = structure.pattern.twin(step)
+                if self._take(structure, key):
+                    self._attach(model, structure, twins, epoch)
+                    return
         with self.streams.of(model):
             pattern = self._pattern(model, epoch, undo)
         if pattern is None:
             model.alone = True
             return
-        known.append(Structure(pattern, [self._example(model, i) for i in range(len(pattern.bounds))]))
-        self._attach(model, known[-1], pattern.twin(step), epoch)
+        structure = Structure(pattern, [self._example(model, i) for i in range(len(pattern.bounds))])
+        self._take(structure, key)
+        self._attach(model, structure, pattern.twin(step), epoch)
+
+    def _take(self, structure: Structure, key: Any) -> bool:
+        """Whether no other training runs its programs now."""
+        if not structure.take(self):
+            return False
+        self.taken.append(structure)
+        self.known.note(key, structure)
+        return True
 
     def _pattern(self, model: Model, epoch: int, undo: list[Any]) -> Pattern | None:
         """A model's programs, after a first step that is its own; None where it has to run alone."""
         whole, step = model.epoch(epoch, self.batch_size, self.shuffle, self.bar), model.step
         if not step.exact:
             return None
+        firsts = self._firsts(model)
+        self._tell(model, firsts[0])
         if step.ready_for(whole.batch(0)) is None:
             whole.losses.put(0, step.loss_undoably(whole.batch(0), undo))
             self.bar.to(1)
             model.at = 1
         bounds = []
-        for first in self._firsts(model):
+        for first in firsts:
+            self._tell(model, first)
             bound = step.prepare(whole.batch(first))
             if bound is None or bound.stale() is not None:
                 return None
@@ -328,6 +357,10 @@ class Together:
         """The first batch of each size."""
         return [0] * (model.full > 0) + [model.full] * (model.steps > model.full)
 
+    def _tell(self, model: Model, first: int) -> int:
+        """How many rows a batch has, before the hyper-parameters for such batches are read."""
+        return self.batch_size if first < model.full else model.n - model.full * self.batch_size
+
     def _example(self, model: Model, part: int) -> list[torch.Tensor]:
         """Arguments as the program takes them."""
         batch = model.epoch(0, self.batch_size, self.shuffle, self.bar).batch(self._firsts(model)[part])
@@ -335,7 +368,11 @@ class Together:
 
     def _arguments(self, model: Model, arrays: list[torch.Tensor]) -> list[torch.Tensor]:
         """Of arrays, one for each argument of a program: batches that are views may be one."""
-        return arrays if self.shuffle or model.rows is not None else distinct(arrays)
+        return arrays if self._gathers(model) else distinct(arrays)
+
+    def _gathers(self, model: Model) -> bool:
+        """Whether batches are rows of the arrays in another memory, not views of them."""
+        return self.shuffle or model.rows is not None
 
     def _attach(self, model: Model, structure: Structure, twins: list[Twin], epoch: int) -> None:
         model.structure, model.twins = structure, twins
@@ -359,7 +396,7 @@ class Together:
         """Tell a network what may have changed since: hyper-parameters, places in random streams."""
         for i, (first, twin) in enumerate(zip(self._firsts(model), model.twins, strict=True)):
             count = model.full if first < model.full else 1
-            rows = self.batch_size if first < model.full else model.n - model.full * self.batch_size
+            rows = self._tell(model, first)
             which = [model.generators.index(g) for g, _ in twin.generators]
             blocks = [b for _, b in twin.generators]
             memory = twin.memory if model.structure.shared else [None] * len(twin.memory)
@@ -453,6 +490,7 @@ class Together:
         if not 0 <= model.network.failed < model.twins[part].bound.fast.first_write:
             model.network.rethrow()
         whole = model.epoch(model.epochs, self.batch_size, self.shuffle, self.bar)
+        self._tell(model, model.at)
         with self.streams.of(model), named(model):
             whole.losses.put(model.at, model.step.loss(whole.batch(model.at)))
         self.bar.to(1)
@@ -464,5 +502,8 @@ class Together:
         """A model whose step is no program of pointers."""
         with self.streams.of(model), named(model):
             for epoch in range(model.epochs, until):
-                model.epoch(epoch, self.batch_size, self.shuffle, self.bar).run(model.steps, model.at)
+                whole = model.epoch(epoch, self.batch_size, self.shuffle, self.bar)
+                for first in self._firsts(model):
+                    self._tell(model, first)
+                    whole.run(model.full if first < model.full else model.steps, max(model.at, first))
                 model.epochs, model.at = epoch + 1, 0

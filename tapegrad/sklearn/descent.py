@@ -16,7 +16,7 @@ import torch
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from .. import ops
-from ..compiled import Compiled, compile, run_in_order
+from ..compiled import Compiled, compile
 from ..core import Tensor, no_grad
 from ..nn import Parameter
 from ..nn import functional as F
@@ -69,16 +69,16 @@ class Descent:
         else:
             self.schedule = AdamOptimizer([], mlp.learning_rate_init)
         self.lr = self.schedule.learning_rate  # of the last step
-        self.optimizer = self._optimizer(mlp)
+        self.optimizer: Any = self._optimizer(mlp)
+        self._half_alpha = torch.zeros(
+            (), dtype=self.weights[0].data.dtype
+        )  # in memory: steps differ in its value only
         self._step: Compiled | None = None
         self._settings: tuple[Any, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_step": None, "optimizer": self.optimizer.state_dict()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.optimizer = state["optimizer"]  # a state dict until the next training makes it one again
+        known = self.optimizer if isinstance(self.optimizer, dict) else self.optimizer.state_dict()
+        return {**self.__dict__, "_step": None, "optimizer": known}  # a state dict until the next training
 
     @property
     def learning_rate(self) -> float:
@@ -112,19 +112,25 @@ class Descent:
 
     def step(self, mlp: Any, weighted: bool) -> Compiled:
         """The compiled step of a batch (x, y) or (x, y, weight of each row), which returns scikit-learn's loss."""
-        settings = (mlp.activation, mlp.out_activation_, mlp.alpha, weighted)
+        settings = (mlp.activation, mlp.out_activation_, weighted)
+        self._half_alpha.fill_(mlp.alpha / 2)
         if self._step is None or settings != self._settings:
             self._step, self._settings = compile(self._made(*settings)), settings
         return self._step
 
-    def _made(self, activation: str, out_activation: str, alpha: float, weighted: bool) -> Callable[..., Tensor]:
+    def _made(self, activation: str, out_activation: str, weighted: bool) -> Callable[..., Tensor]:
         act, loss_of = ACTIVATIONS[activation], LOSSES[out_activation]
-        weights, optimizer = self.weights, self.optimizer  # not `self`: what a step holds is looked at in every epoch
+        weights, half_alpha, optimizer = (
+            self.weights,
+            Tensor(self._half_alpha),
+            self.optimizer,
+        )  # not `self`: what a step holds is looked at in every epoch
         *hidden, last = zip(weights, self.biases, strict=True)
         outputs = len(self.biases[-1]) if out_activation == "identity" else 1  # of which scikit-learn reports the mean
 
         def penalty(rows: Any) -> Any:
-            return sum(ops.dot(p.view(-1), p.view(-1)) for p in weights) * (alpha / 2) / rows
+            first, *others = (ops.dot(p.view(-1), p.view(-1)) for p in weights)
+            return sum(others, first) * half_alpha / rows
 
         def step(x: Any, y: Any, w: Any = None) -> Any:
             for weight, bias in hidden:
@@ -147,22 +153,11 @@ class Descent:
 
         return step
 
-    def epoch(self, mlp: Any, arrays: list[torch.Tensor], order: np.ndarray | None, batch_size: int) -> float:
-        """One pass over the rows in that order. Returns the mean of the batches' losses, weighted by their rows."""
+    def tell(self, mlp: Any, rows: int, weighted: bool) -> None:
+        """The steps to come are over batches of so many rows."""
         if mlp.solver == "sgd":
             self._at(self.schedule.learning_rate)
-        n = len(arrays[0])
-        end = n - n % batch_size
-        total = 0.0
-        for start, stop, size in ((0, end, batch_size), (end, n, n - end)):
-            if start < stop:
-                weighted = len(arrays) == 3
-                self.optimizer.param_groups[0]["weight_decay"] = 0.0 if weighted else mlp.alpha / size
-                rows = None if order is None else torch.from_numpy(order[start:stop])
-                parts = arrays if order is not None else [a[start:stop] for a in arrays]
-                losses = run_in_order(self.step(mlp, weighted), parts, rows, size)
-                total += size * float(losses.data.double().sum())
-        return total / n
+        self.optimizer.param_groups[0]["weight_decay"] = 0.0 if weighted else mlp.alpha / rows
 
     def _at(self, lr: float) -> None:
         """Steps have this rate from now on; the velocity already there keeps the one it was made with."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -13,24 +16,177 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from ..compiled import Known, Passes
 from .descent import Descent
+from .training import handed
+
+KNOWN = Known(limit=16, largest=16 << 20)  # programs of earlier fits
+
+_waiting: ContextVar[list[Fit] | None] = ContextVar("waiting", default=None)
 
 
-class _Taped:
+@contextmanager
+def waiting() -> Iterator[list[Fit]]:
+    """Inside, fits are planned, and put into this list, but not carried out."""
+    plans: list[Fit] = []
+    token = _waiting.set(plans)
+    try:
+        yield plans
+    finally:
+        _waiting.reset(token)
+
+
+def train(fits: list[Fit]) -> None:
+    """Carry out fits that agree in the rows of a batch and in the number of arrays, all at once."""
+    passes = Passes(
+        [fit.step for fit in fits],
+        [list(arrays) for arrays in zip(*[fit.arrays for fit in fits], strict=True)],
+        fits[0].batch_size,
+        KNOWN,
+        lambda k, rows: fits[k].tell(rows),
+    )
+    try:
+        with passes.held():
+            active = [k for k, fit in enumerate(fits) if fit.epochs > 0]
+            while active:
+                losses = passes.run_pass({k: fits[k].order() for k in active})
+                active = [k for k, values in zip(active, losses, strict=True) if not fits[k].ends(values)]
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+    for fit in fits:
+        fit.done()
+
+
+class Fit:
+    """A perceptron's training, as scikit-learn defines it.
+
+    Parameters
+    ----------
+    mlp : the estimator, initialised
+    X, y, sample_weight, incremental : as `_fit_stochastic` is given them
+    """
+
+    def __init__(self, mlp: Any, X: Any, y: Any, sample_weight: Any, incremental: bool) -> None:
+        if mlp.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        self.mlp, self.incremental = mlp, incremental
+        self.epochs = 1 if incremental else mlp.max_iter
+        given, self.held_out = self._split(X, y, sample_weight)
+        self.n = given[0].shape[0]
+        self.batch_size = self._rows_of_a_batch()
+        if not incremental or not isinstance(getattr(mlp, "_optimizer", None), Descent):
+            mlp._optimizer = Descent(mlp, X.dtype if self.batch_size == self.n else np.dtype(np.float32))
+        self.descent: Descent = mlp._optimizer
+        self.descent.take(mlp)
+        self.arrays = self._tensors(given, self.descent.dtype)
+        self.weighted = len(self.arrays) == 3
+        self.step = self.descent.step(mlp, self.weighted)
+        batches = [min(self.batch_size, self.n - i) for i in range(0, self.n, self.batch_size)]
+        self._shares = torch.tensor(batches, dtype=torch.float64) / self.n  # of the rows, by batch
+        self._indices = np.arange(self.n)
+        self._all = np.arange(self.n)
+        mlp.n_iter_ = 0
+
+    def _split(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[Any], list[Any]]:
+        """Arrays to train on; and (X, y, weights) to stop by, each None without early stopping."""
+        mlp = self.mlp
+        given = [X, y] if sample_weight is None else [X, y, sample_weight]
+        held_out: list[Any] = [None, None, None]
+        if mlp.early_stopping:
+            stratify = y if is_classifier(mlp) and mlp.n_outputs_ == 1 else None
+            parts = train_test_split(
+                *given, random_state=mlp._random_state, test_size=mlp.validation_fraction, stratify=stratify
+            )
+            given, held_out[: len(given)] = parts[::2], parts[1::2]
+            if held_out[0].shape[0] < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+                )
+            if is_classifier(mlp):
+                held_out[1] = mlp._label_binarizer.inverse_transform(held_out[1])
+        return given, held_out
+
+    def _tensors(self, given: list[Any], dtype: np.dtype[Any]) -> list[torch.Tensor]:
+        """Arrays to train on as the step takes them; classes as their numbers."""
+        x, y, *weights = given
+        x = x.toarray() if sparse.issparse(x) else x
+        y = y.argmax(1).astype(np.int64) if self.mlp.out_activation_ == "softmax" else y.astype(dtype)
+        rows = [np.ascontiguousarray(a, dtype=dtype) for a in (x, *weights)]
+        return [torch.from_numpy(a) for a in (rows[0], np.ascontiguousarray(y), *rows[1:])]
+
+    def _rows_of_a_batch(self) -> int:
+        size = self.mlp.batch_size
+        if size == "auto":
+            return int(min(200, self.n))
+        if size > self.n:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
+            )
+        return int(np.clip(size, 1, self.n))
+
+    def tell(self, rows: int) -> None:
+        """The steps to come are over batches of so many rows."""
+        self.descent.tell(self.mlp, rows, self.weighted)
+
+    def order(self) -> torch.Tensor | None:
+        """The order of the rows in the next epoch, as sklearn.utils.shuffle draws it; None: as they come."""
+        if not self.mlp.shuffle:
+            return None
+        order = self._all.copy()
+        self.mlp._random_state.shuffle(order)
+        self._indices = self._indices[order]
+        return torch.from_numpy(self._indices)
+
+    def ends(self, losses: torch.Tensor) -> bool:
+        """Note an epoch and the losses of its steps; whether it was the last."""
+        mlp = self.mlp
+        mlp.loss_ = float(losses.double() @ self._shares)
+        mlp.n_iter_ += 1
+        mlp.t_ += self.n
+        mlp.loss_curve_.append(mlp.loss_)
+        if mlp.verbose:
+            print(f"Iteration {mlp.n_iter_}, loss = {mlp.loss_:.8f}")
+        if mlp.early_stopping:
+            self.descent.give(mlp)
+        mlp._update_no_improvement_count(mlp.early_stopping, *self.held_out)
+        self.descent.schedule.iteration_ends(mlp.t_)
+        if mlp._no_improvement_count > mlp.n_iter_no_change:
+            what = "Validation score" if mlp.early_stopping else "Training loss"
+            message = f"{what} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."
+            if self.descent.schedule.trigger_stopping(message, mlp.verbose):
+                return True
+            mlp._no_improvement_count = 0
+        if mlp.n_iter_ < self.epochs:
+            return False
+        if not self.incremental:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization "
+                "hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return True
+
+    def done(self) -> None:
+        """The estimator, after its training."""
+        self.descent.give(self.mlp)
+        if self.mlp.early_stopping:
+            self.mlp.coefs_, self.mlp.intercepts_ = self.mlp._best_coefs, self.mlp._best_intercepts
+
+
+class Taped:
     """The stochastic solvers of ``sklearn.neural_network``'s perceptrons, on the compiled tape.
 
     Everything else (arguments, checks, initial parameters, splits, stopping, prediction, the solver "lbfgs") is
     scikit-learn's. The order of the rows is too, so a training follows scikit-learn's own up to float32's rounding.
     """
 
-    # what scikit-learn's estimators have
-    batch_size: Any
-    shuffle: bool
-    max_iter: int
-    verbose: Any
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """As scikit-learn's."""
+        return self if handed(self, X) else super().fit(X, y, sample_weight)  # type: ignore[misc]
 
     def _fit_stochastic(
-        self: Any,
+        self,
         X: Any,
         y: Any,
         sample_weight: Any,
@@ -41,98 +197,15 @@ class _Taped:
         layer_units: Any,
         incremental: bool,
     ) -> None:
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        given, held_out = self._split(X, y, sample_weight)
-        n = given[0].shape[0]
-        batch_size = self._rows_of_a_batch(n)
-        if not incremental or not isinstance(getattr(self, "_optimizer", None), Descent):
-            self._optimizer = Descent(self, X.dtype if batch_size == n else np.dtype(np.float32))
-        descent = self._optimizer
-        descent.take(self)
-        train = self._tensors(given, descent.dtype)
-        indices = np.arange(n)
-        try:
-            self.n_iter_ = 0
-            while self.n_iter_ < (1 if incremental else self.max_iter):
-                if self.shuffle:
-                    order = np.arange(n)  # as sklearn.utils.shuffle draws it
-                    self._random_state.shuffle(order)
-                    indices = indices[order]
-                self.loss_ = descent.epoch(self, train, indices if self.shuffle else None, batch_size)
-                if self._ends_epoch(descent, n, held_out):
-                    break
-            else:
-                if not incremental:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=2,
-                    )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
-        descent.give(self)
-        if self.early_stopping:
-            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
-
-    def _split(self: Any, X: Any, y: Any, sample_weight: Any) -> tuple[list[Any], list[Any]]:
-        """Arrays to train on; and (X, y, weights) to stop by, each None without early stopping."""
-        given = [X, y] if sample_weight is None else [X, y, sample_weight]
-        held_out: list[Any] = [None, None, None]
-        if self.early_stopping:
-            stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
-            parts = train_test_split(
-                *given, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
-            )
-            given, held_out[: len(given)] = parts[::2], parts[1::2]
-            if held_out[0].shape[0] < 2:
-                raise ValueError(
-                    "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-                )
-            if is_classifier(self):
-                held_out[1] = self._label_binarizer.inverse_transform(held_out[1])
-        return given, held_out
-
-    def _tensors(self: Any, given: list[Any], dtype: np.dtype[Any]) -> list[torch.Tensor]:
-        """Arrays to train on as the step takes them; classes as their numbers."""
-        x, y, *weights = given
-        x = x.toarray() if sparse.issparse(x) else x
-        y = y.argmax(1).astype(np.int64) if self.out_activation_ == "softmax" else y.astype(dtype)
-        rows = [np.ascontiguousarray(a, dtype=dtype) for a in (x, *weights)]
-        return [torch.from_numpy(a) for a in (rows[0], np.ascontiguousarray(y), *rows[1:])]
-
-    def _rows_of_a_batch(self: Any, n: int) -> int:
-        if self.batch_size == "auto":
-            return min(200, n)
-        if self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
-            )
-        return int(np.clip(self.batch_size, 1, n))
-
-    def _ends_epoch(self: Any, descent: Descent, n: int, held_out: list[Any]) -> bool:
-        """Note an epoch; whether it is the last."""
-        self.n_iter_ += 1
-        self.t_ += n
-        self.loss_curve_.append(self.loss_)
-        if self.verbose:
-            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-        if self.early_stopping:
-            descent.give(self)
-        self._update_no_improvement_count(self.early_stopping, *held_out)
-        descent.schedule.iteration_ends(self.t_)
-        if self._no_improvement_count <= self.n_iter_no_change:
-            return False
-        what = "Validation score" if self.early_stopping else "Training loss"
-        message = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
-        if descent.schedule.trigger_stopping(message, self.verbose):
-            return True
-        self._no_improvement_count = 0
-        return False
+        fit = Fit(self, X, y, sample_weight, incremental)
+        plans = _waiting.get()
+        if plans is not None:
+            plans.append(fit)
+        else:
+            train([fit])
 
 
-class MLPClassifier(_Taped, neural_network.MLPClassifier):  # type: ignore[misc]
+class MLPClassifier(Taped, neural_network.MLPClassifier):  # type: ignore[misc]
     """``sklearn.neural_network.MLPClassifier`` with the compiled tape as its engine.
 
     >>> from sklearn.datasets import make_moons
@@ -148,5 +221,5 @@ class MLPClassifier(_Taped, neural_network.MLPClassifier):  # type: ignore[misc]
     """
 
 
-class MLPRegressor(_Taped, neural_network.MLPRegressor):  # type: ignore[misc]
+class MLPRegressor(Taped, neural_network.MLPRegressor):  # type: ignore[misc]
     """``sklearn.neural_network.MLPRegressor`` with the compiled tape as its engine; see `MLPClassifier`."""

@@ -254,6 +254,58 @@ def test_two_runs_and_calls_between():
         assert state([model], [opt]) == state([built[k][1]], [built[k][2]])
 
 
+def test_a_second_run_with_other_batches():
+    """One batch size divides the rows as the other does; a dimension of size 1 may have any stride."""
+    built = [MLP(k) for k in range(3)]
+    steps = [step for step, _, _ in built]
+    x, y = points()
+    odd = x.data.as_strided((60, 1, 2), (2, 7, 1))
+    runs = [((x, y), 20, True), ((x, y), 30, True), ((odd, y.data[:, None]), 30, True)]
+    runs.append(((odd, y.data[:, None]), 30, False))
+    for arrays, batch_size, shuffle in runs:
+        tg.run_together(steps, *arrays, batch_size=batch_size, epochs=2, seed=1, shuffle=shuffle)
+    for k in range(3):
+        step, model, opt = MLP(k)
+        for arrays, batch_size, shuffle in runs:
+            step.run(*arrays, batch_size=batch_size, epochs=2, seed=1 + k, shuffle=shuffle)
+        assert state([model], [opt]) == state([built[k][1]], [built[k][2]])
+
+
+def test_models_of_one_structure_on_two_threads_at_once():
+    """Each of the two has its own executors, though all ran together before."""
+    built = [MLP(k) for k in range(4)]
+    steps = [step for step, _, _ in built]
+    x, y = points()
+    tg.run_together(steps, x, y, batch_size=25, epochs=1, seed=1)
+    started = threading.Barrier(2)
+
+    def halves(first):
+        met = False
+
+        def meet(epoch, losses):
+            nonlocal met
+            if not met:
+                met = True
+                started.wait(30)
+
+        own = steps[first : first + 2]
+        tg.run_together(own, x, y, batch_size=25, epochs=40, seed=1 + first, on_epoch=meet)
+
+    threads = [threading.Thread(target=halves, args=(first,)) for first in (0, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    owners = [step.joint[1].owner for step in steps]
+    assert owners == [None] * 4
+    assert steps[0].joint[1] is not steps[2].joint[1]
+    for k in range(4):
+        step, model, opt = MLP(k)
+        step.run(x, y, batch_size=25, epochs=1, seed=1 + k)
+        step.run(x, y, batch_size=25, epochs=40, seed=1 + k)
+        assert state([model], [opt]) == state([built[k][1]], [built[k][2]])
+
+
 def test_gradients_that_add_up():
     """Without zero_grad() the old gradients are inputs."""
 

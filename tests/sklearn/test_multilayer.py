@@ -1,7 +1,9 @@
 """scikit-learn's perceptrons on the compiled tape: the interface is scikit-learn's, a training follows its own."""
 
+import copy
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from sklearn.datasets import load_digits, make_moons, make_multilabel_classifica
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tapegrad.sklearn import MLPClassifier, MLPRegressor
+from tapegrad.sklearn import MLPClassifier, MLPRegressor, multilayer
 
 PAIRS = {c.__name__: (c, getattr(neural_network, c.__name__)) for c in (MLPClassifier, MLPRegressor)}
 
@@ -93,7 +95,7 @@ def test_partial_fit_goes_on_after_a_pickle(solver):
         for each in (ours, theirs):
             each.partial_fit(x, y, classes=[0, 1])
         if i == 2:
-            ours = pickle.loads(pickle.dumps(ours))
+            ours = pickle.loads(pickle.dumps(copy.deepcopy(pickle.loads(pickle.dumps(ours)))))
             theirs.set_params(alpha=0.1)
             ours.set_params(alpha=0.1)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-4 if solver == "sgd" else 1e-2)
@@ -106,6 +108,56 @@ def test_warm_start_begins_where_the_last_fit_ended():
         each.fit(x, y).fit(x, y)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
     assert len(ours.loss_curve_) == 6
+
+
+def fits(data, arguments, seeds):
+    x, y = data()
+    return [MLPClassifier(**arguments, max_iter=12, random_state=seed).fit(x, y) for seed in seeds]
+
+
+def assert_same(a, b):
+    assert a.loss_curve_ == b.loss_curve_
+    for mine, other in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+OTHERS = [  # than the first, by what a step's program depends on or reads anew
+    {},
+    {"alpha": 0.3, "learning_rate_init": 0.01, "beta_1": 0.8},
+    {"activation": "tanh"},
+    {"hidden_layer_sizes": (9, 8)},
+    {"batch_size": 31},
+    {"solver": "sgd", "learning_rate_init": 0.1},
+    {"solver": "sgd", "learning_rate_init": 0.05, "momentum": 0.5},
+]
+
+
+def test_a_fit_that_runs_an_earlier_ones_program_is_the_fit_without():
+    multilayer.KNOWN.__init__()
+    first = [fits(moons, {"hidden_layer_sizes": (9,), "batch_size": 32, **other}, (5, 6)) for other in OTHERS]
+    for known, other in zip(first, OTHERS, strict=True):
+        assert not known[1]._optimizer._step.programs  # nothing was recorded for it
+        multilayer.KNOWN.__init__()
+        assert_same(known[1], *fits(moons, {"hidden_layer_sizes": (9,), "batch_size": 32, **other}, (6,)))
+
+
+def test_fits_on_two_threads_at_once():
+    arguments = {"hidden_layer_sizes": (9,), "batch_size": 32}
+    alone = fits(moons, arguments, range(6))
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda seed: fits(moons, arguments, (seed,))[0], range(6)))
+    for a, b in zip(alone, both, strict=True):
+        assert_same(a, b)
+
+
+def test_the_programs_that_are_kept_are_few_and_small():
+    multilayer.KNOWN.__init__(limit=2, largest=100_000)
+    fits(moons, {"hidden_layer_sizes": (2000,)}, (0,))
+    assert not multilayer.KNOWN._all
+    for width in (3, 4, 5):
+        fits(moons, {"hidden_layer_sizes": (width,)}, (0,))
+    assert len(multilayer.KNOWN._all) == 2
+    multilayer.KNOWN.__init__()
 
 
 def test_sparse_rows_and_single_precision():

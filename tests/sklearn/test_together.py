@@ -1,12 +1,11 @@
 """Several networks at once: ensembles and grid searches equal the networks trained one after the other."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_moons
 from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -15,6 +14,7 @@ from tapegrad.sklearn import (
     EnsembleClassifier,
     EnsembleRegressor,
     MLPClassifier,
+    MLPRegressor,
     NetworkClassifier,
     NetworkRegressor,
     SweepCV,
@@ -122,8 +122,24 @@ SCORES = ("mean_test_score", "std_test_score", "rank_test_score", "split0_test_s
         ),
         (NetworkRegressor(network, epochs=4, random_state=3), {"lr": [0.1, 0.01]}, waves),
         (EnsembleClassifier(network, n_estimators=2, epochs=3, random_state=3), {"bootstrap": [False, True]}, moons),
+        (
+            MLPClassifier(7, max_iter=20, random_state=3),
+            [
+                {"alpha": [1e-4, 1.0], "learning_rate_init": [1e-3, 0.1], "batch_size": [30, 50]},
+                {"solver": ["sgd"], "momentum": [0.9, 0.0], "shuffle": [False], "hidden_layer_sizes": [(3, 3), 4]},
+                {"early_stopping": [True], "max_iter": [3, 9]},
+                {"solver": ["lbfgs"], "activation": ["tanh"]},
+            ],
+            moons,
+        ),
+        (
+            MLPRegressor(hidden_layer_sizes=7, max_iter=5, random_state=3),
+            {"solver": ["sgd", "adam"], "tol": [1e-4, 1e4]},
+            waves,
+        ),
     ],
 )
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_sweep_gives_grid_searchs_scores(estimator, grid, data):
     x, y = data()
     settings = {"cv": KFold(3, shuffle=True, random_state=1), "return_train_score": True}
@@ -138,10 +154,19 @@ def test_a_sweep_gives_grid_searchs_scores(estimator, grid, data):
 
 def test_a_sweep_of_another_estimator_is_a_grid_search():
     x, y = moons()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        search = SweepCV(MLPClassifier(5, max_iter=5, random_state=0), {"alpha": [1e-4, 1.0]}, cv=2).fit(x, y)
-    assert set(search.best_params_) == {"alpha"}
+    search = SweepCV(LogisticRegression(), {"C": [1e-4, 1.0]}, cv=2).fit(x, y)
+    assert search.best_params_ == {"C": 1.0}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_perceptrons_that_fail_are_reported_as_grid_search_does():
+    x, y = waves()
+    grid = {"learning_rate_init": [0.01, 1e30], "solver": ["sgd"], "momentum": [0.5, -1.0]}
+    with pytest.warns(FitFailedWarning, match="(?s)6 fits failed.*(non-finite|momentum).*(non-finite|momentum)"):
+        search = SweepCV(
+            MLPRegressor(hidden_layer_sizes=4, max_iter=5, random_state=0), grid, cv=2, error_score=-9.0
+        ).fit(x, y)
+    assert (search.cv_results_["mean_test_score"] == -9).tolist() == [False, True, True, True]
 
 
 @pytest.mark.filterwarnings("ignore:run_together. the loss:RuntimeWarning")
