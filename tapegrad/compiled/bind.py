@@ -132,7 +132,12 @@ class Bound:
         self.scalar_loss = isinstance(trace.result, Made) and trace.result.ref.sizes == ()
         if self.scalar_loss:
             executor.set_loss(self._view(trace.result.ref))
-        writers = [i for i, call in enumerate(program.calls) if any(_outside(trace, r) for r in written(call))]
+        # What other processes have taken part in cannot be done again, either.
+        writers = [
+            i
+            for i, call in enumerate(program.calls)
+            if is_foreign(call) or any(_outside(trace, r) for r in written(call))
+        ]
         self.fast = _C.Replay(
             executor,
             self._guards,

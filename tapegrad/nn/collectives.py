@@ -32,17 +32,36 @@ def _members(group: str) -> Any:
     return dist.distributed_c10d._resolve_process_group(group)  # type: ignore[attr-defined,arg-type]
 
 
-def _all_reduce(tensors: list[torch.Tensor], op: str, group: str) -> None:
+def _all_reduce(tensors: list[torch.Tensor], op: str, group: str, rows: int) -> None:
     members = _members(group)
     size = dist.get_world_size(members)
+    if size == 1:
+        return
+    counted = rows >= 0
+    if counted:  # in front of the first buffer: a place for every process's number of rows
+        counts = tensors[0].new_zeros(size)
+        counts[dist.get_rank(members)] = rows
+        tensors = [counts, *tensors]
 
     def exchange(buffer: torch.Tensor) -> None:
+        nonlocal counted
         dist.all_reduce(buffer, dist.ReduceOp.SUM if op == "avg" else getattr(dist.ReduceOp, op.upper()), members)
+        if counted:
+            _equal([int(n) for n in buffer[:size].unbind()])  # tolist() is an escape in a recording
+            counted = False
         if op == "avg":  # which gloo does not know
             buffer.div_(size)
 
-    if size > 1:
-        _flat(tensors, exchange)
+    _flat(tensors, exchange)
+
+
+def _equal(rows: list[int]) -> None:
+    if len(set(rows)) > 1:
+        raise ArgumentError(
+            f"DistributedDataParallel: the processes' batches must have the same number of rows, got {rows}: the mean "
+            "over the processes is then not the mean over the rows. Give all the same number (drop_last=True, torch's "
+            "DistributedSampler), or pass unequal_batches=True for the mean over the processes"
+        )
 
 
 def _broadcast(tensors: list[torch.Tensor], group: str) -> None:
@@ -57,7 +76,7 @@ def _library() -> torch.library.Library:
     """The operators, made when the first group is used."""
     library = torch.library.Library("tapegrad", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema, function in (
-        ("all_reduce_(Tensor(a!)[] tensors, str op, str group) -> ()", _all_reduce),
+        ("all_reduce_(Tensor(a!)[] tensors, str op, str group, int rows) -> ()", _all_reduce),
         ("broadcast_(Tensor(a!)[] tensors, str group) -> ()", _broadcast),
     ):
         library.define(schema)  # type: ignore[no-untyped-call]
@@ -65,10 +84,13 @@ def _library() -> torch.library.Library:
     return library
 
 
-def all_reduce_(tensors: list[torch.Tensor], op: str, group: str) -> None:
-    """Every tensor becomes its "sum", "avg", "product", "min" or "max" over the processes, on all the same bits."""
+def all_reduce_(tensors: list[torch.Tensor], op: str, group: str, rows: int = -1) -> None:
+    """Every tensor becomes its "sum", "avg", "product", "min" or "max" over the processes, on all the same bits.
+
+    `rows`, if it is not -1, travels along with "sum" and "avg": ArgumentError where processes have different numbers.
+    """
     _library()
-    torch.ops.tapegrad.all_reduce_(tensors, op, group)
+    torch.ops.tapegrad.all_reduce_(tensors, op, group, rows)
 
 
 def broadcast_(tensors: list[torch.Tensor], group: str) -> None:

@@ -38,14 +38,19 @@ class DistributedDataParallel(Module):
     broadcast_buffers : buffers become those of rank 0 where gradients are averaged, in training mode
     process_group : of `tapegrad.distributed.new_group`; None is the default group
     find_unused_parameters : must be False: every backward has to reach every parameter that requires a gradient
+    unequal_batches : True takes batches of different sizes, and `.grad` is the mean over the processes all the same, as
+        torch's (for inputs whose first dimension is not that of rows)
     device_ids, output_device, dim, bucket_cap_mb, check_reduction, gradient_as_bucket_view, static_graph : accepted as
         torch's; without an effect on a CPU
 
-    A mean over the processes is the mean over all their rows where their batches are of one size.
+    A mean over the processes is the mean over all their rows where their batches are of one size: the first dimension
+    of the first tensor that the module was last given in training mode. The sizes travel with the gradients, and a
+    difference is refused on every process before anything changes. The number of batches must be the same, too.
 
     Raises
     ------
     StateError : no process group; or the last backward did not reach every parameter
+    ArgumentError : in backward, the processes' batches have different sizes
     ArgumentError : the module has no parameter that requires a gradient, or another structure on another process
 
     A process that ends or fails ends the others with the error of torch's backend, at the latest after its timeout.
@@ -67,6 +72,8 @@ class DistributedDataParallel(Module):
         check_reduction: bool = False,
         gradient_as_bucket_view: bool = False,
         static_graph: bool = False,
+        *,
+        unequal_batches: bool = False,
     ) -> None:
         super().__init__()
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -81,6 +88,7 @@ class DistributedDataParallel(Module):
             raise ArgumentError("DistributedDataParallel: module must have a parameter that requires a gradient")
         self.module = module
         self.broadcast_buffers = broadcast_buffers
+        self.unequal_batches = unequal_batches
         self.require_backward_grad_sync = True
         self._group = group.group_name
         self._arrived = Arrived()
@@ -97,11 +105,14 @@ class DistributedDataParallel(Module):
             missing = [
                 n for n, p in self.module.named_parameters() if p.requires_grad and id(p) not in self._arrived.ids
             ]
-            self._arrived.ids.clear()
+            self._arrived.clear()
             raise StateError(
                 f"DistributedDataParallel: the last backward did not reach {', '.join(missing)}; "
                 "freeze what the loss does not use (requires_grad_(False))"
             )
+        first = next((v for v in (*inputs, *kwargs.values()) if isinstance(v, Tensor | torch.Tensor) and v.ndim), None)
+        if first is not None and self.training:
+            self._arrived.rows = first.shape[0]
         return self.module(*inputs, **kwargs)
 
     def _has_gradient(self, p: Tensor) -> None:
@@ -111,8 +122,10 @@ class DistributedDataParallel(Module):
         wanted = [q for q in self.module.parameters() if q.requires_grad]
         if len(self._arrived.ids) < len(wanted):
             return
-        self._arrived.ids.clear()
-        all_reduce_([q.grad.data for q in wanted if q.grad is not None], "avg", self._group)
+        rows = self._arrived.rows
+        self._arrived.clear()
+        grads = [q.grad.data for q in wanted if q.grad is not None]
+        all_reduce_(grads, "avg", self._group, -1 if self.unequal_batches else rows)
         buffers = [b.data for b in self.module.buffers()] if self.broadcast_buffers and self.training else []
         if buffers:
             broadcast_(buffers, self._group)
@@ -128,9 +141,15 @@ class DistributedDataParallel(Module):
 
 
 class Arrived:
-    """The parameters whose gradient the backward under way has; empty between backwards, so no state of a step."""
+    """The parameters whose gradient the backward under way has, and the rows of the last batch; nothing between the
+    steps, so no state of one."""
 
     walked = ()
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a step."""
         self.ids: set[int] = set()
+        self.rows = 0

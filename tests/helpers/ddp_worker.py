@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from datetime import timedelta
 
 import pytest
@@ -143,21 +144,69 @@ def refusals():
     refused(tg.StateError, "did not reach b.weight, b.bias", lambda: model(tg.ones(1, 2)))
 
 
+def unequal():
+    """A last batch of another size is refused by every process, eager and compiled, and changes nothing; or taken."""
+    rank = dist.get_rank()
+    tg.manual_seed(0)
+    x, y = tg.randn(ROWS, 5), tg.randn(ROWS, 1)
+    model = DistributedDataParallel(network())
+    eager = step_of(model, tg.optim.SGD(model.parameters(), lr=0.05))
+    for step in (eager, tg.compile(eager)):
+        for _ in range(4):
+            step(x, y)
+        before = flat(model)
+        rows = ROWS - rank
+        refused(tg.ArgumentError, "got [6, 5]", lambda step=step, rows=rows: step(x[:rows], y[:rows]))
+        assert torch.equal(before, everywhere(flat(model)))
+        step(x, y)
+        assert not torch.equal(before, everywhere(flat(model)))
+    losses = tg.compile(step_of(model, tg.optim.SGD(model.parameters(), lr=0.05)))
+    rows = 2 * ROWS - rank  # the second batch of an epoch is the shorter one on rank 1
+    refused(
+        tg.ArgumentError,
+        "got [6, 5]",
+        lambda: losses.run(x.repeat(2, 1)[:rows], y.repeat(2, 1)[:rows], batch_size=ROWS, epochs=4, shuffle=False),
+    )
+    free = DistributedDataParallel(network(), unequal_batches=True)
+    rows = ROWS - rank
+    F.mse_loss(free(x[:rows]), y[:rows]).backward()
+    mine = [p.grad.data.clone() for p in free.parameters()]
+    theirs = TorchDDP(tg.to_torch(free.module))
+    torch.nn.functional.mse_loss(theirs(x.data[:rows]), y.data[:rows]).backward()
+    for p, q in zip(mine, theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q.grad)
+
+
+def raising():
+    """The last rank's fifth loss is an error: the others must not hang."""
+    _ends(lambda: 1 / 0)
+
+
+def hanging():
+    """The last rank never comes to its fifth step: the others end when the timeout is over."""
+    _ends(lambda: time.sleep(600))
+
+
 def death():
     """The last rank ends in its fifth step; the others must not hang."""
+    _ends(lambda: sys.exit(3))
+
+
+def _ends(how):
     x, y = (a[:, dist.get_rank()] for a in data())
     model = DistributedDataParallel(network())
     step = tg.compile(step_of(model, tg.optim.SGD(model.parameters(), lr=0.05)))
     for i, (xb, yb) in enumerate(zip(x, y, strict=True)):
         if i == 4 and dist.get_rank() == dist.get_world_size() - 1:
-            raise SystemExit(3)
+            print("four steps", flush=True)
+            how()
         step(tg.tensor(xb), tg.tensor(yb))
     print("survived")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=4 if "hanging" in sys.argv else 60))
     for check in sys.argv[1:]:
         globals()[check]()
     if dist.get_rank() == 0:

@@ -37,15 +37,17 @@ def torchrun(processes, checks, folder):
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_processes_agree(processes, tmp_path):
-    checks = ["agreement", "as_torch", "by_hand"] + (["refusals"] if processes == 2 else [])
+    checks = ["agreement", "as_torch", "by_hand"] + (["refusals", "unequal"] if processes == 2 else [])
     done = torchrun(processes, checks, tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     assert f"passed {' '.join(checks)}" in done.stdout
 
 
-def test_a_rank_that_ends_ends_the_others(tmp_path):
-    done = torchrun(2, ["death"], tmp_path)
+@pytest.mark.parametrize("how", ["death", "raising", "hanging"])
+def test_a_rank_that_ends_ends_the_others(how, tmp_path):
+    done = torchrun(2, [how], tmp_path)
     assert done.returncode != 0
+    assert "four steps" in done.stdout
     assert "survived" not in done.stdout
 
 
