@@ -8,6 +8,8 @@
 #include <functional>
 #include <memory>
 
+#include "bindings/tape.h"
+
 namespace tapegrad {
 namespace {
 
@@ -33,6 +35,10 @@ bool equal_values(PyObject* now, PyObject* then) {
   const int equal = PyObject_RichCompareBool(now, then, Py_EQ);
   if (equal < 0) PyErr_Clear();
   return equal == 1;
+}
+
+bool lies_in(PyObject* gradient, PyObject* data, Py_ssize_t at) {
+  return gradient && at >= 0 && at < PyList_GET_SIZE(data) && lies_at(gradient, PyList_GET_ITEM(data, at));
 }
 
 // Another one after every change of a dict (PEP 509); 0 where this Python keeps none.
@@ -96,8 +102,9 @@ std::string buffer_state(py::handle object, bool place) {
 void Guards::add(int kind, py::object container, py::object key, py::object value, bool by_value) {
   if (checking_) throw std::runtime_error("Guards: they are being checked");
   const PyObject* of = value.ptr();
-  if (kind < item || kind > buffer || (kind == length && !PyLong_Check(of)) || (kind == keys && !PyTuple_Check(of)) ||
-      (kind == buffer && !PyBytes_Check(of)))
+  if (kind < item || kind > gradient || (kind == length && !PyLong_Check(of)) || (kind == keys && !PyTuple_Check(of)) ||
+      (kind == buffer && !PyBytes_Check(of)) ||
+      (kind == gradient && !(PyList_CheckExact(of) && PyLong_CheckExact(key.ptr()))))
     throw std::invalid_argument("Guards: no guard of kind " + std::to_string(kind) + " has such a value");
   all_.push_back({static_cast<Kind>(kind), std::move(container), std::move(key), std::move(value), by_value});
   sorted_ = false;
@@ -141,6 +148,8 @@ bool Guards::holds(const Guard& g) {
     now = steal(PyCell_Get(container));
   } else if (g.kind == attribute) {
     now = steal(PyObject_GetAttr(container, g.key.ptr()));
+  } else if (g.kind == gradient) {
+    now = steal(PyObject_GetAttrString(container, "grad"));
   } else if (PyDict_CheckExact(container)) {
     now = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(container, g.key.ptr()));
   } else {
@@ -150,6 +159,7 @@ bool Guards::holds(const Guard& g) {
     PyErr_Clear();
     return false;
   }
+  if (g.kind == gradient) return lies_in(now.ptr(), g.value.ptr(), PyLong_AsSsize_t(g.key.ptr()));
   return now.ptr() == g.value.ptr() || (g.by_value && equal_values(now.ptr(), g.value.ptr()));
 }
 
@@ -220,6 +230,17 @@ bool Guards::sort_attribute(size_t i) {
   return true;
 }
 
+bool Guards::sort_gradient(size_t i) {
+  const Guard& g = all_[i];
+  PyTypeObject* const type = Py_TYPE(g.container.ptr());
+  PyObject* const found = in_class(type, py::str("grad").ptr());
+  if (!found || !Py_IS_TYPE(found, &PyMemberDescr_Type)) return false;
+  const PyMemberDef* member = reinterpret_cast<PyMemberDescrObject*>(found)->d_member;
+  gradients_.push_back({g.container.ptr(), member->offset, g.value.ptr(), PyLong_AsSsize_t(g.key.ptr())});
+  add_to(classes_, reinterpret_cast<PyObject*>(type), i);
+  return true;
+}
+
 // Finds for every guard how it can be watched. What is found depends on classes, which are looked at here and whose
 // versions tell when it has to be found again.
 void Guards::sort() {
@@ -227,6 +248,7 @@ void Guards::sort() {
   classes_.clear();
   pointers_.clear();
   elements_.clear();
+  gradients_.clear();
   rest_.clear();
   for (size_t i = 0; i < all_.size(); ++i) {
     const Guard& g = all_[i];
@@ -242,6 +264,8 @@ void Guards::sort() {
       elements_.push_back({container, PyLong_AsSsize_t(g.key.ptr()), value, 0, i});
     } else if (g.kind == cell && PyCell_Check(container)) {
       pointers_.push_back({container, &PyCell_Type, offsetof(PyCellObject, ob_ref), value, i});
+    } else if (g.kind == gradient && sort_gradient(i)) {
+      continue;
     } else if (g.kind != attribute || !sort_attribute(i)) {
       rest_.push_back(i);
     }
@@ -302,6 +326,8 @@ bool Guards::hold() {
     PyObject* const now = PyList_GET_ITEM(e.list, e.at);
     if (now != e.expected && !by_value(e.guard, now)) return false;
   }
+  for (const Gradient& g : gradients_)
+    if (!lies_in(*reinterpret_cast<PyObject**>(reinterpret_cast<char*>(g.leaf) + g.offset), g.data, g.at)) return false;
   for (Versioned& dict : dicts_) {
     const uint64_t version = version_of_dict(dict.container);
     if (version != 0 && version == dict.version) continue;

@@ -22,9 +22,10 @@ std::string buffer_state(py::handle object, bool place);
 
 class Guards {
  public:
-  enum Kind { item, attribute, cell, length, keys, copy, buffer };
+  enum Kind { item, attribute, cell, length, keys, copy, buffer, gradient };
 
-  // Identity, or for numbers and strings (`by_value`) equal value.
+  // Identity, or for numbers and strings (`by_value`) equal value. A gradient: ``container.grad`` is a Tensor around
+  // ``value[key]``, ``value`` being a list.
   void add(int kind, py::object container, py::object key, py::object value, bool by_value);
   // The number of the first that does not hold, or -1.
   int64_t check();
@@ -59,6 +60,12 @@ class Guards {
     Py_ssize_t size;
     size_t guard;
   };
+  struct Gradient {  // ``grad`` of a leaf: the pointer `offset` bytes into it
+    PyObject* leaf;
+    Py_ssize_t offset;
+    PyObject* data;
+    Py_ssize_t at;
+  };
 
   static bool holds(const Guard& g);
   static bool same_keys(PyObject* dict, PyObject* keys);
@@ -67,6 +74,7 @@ class Guards {
   void sort();
   void add_to(std::vector<Versioned>& all, PyObject* container, size_t guard);
   bool sort_attribute(size_t i);
+  bool sort_gradient(size_t i);
   bool by_value(size_t guard, PyObject* now) const;
 
   std::vector<Guard> all_;
@@ -74,6 +82,7 @@ class Guards {
   std::vector<Versioned> dicts_, classes_;
   std::vector<Pointer> pointers_;
   std::vector<Element> elements_;
+  std::vector<Gradient> gradients_;
   std::vector<size_t> rest_;  // looked up every time
 };
 

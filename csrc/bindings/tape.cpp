@@ -283,13 +283,17 @@ PyObject* integers_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
 // Whether a leaf's gradient is still the Tensor around `data` that was left there, and nobody has it: a new one could
 // not be told from it.
 bool is_unseen(PyObject* gradient, py::handle data) {
-  if (Py_REFCNT(gradient) != 1 || !Py_IS_TYPE(gradient, classes->tensor)) return false;
-  const auto* t = reinterpret_cast<TensorObject*>(gradient);
-  if (*PyObject_GET_WEAKREFS_LISTPTR(gradient)) return false;
-  return t->data == data.ptr() && t->node == Py_None && t->grad == Py_None;
+  if (Py_REFCNT(gradient) != 1 || !lies_at(gradient, data) || *PyObject_GET_WEAKREFS_LISTPTR(gradient)) return false;
+  return reinterpret_cast<TensorObject*>(gradient)->grad == Py_None;
 }
 
 }  // namespace
+
+bool lies_at(PyObject* gradient, py::handle data) {
+  if (!classes || !Py_IS_TYPE(gradient, classes->tensor)) return false;
+  const auto* t = reinterpret_cast<TensorObject*>(gradient);
+  return t->data == data.ptr() && t->node == Py_None;
+}
 
 bool is_plain(py::handle value) {
   if (Py_TYPE(value.ptr()) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from ..core import _C, Leaf, fork_safe_lock
+from ..core import _C, CompileError, Leaf, fork_safe_lock
 from ..optim.optimizer import number
+from .carried import too_late
 from .facts import _BY_VALUE, Fact, _frozen
 from .lower import lower
 from .program import Program, function_name, types_of, written
@@ -23,7 +24,7 @@ from .trace import Call, Made, Number, Offset, Ref, Seed, Trace, refs_of, result
 
 _GRADIENT = "a gradient that the step reads"
 _UNLOCKED = 32_768  # elements: programs that work on more let other threads run meanwhile
-_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5, "buffer": 6}
+_KINDS = {"item": 0, "attribute": 1, "cell": 2, "length": 3, "keys": 4, "copy": 5, "buffer": 6, "gradient": 7}
 
 
 _DECIDE = "decide outside the step, or with tg.where"
@@ -88,13 +89,18 @@ class Bound:
         self.stable = stable
         layouts = [fact for fact in facts if fact.kind == "layout"]  # the executor watches them
         facts = [fact for fact in facts if fact.kind != "layout"]
-        read = trace.grads_read.values()
+        carried = {id(one.leaf) for one in trace.carried}
+        read = [pair for pair in trace.grads_read.values() if id(pair[0]) not in carried]
         names = [(place, "grad" if isinstance(place, Leaf) else "_grad", grad) for place, grad in read]
         facts = [*facts, *[Fact(place, "attribute", name, grad, _GRADIENT) for place, name, grad in names]]
-        self.facts = facts
         self.met_bad_values = False
         self.unproven = unproven
-        self._guards = _guards(facts, unproven)
+        late = too_late(program.calls, program.chains, trace.carried)
+        if late is not None:
+            raise CompileError(
+                f"compile: {late.source}: the step uses a gradient that the call before it left after it has made the "
+                "new one; add to .grad in place, or clone it first"
+            )
         _C.empty_cache()  # what the recorded calls gave back is not needed again
         self.executor = executor = _C.Executor(program.arena_bytes)
         self._memory: dict[int, torch.Tensor] = {}  # own and outside slots
@@ -104,18 +110,23 @@ class Bound:
         needed = {ref.slot for call in (*program.once, *program.calls) for ref in refs_of((call.arguments, call.outs))}
         needed |= {ref.slot for ref in trace.ends}
         work = sum(math.prod(ref.sizes) for call in program.calls for ref in refs_of((call.arguments, call.outs)))
+        kept = {i: torch.empty(trace.slots[i].nbytes, dtype=torch.uint8) for i in program.own}
+        kept |= {one.slot: kept[one.left] for one in trace.carried if one.slot is not None}
         for i, slot in enumerate(trace.slots):
             if slot.kind == "argument":
                 handles[i] = executor.add_argument(arguments[i], slot.written)
             elif i not in needed:
                 continue
-            elif slot.kind == "outside" or i in program.own:
-                memory = slot.tensor if slot.kind == "outside" else torch.empty(slot.nbytes, dtype=torch.uint8)
+            elif i in kept:
+                self._memory[i] = kept[i]
+                handles[i] = executor.add_outside(kept[i], True)
+            elif slot.kind == "outside":
+                memory = slot.tensor
                 assert memory is not None
-                if slot.kind == "outside" and not stable[i]:  # made from Python values inside the step: a constant
+                if not stable[i]:  # made from Python values inside the step: a constant
                     memory = torch.empty(0, dtype=torch.uint8).set_(memory.untyped_storage()).clone()
                 self._memory[i] = memory
-                handles[i] = executor.add_outside(memory, slot.written or i in program.own)
+                handles[i] = executor.add_outside(memory, slot.written)
             else:
                 handles[i] = executor.add_arena(program.offsets[i], slot.nbytes)
         self._handles = handles
@@ -129,14 +140,19 @@ class Bound:
             executor.fuse(first, last)
         live = {i for i, same in enumerate(stable) if same}
         self._results = Results(trace, live, self._memory, self._view, executor)
+        at = {id(leaf): i for i, leaf in enumerate(self._results.leaves)}
+        self._carried = [(one.leaf, at[id(one.leaf)]) for one in trace.carried]
+        self.facts = [*facts, *[Fact(leaf, "gradient", i, self._results.data, _GRADIENT) for leaf, i in self._carried]]
+        self._guards = _guards(self.facts, unproven)
         self.scalar_loss = isinstance(trace.result, Made) and trace.result.ref.sizes == ()
         if self.scalar_loss:
             executor.set_loss(self._view(trace.result.ref))
         # What other processes have taken part in cannot be done again, either.
+        outlive = {i for i, slot in enumerate(trace.slots) if slot.kind != "made"} | {one.left for one in trace.carried}
         writers = [
             i
             for i, call in enumerate(program.calls)
-            if is_foreign(call) or any(_outside(trace, r) for r in written(call))
+            if is_foreign(call) or any(r.slot in outlive for r in written(call))
         ]
         self.fast = _C.Replay(
             executor,
@@ -257,6 +273,8 @@ class Bound:
     def stale(self) -> str | None:
         """The path of the first guard that no longer holds."""
         failed = -1 if self._guards.hold() else self._guards.check()
+        if len(self.facts) - len(self._carried) <= failed < len(self.facts) and self._results.adopt(self._carried):
+            failed = self._guards.check()
         if failed >= 0:
             return str([*self.facts, *self.unproven][failed].path)
         return self._elsewhere()
@@ -349,10 +367,6 @@ def _guards(*facts: list[Fact]) -> Any:
 def is_foreign(call: Call) -> bool:
     """An operator of nobody's that is known here: it may wait for other threads or processes."""
     return not isinstance(call.function, str) and call.function.namespace != "aten"
-
-
-def _outside(trace: Trace, ref: Ref) -> bool:
-    return trace.slots[ref.slot].kind != "made"
 
 
 _out_variants: dict[Any, Any] = {}

@@ -40,8 +40,16 @@ def difference(first: Trace, second: Trace) -> str | None:
         return f"the step returned {first.result!r} in the first recorded call, {second.result!r} in the second"
     if not _agree([made for _, made in first.gradients], [made for _, made in second.gradients]):
         return "the gradients left in .grad differ between two recorded calls"
-    for before, after in zip(first.slots, second.slots, strict=True):
-        if before.kind == "outside" and not one_storage(before, after) and not _equal_bytes(before, after):
+    if first.carried != second.carried:
+        return "the gradients that the step found in .grad differ between two recorded calls"
+    anew = {one.slot for one in second.carried}
+    for i, (before, after) in enumerate(zip(first.slots, second.slots, strict=True)):
+        if (
+            i not in anew
+            and before.kind == "outside"
+            and not one_storage(before, after)
+            and not _equal_bytes(before, after)
+        ):
             return (
                 f"{after.source}: a tensor {describe(after.tensor)} made from Python values inside the step "
                 "differs between two calls; "

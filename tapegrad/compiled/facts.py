@@ -63,7 +63,8 @@ class Fact(NamedTuple):
     """``kind`` says how ``key`` is looked up in ``container``; "keys", "copy" and "buffer" are the container's own.
 
     A "buffer" is the container's memory: its place where ``key`` is True, what it holds where ``key`` is False. A
-    "layout" is where a torch tensor lies, its shape and its strides.
+    "layout" is where a torch tensor lies, its shape and its strides. A "gradient" is that of a leaf: a Tensor around
+    ``value[key]``.
     """
 
     container: Any

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, gather, mode, next_slot
 from ..optim.optimizer import number
+from .carried import carried
 from .patience import OFTEN, Patience
 from .results import Reader, grad_of
 from .schemas import schemas
@@ -495,3 +496,4 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if grad is not None and _on_tape(grad):
                 raise self.refusal_for("a gradient left in .grad was recorded with create_graph=True; detach it")
             trace.gradients.append((known.get(id(owner), owner), None if grad is None else reader.tensor(grad)))
+        trace.carried = carried(trace, self.log.slot)

@@ -197,6 +197,22 @@ class Results:
         for owner, _, ref in self.fresh:
             set_grad(owner, Tensor._made(alias(self.memory[ref.slot], ref).clone(), None))
 
+    def adopt(self, carried: Sequence[tuple[Leaf, int]]) -> bool:
+        """Gradients from elsewhere are moved to where the program reads them, if all of them can be."""
+        moved = []
+        for leaf, i in carried:
+            grad, data = leaf.grad, self.data[i]
+            if type(grad) is not Tensor or grad._node is not None or grad.dtype is not data.dtype:
+                return False
+            if grad.shape != data.shape:
+                return False
+            if grad._data is not data:
+                moved.append((leaf, data, grad._data.clone()))  # which may lie where another one goes
+        for leaf, data, values in moved:
+            data.copy_(values)
+            leaf.grad = Tensor._made(data, None)
+        return True
+
     def renew(self) -> None:
         """New tensors on the memory of gradients, where the user changed memory, shape or strides of one in place."""
         for i, (leaf, t) in enumerate(zip(self.leaves, self.data, strict=True)):

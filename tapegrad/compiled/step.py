@@ -549,6 +549,7 @@ def _moved(pending: _Pending, before: list[Fact], trace: Trace, differs: str | N
         if (known is None or not same(known.value, fact.value)) and (differs is not None or not fact.is_content):
             return fact.path
     first, second = pending.trace.grads_read, trace.grads_read
-    if first.keys() != second.keys() or any(first[leaf][1] is not second[leaf][1] for leaf in first):
+    anew = {id(one.leaf) for one in pending.trace.carried} & {id(one.leaf) for one in trace.carried}
+    if first.keys() != second.keys() or any(first[k][1] is not second[k][1] for k in first if k not in anew):
         return "a gradient that the step adds to"
     return "which functions run" if trace.codes != pending.trace.codes else None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..core import _C, DTYPE_NAMES
+from ..core import _C, DTYPE_NAMES, Leaf
 
 
 class Ref(NamedTuple):
@@ -63,6 +63,17 @@ class Made(NamedTuple):
     value: Any = None  # itself, where it lies outside: a parameter, a buffer
 
 
+class Carried(NamedTuple):
+    """A gradient that the step found in ``.grad``, in ``slot`` (None: only whether there is one), and replaced.
+
+    ``left`` is the slot of its own; see `compiled.carried`.
+    """
+
+    leaf: Leaf
+    slot: int | None
+    left: int
+
+
 @dataclass(slots=True)
 class Slot:
     """A storage. ``kind``: "argument" (``tensor`` is None), "outside" (``tensor`` lies in it), "made" by a call."""
@@ -109,6 +120,7 @@ class Trace:
     values: list[Any] = field(default_factory=list)  # of these numbers, when they were used
     generators: list[tuple[Any, int]] = field(default_factory=list)  # (generator, blocks a step takes)
     grads_read: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # leaf or tensor, its .grad when first read
+    carried: list[Carried] = field(default_factory=list)  # gradients of the call before, which it replaces
     codes: set[CodeType] = field(default_factory=set)  # the user's functions that ran
 
     @property

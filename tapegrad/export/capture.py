@@ -49,6 +49,7 @@ def capture(what: Any, example: tuple[Any, ...]) -> Captured:
     else:
         given = Arguments(arguments, {})
         bound = what.bound(given)
+        bound.stale()  # moves the gradients of the call before to where the program reads them
     fn = what if isinstance(what, Module) else what.fn
     inputs = _input_names(what, bound.trace, arguments)
     refs = [_ref(part, given) for part in _leaves(bound.trace.result) if isinstance(part, Made | Same)]

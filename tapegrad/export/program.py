@@ -55,7 +55,8 @@ class Program:
         read = {r.slot for call in self.calls for r in reads(call)} | {r.slot for r in self.ends}
         memory.dtypes = dtypes_of(self.calls, self.ends)
         memory._taken |= {*self.inputs, *self.outputs, "s", "arena"}
-        gradients = self._unread_gradients(read)
+        carried = {one.slot: one.left for one in trace.carried if one.slot in used}
+        gradients = self._unread_gradients(read - set(carried.values()))
         arena: set[int] = set()
         arguments = iter(self.inputs)
         named = {i: next(arguments) for i, slot in enumerate(trace.slots) if slot.kind == "argument"}
@@ -63,10 +64,14 @@ class Program:
             slot = trace.slots[i]
             if i in named:
                 memory.arrays[i] = named[i]
+            elif i in carried:
+                continue  # it lies where the step leaves its own
             elif slot.kind == "outside" or (i in program.own and i not in written) or i in gradients:
-                self._outside(i, i in written, gradients.get(i))
+                self._outside(i, i in written, gradients.get(i), i in carried.values())
             else:
                 arena.add(i)
+        for i, left in carried.items():
+            memory.arrays[i] = memory.arrays[left]
         for ref, output in zip(self.captured.outputs, self.outputs, strict=True):
             if ref.slot in arena and self._whole(ref) and ref.slot not in self.direct:
                 self.direct[ref.slot] = memory.arrays[ref.slot] = output
@@ -114,7 +119,7 @@ class Program:
             found[ref.slot] = f"{label or f'gradient_{ref.slot}'}.grad"
         return found
 
-    def _outside(self, i: int, is_written: bool, gradient: str | None) -> None:
+    def _outside(self, i: int, is_written: bool, gradient: str | None, carried: bool) -> None:
         """Memory from outside, and constants: a member of the struct where the step writes it, else a constant."""
         memory, dtype = self.memory, self.memory.dtypes[i]
         held = self.captured.bound.memory(i)
@@ -122,7 +127,7 @@ class Program:
         label = gradient or self.captured.names.get(storage(held)) or f"{'state' if is_written else 'constant'}_{i}"
         shape = self._label_shape(i)
         if is_written:
-            if gradient:
+            if gradient and not carried:
                 values = torch.zeros_like(values)
             name = memory.unique(label)
             memory.arrays[i] = f"s->{name}"
