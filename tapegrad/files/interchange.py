@@ -91,7 +91,8 @@ def _arguments(ours: type[nn.Module], module: Any, converted: Callable[[Any, str
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(ours).parameters.items():
         starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if starred or name.startswith("_") or name in ("device", "dtype", "size_average", "reduce"):
+        passing = name.startswith("_") and not hasattr(module, name)  # what the constructor takes and nobody keeps
+        if starred or passing or name in ("device", "dtype", "size_average", "reduce"):
             continue
         value = _ARGUMENTS[name](module) if name in _ARGUMENTS else getattr(module, name)
         arguments[name] = converted(value, name)

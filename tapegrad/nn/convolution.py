@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..core import ShapeError
+from ..ops import conv_transpose3d
 from ..ops.conv import upsample_conv2d
 from . import functional as F
 from .checks import extent, ntuple, one_of, parameter_dtype, require
@@ -240,6 +241,16 @@ class ConvTranspose2d(_Transposed):
 
     ndim = 2
     convolve = staticmethod(F.conv_transpose2d)
+
+
+class ConvTranspose3d(_Transposed):
+    """The transposed convolution of volumes; arguments as of `ConvTranspose2d`.
+
+    Shapes: input [N, C, D, H, W], output [N, OC, OD, OH, OW]; ``weight`` [C, OC / groups, KD, KH, KW].
+    """
+
+    ndim = 3
+    convolve = staticmethod(conv_transpose3d)
 
 
 class UpsampleConv2d(Conv2d):

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..core import _C, ShapeError, TapeError, Tensor, functions, plain
+from ..core import _C, ShapeError, StateError, TapeError, Tensor, functions, plain
 from ..ops.random import Generator, raw_normal, raw_uniform
 from .checks import one_of, require
+from .parameter import UninitializedParameter
 
 T = TypeVar("T", bound=Tensor)
 
@@ -54,6 +55,8 @@ def _target(tensor: Tensor, name: str) -> torch.Tensor:
         return plain(tensor, f"{name}: tensor")
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: tensor must be a Tensor; got {type(tensor).__name__}")
+    if isinstance(tensor, UninitializedParameter):
+        raise StateError(f"{name}: tensor has no values yet; call the lazy layer with an input first")
     if not tensor.is_leaf:
         raise TapeError(f"{name}: tensor must be a leaf; got the recorded output of an op")
     return tensor.data

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..core import ShapeError, Tensor, calling, tensor_argument, to_torch
+from ..core import Leaf, ShapeError, Tensor, calling, tensor_argument, to_torch
 from .checks import parameter_dtype
 
 
@@ -35,6 +35,28 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+class UninitializedParameter(Parameter):
+    """A parameter whose shape the first input decides; it has no values until then."""
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__(torch.empty(0, dtype=dtype), requires_grad)
+
+    def materialize(self, shape: Any, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        """Become a `Parameter` of a shape, of arbitrary values."""
+        self._become(torch.empty(tuple(shape), dtype=dtype or self.dtype))
+
+    def _become(self, value: torch.Tensor) -> None:
+        self.data = value
+        if isinstance(self._node, Leaf):
+            self._node.shape = value.shape
+        self.__class__ = Parameter  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<UninitializedParameter>"
 
 
 def new_parameter(layer: str, shape: Sequence[int], dtype: torch.dtype, value: float | None = None) -> Parameter:

@@ -9,7 +9,7 @@ from .. import ops as F
 from .module import Module
 
 
-class _Listed(Module):
+class Listed(Module):
     """Calls `function` with its arguments in their order, and shows those of `shown`, by name."""
 
     function: ClassVar[str]
@@ -25,7 +25,7 @@ class _Listed(Module):
 
 
 @dataclass(eq=False, repr=False)
-class MaxPool1d(_Listed):
+class MaxPool1d(Listed):
     """The largest value of each window of [N, C, L] or [C, L]; arguments as of `MaxPool2d`."""
 
     shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -51,7 +51,7 @@ def _alone(value: Any) -> Any:
 
 
 @dataclass(eq=False, repr=False)
-class AvgPool1d(_Listed):
+class AvgPool1d(Listed):
     """The mean of each window of [N, C, L] or [C, L]; arguments as of `AvgPool2d`."""
 
     function = "avg_pool1d"
@@ -68,7 +68,7 @@ class AvgPool1d(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class AdaptiveAvgPool1d(_Listed):
+class AdaptiveAvgPool1d(Listed):
     """The mean over ``output_size`` windows of [N, C, L] or [C, L]."""
 
     function = "adaptive_avg_pool1d"
@@ -77,7 +77,7 @@ class AdaptiveAvgPool1d(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class AdaptiveMaxPool1d(_Listed):
+class AdaptiveMaxPool1d(Listed):
     """The largest value of ``output_size`` windows of [N, C, L] or [C, L]; with ``return_indices`` their places too."""
 
     function = "adaptive_max_pool1d"
@@ -87,7 +87,7 @@ class AdaptiveMaxPool1d(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class AdaptiveMaxPool2d(_Listed):
+class AdaptiveMaxPool2d(Listed):
     """The largest value of ``output_size`` windows of [N, C, H, W] or [C, H, W]; None keeps an extent."""
 
     function = "adaptive_max_pool2d"
@@ -97,7 +97,7 @@ class AdaptiveMaxPool2d(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class LPPool1d(_Listed):
+class LPPool1d(Listed):
     """``(sum x**p)**(1 / p)`` over each window of [N, C, L], p = ``norm_type``."""
 
     function = "lp_pool1d"
@@ -109,7 +109,7 @@ class LPPool1d(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class LPPool2d(_Listed):
+class LPPool2d(Listed):
     """``(sum x**p)**(1 / p)`` over each window of [N, C, H, W], p = ``norm_type``."""
 
     function = "lp_pool2d"
@@ -121,7 +121,7 @@ class LPPool2d(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class PixelShuffle(_Listed):
+class PixelShuffle(Listed):
     """Channels into space: [..., C r**2, H, W] gives [..., C, H r, W r]."""
 
     function = "pixel_shuffle"
@@ -130,7 +130,7 @@ class PixelShuffle(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class PixelUnshuffle(_Listed):
+class PixelUnshuffle(Listed):
     """Space into channels: [..., C, H r, W r] gives [..., C r**2, H, W]."""
 
     function = "pixel_unshuffle"
@@ -139,7 +139,7 @@ class PixelUnshuffle(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class ChannelShuffle(_Listed):
+class ChannelShuffle(Listed):
     """Channels of ``groups`` groups interleaved: [N, C, ...]."""
 
     function = "channel_shuffle"
@@ -148,7 +148,7 @@ class ChannelShuffle(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class Unfold(_Listed):
+class Unfold(Listed):
     """The blocks of an image as columns: [N, C, H, W] gives [N, C KH KW, blocks]."""
 
     function = "unfold"
@@ -160,7 +160,7 @@ class Unfold(_Listed):
 
 
 @dataclass(eq=False, repr=False)
-class Fold(_Listed):
+class Fold(Listed):
     """Columns of blocks summed into an image: [N, C KH KW, blocks] gives [N, C, *output_size]."""
 
     function = "fold"

@@ -206,6 +206,29 @@ LAYERS += [
     ("TripletMarginLoss", (0.5, 1.0), {}, [floats(4, 3), floats(4, 3, seed=1), floats(4, 3, seed=2)]),
     ("TripletMarginWithDistanceLoss", (), {"margin": 2.0}, [floats(4, 3), floats(4, 3, seed=1), floats(4, 3, seed=2)]),
 ]
+VOLUME = floats(2, 3, 5, 4, 6)
+LAYERS += [
+    ("MaxPool3d", (2,), {}, [VOLUME]),
+    ("MaxPool3d", ((3, 2, 2), 2, 1), {"ceil_mode": True, "return_indices": True}, [VOLUME[0]]),
+    ("AvgPool3d", (2,), {}, [VOLUME]),
+    ("AvgPool3d", (3, (2, 1, 2), 1), {"ceil_mode": True, "count_include_pad": False}, [VOLUME]),
+    ("AdaptiveAvgPool3d", ((2, None, 3),), {}, [VOLUME]),
+    ("AdaptiveMaxPool3d", (2,), {}, [VOLUME[1]]),
+    ("AdaptiveMaxPool3d", (2, True), {}, [VOLUME]),
+    ("LPPool3d", (2, 2), {"stride": 1}, [VOLUME.abs()]),
+    ("FractionalMaxPool2d", (2, 3), {"_random_samples": positive(3, 2, 2) / 4}, [floats(3, 2, 7, 6)]),
+    (
+        "FractionalMaxPool3d",
+        ((2, 1, 2),),
+        {"output_ratio": (0.5, 0.6, 0.7), "return_indices": True, "_random_samples": positive(2, 3, 3) / 4},
+        [VOLUME],
+    ),
+    ("MaxUnpool1d", (2,), {}, [floats(2, 3, 2), torch.tensor([0, 3]).expand(2, 3, 2)]),
+    ("MaxUnpool2d", ((2, 1), 2), {}, [floats(3, 2, 2), torch.tensor([[0, 4], [6, 1]]).expand(3, 2, 2)]),
+    ("MaxUnpool3d", (3, 2, 1), {}, [floats(1, 1, 2, 1, 1), torch.tensor([0, 2]).reshape(1, 1, 2, 1, 1)]),
+    ("ConvTranspose3d", (4, 6, 3, 2, 1, 1, 2), {}, [floats(2, 4, 3, 2, 2)]),
+    ("ConvTranspose3d", (2, 3, (1, 3, 2)), {"dilation": 2, "bias": False}, [floats(2, 3, 2, 3)]),
+]
 SEQUENCE, MEMORY = floats(4, 3, 6), floats(5, 3, 6, seed=1)
 STILL = {"dropout": 0.0}
 LAYERS += [
