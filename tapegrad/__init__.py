@@ -43,6 +43,7 @@ from . import (
     linalg,
     mirrors,
     multiprocessing,
+    neighbours,
     nn,
     ops,
     optim,
@@ -131,6 +132,7 @@ __all__ = [
 
 
 mirrors.install()
+neighbours.install()
 _absent = absent("tapegrad", torch)
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
 
 from .. import nn
-from ..core import FLOATS, ArgumentError, DTypeError, Tensor
+from ..core import FLOATS, ArgumentError, DTypeError, StateError, Tensor
 from ..nn.init import skipped
+from ..nn.module import Foreign
 from .safetensors import load, save
 
 __all__ = ["from_torch", "load", "save", "to_torch"]
@@ -157,6 +159,7 @@ def _from_torch(
     if id(module) in modules:
         return modules[id(module)]
     ours = LAYERS.get(type(module))
+    _has_values(module, path, "from_torch")
     if ours is None:
         raise ArgumentError(f"from_torch: {_at(path)} is a {type(module).__name__}, which tapegrad does not have")
 
@@ -193,6 +196,13 @@ def _from_torch(
         part.training = module.get_submodule(name).training
     modules[id(module)] = copy
     return copy
+
+
+def _has_values(module: Any, path: str, what: str) -> None:
+    """Raise StateError for a lazy layer that no input has reached."""
+    if getattr(module, "has_uninitialized_params", bool)():
+        name = type(module).__name__
+        raise StateError(f"{what}: {_at(path)} is a {name} without values; call it with an input first")
 
 
 def _at(path: str) -> str:
@@ -234,6 +244,9 @@ def _to_torch(
 ) -> torch.nn.Module:
     if id(module) in modules:
         return modules[id(module)]
+    _has_values(module, path, "to_torch")
+    if isinstance(module, Foreign):
+        return deepcopy(module.inner)
 
     def converted(value: Any, name: str) -> Any:
         if isinstance(value, nn.Module):

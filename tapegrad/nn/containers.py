@@ -6,6 +6,8 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
+
 from ..core import IndexShapeError, Tensor
 from .module import Module, _indent
 from .parameter import Parameter
@@ -195,20 +197,20 @@ class ModuleDict(Keyed[Module]):
 class ParameterList(Module):
     """A list of parameters that a module finds; other tensors put into it become parameters.
 
-    Source: ``torch.nn.ParameterList``.
+    What is no tensor is kept as it is, a nested list's parameters are found too. Source: ``torch.nn.ParameterList``.
     """
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
         self.extend(values or ())
 
-    def _items(self) -> list[Parameter]:
-        return [value for value in self.__dict__.values() if isinstance(value, Parameter)]
+    def _items(self) -> list[Any]:
+        return [value for name, value in self.__dict__.items() if name.isdecimal()]
 
     def __len__(self) -> int:
         return len(self._items())
 
-    def __iter__(self) -> Iterator[Parameter]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._items())
 
     def __getitem__(self, index: Any) -> Any:
@@ -218,12 +220,11 @@ class ParameterList(Module):
         return items[position(index, len(items), "ParameterList")]
 
     def __setitem__(self, index: int, value: Any) -> None:
-        name = str(position(index, len(self), "ParameterList"))
-        setattr(self, name, value if isinstance(value, Parameter) else Parameter(value))
+        setattr(self, str(position(index, len(self), "ParameterList")), _kept(value))
 
     def append(self, value: Any) -> ParameterList:
         """Put a parameter at the end; returns the list itself."""
-        self.register_parameter(str(len(self)), value if isinstance(value, Parameter) else Parameter(value))
+        setattr(self, str(len(self)), _kept(value))
         return self
 
     def extend(self, values: Iterable[Any]) -> ParameterList:
@@ -240,9 +241,18 @@ class ParameterList(Module):
     def extra_repr(self) -> str:
         lines = []
         for i, value in enumerate(self):
-            size = "x".join(map(str, value.shape))
-            lines.append(f"  ({i}): Parameter containing: [{value.dtype} of size {size}]")
+            if isinstance(value, Parameter):
+                size = "x".join(map(str, value.shape))
+                lines.append(f"  ({i}): Parameter containing: [{value.dtype} of size {size}]")
+            else:
+                lines.append(f"  ({i}): Object of type: {type(value).__name__}")
         return "\n".join(lines)
+
+
+def _kept(value: Any) -> Any:
+    """A tensor as a parameter, anything else as it is."""
+    tensor = isinstance(value, Tensor | torch.Tensor) and not isinstance(value, Parameter)
+    return Parameter(value) if tensor else value
 
 
 class ParameterDict(Keyed[Parameter]):

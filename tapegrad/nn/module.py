@@ -241,7 +241,9 @@ class Module:
         setattr(self, name, value)
 
     def add_module(self, name: str, module: Module | None) -> None:
-        """Assign a submodule to the attribute `name`."""
+        """Assign a submodule to the attribute `name`; one of torch's that has no parameters becomes a `Foreign`."""
+        if isinstance(module, torch.nn.Module):
+            module = Foreign(module)
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"add_module: {name} must be a Module or None; got {type(module).__name__}")
         setattr(self, self._new_name(name, "module", Module), module)
@@ -562,6 +564,29 @@ class Module:
             return f"{type(self).__name__}({extra})"
         lines = [*(extra.split("\n") if extra else []), *children]
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+class Foreign(Module):
+    """A module of a library for torch that has no parameters and no buffers, such as einops' ``Rearrange``.
+
+    What it calls of torch's with our tensors is ours.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        if any(True for _ in (*module.parameters(), *module.buffers())):
+            raise TypeError(
+                f"a {type(module).__name__} of torch has parameters or buffers, which would not be trained; "
+                "use tapegrad.from_torch, or a layer of tapegrad.nn"
+            )
+        self.inner = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes."""
+        self.inner.training = self.training
+        return self.inner(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
 
 
 def _hooked(hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool, with_kwargs: bool) -> RemovableHandle:

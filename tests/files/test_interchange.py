@@ -156,8 +156,9 @@ def test_unknown_layers_are_named_by_path():
     other = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sequential(Other()))
     with pytest.raises(ArgumentError, match=r"from_torch: module '1\.0' is a Other, which tapegrad does not have"):
         from_torch(other)
-    with pytest.raises(ArgumentError, match="from_torch: the module is a LazyLinear, which"):
-        from_torch(torch.nn.LazyLinear(2))
+    for convert, lib in ((from_torch, torch), (to_torch, tg)):
+        with pytest.raises(tg.StateError, match=r"_torch: the module is a LazyLinear without values; call it"):
+            convert(lib.nn.LazyLinear(2))
     decoder = torch.nn.TransformerDecoder(Other(), 1)
     with pytest.raises(ArgumentError, match=r"from_torch: module 'layers\.0' is a Other, which"):
         from_torch(decoder)

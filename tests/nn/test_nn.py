@@ -677,6 +677,21 @@ def test_parameter_list_is_torchs():
     assert ours[0].data.abs().max() == 0
 
 
+def test_parameter_lists_keep_what_is_no_tensor():
+    lists = []
+    for lib in (tg, torch):
+        inner = lib.nn.ParameterList([lib.nn.Parameter(lib.ones(2)), lib.zeros(1)])
+        outer = lib.nn.ParameterList([inner, "label", lib.ones(3)])
+        outer[1] = lib.ones(1)
+        outer.append(7)
+        lists.append(outer)
+    ours, theirs = lists
+    assert repr(ours).count("Object of type: ParameterList") == repr(theirs).count("Object of type: ParameterList") == 1
+    assert sorted(k for k, _ in ours.named_parameters()) == sorted(k for k, _ in theirs.named_parameters())
+    assert len(ours) == 4
+    assert ours[3] == 7
+
+
 def test_sequential_computes_its_layers_in_turn():
     ours = nn.Sequential(nn.Linear(2, 25), nn.ReLU(), nn.Sequential(nn.Linear(25, 25), nn.Tanh())).add(nn.Linear(25, 2))
     theirs = interchange.to_torch(ours)
