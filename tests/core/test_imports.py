@@ -65,7 +65,7 @@ ROWS = [
         "utils",
     ),  # torch's names
     ("sklearn", "show"),
-    ("callbacks", "func", "mirrors", "plot", "random"),  # the public names of files in derivatives and training
+    ("callbacks", "func", "mirrors", "neighbours", "plot", "random"),  # the public names of files in derivatives and training
     ("__init__",),
     ("__main__",),
 ]
