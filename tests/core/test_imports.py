@@ -65,7 +65,7 @@ ROWS = [
         "utils",
     ),  # torch's names
     ("sklearn", "show"),
-    ("callbacks", "func", "mirrors", "neighbours", "plot", "random"),  # the public names of files in derivatives and training
+    ("callbacks", "func", "mirrors", "neighbours", "plot", "random"),  # names of files below
     ("__init__",),
     ("__main__",),
 ]
