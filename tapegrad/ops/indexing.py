@@ -31,6 +31,7 @@ from ..core import (
     verify,
 )
 from .shape import as_dims, constant_pad_nd, expand, flatten
+from .versions import constant_pad
 
 __all__ = [
     "gather",
@@ -88,7 +89,7 @@ def _gathered(g: Any, dim: int, index: Any, shape: torch.Size) -> Any:
     """`g` where `index` reads it; 0 for what of the source lies beyond the index, which `scatter_add` does not read."""
     beyond = [n for have, want in zip(index.shape[::-1], shape[::-1], strict=True) for n in (0, want - have)]
     picked = torch.gather(g, dim, index)
-    return torch.constant_pad_nd(picked, beyond) if any(beyond) else picked
+    return constant_pad(picked, beyond) if any(beyond) else picked
 
 
 @op(input=lambda g: g, src=lambda g, dim, index, src_shape: _gathered(g, dim, index, src_shape))

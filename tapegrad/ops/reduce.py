@@ -34,6 +34,7 @@ from .elementwise import maximum, minimum
 from .indexing import gather
 from .nuclear import nuclear_norm
 from .shape import as_dims, expand_as_reduced, squeeze, to_dtype
+from .versions import constant_pad
 
 __all__ = [
     "ValuesIndices",
@@ -439,7 +440,7 @@ def _shifted(x: Any, dim: int, first: float) -> Any:
     if not x.shape[dim]:
         return x
     pad = [0, 0] * (x.ndim - 1 - dim) + [1, -1]
-    return torch.constant_pad_nd(x, pad, first)
+    return constant_pad(x, pad, first)
 
 
 @op(

