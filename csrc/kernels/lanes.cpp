@@ -59,18 +59,20 @@ __attribute__((noinline)) void tile(const LaneGemm<T>& all, int64_t m, int64_t n
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
       for (int j = 0; j < NR; ++j) acc[i][j] = at_least(acc[i][j], zero);
-  if (all.gate)
+  // Addresses of their own: what is stored might lie in `a`, for all that the compiler knows.
+  const int64_t first = (m * a.c_m + n) * L, c_m = a.c_m * L;
+  if (const T* gate = all.gate) {
+    gate += first;
 #pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i)
+    for (int i = 0; i < MR; ++i, gate += c_m)
 #pragma GCC unroll 8
-      for (int j = 0; j < NR; ++j) {
-        const V gate = V::load(all.gate + ((m + i) * a.c_m + n + j) * L);
-        acc[i][j] = select(gate <= zero, zero, acc[i][j]);
-      }
+      for (int j = 0; j < NR; ++j) acc[i][j] = select(V::load(gate + j * L) <= zero, zero, acc[i][j]);
+  }
+  T* C = a.C + first;
 #pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i)
+  for (int i = 0; i < MR; ++i, C += c_m)
 #pragma GCC unroll 8
-    for (int j = 0; j < NR; ++j) acc[i][j].store(a.C + ((m + i) * a.c_m + n + j) * L);
+    for (int j = 0; j < NR; ++j) acc[i][j].store(C + j * L);
 }
 
 template <class T>
@@ -109,6 +111,17 @@ TG_INLINE Vec<T> sum_of(int64_t n, const F& f) {
   return sum[0];
 }
 
+// out[n] = sum over m of x[m][n], m ascending, for COUNT columns of N
+template <class T, int COUNT>
+void columns(const T* x, int64_t M, int64_t N, T* out) {
+  using V = Vec<T>;
+  V sum[COUNT];
+  for (int j = 0; j < COUNT; ++j) sum[j] = V::set1(0);
+  for (int64_t m = 0; m < M; ++m, x += N * V::N)
+    for (int j = 0; j < COUNT; ++j) sum[j] = sum[j] + V::load(x + j * V::N);
+  for (int j = 0; j < COUNT; ++j) sum[j].store(out + j * V::N);
+}
+
 template <class T>
 constexpr T kLowest = -__builtin_inf();
 
@@ -135,10 +148,10 @@ void lane_gemm(const LaneGemm<T>& all) {
 // out[n] = sum over m of x[m][n], m ascending
 template <class T>
 void lane_column_sums(const T* x, int64_t M, int64_t N, T* out) {
-  using V = Vec<T>;
-  for (int64_t n = 0; n < N; ++n) V::set1(0).store(out + n * V::N);
-  for (int64_t m = 0; m < M; ++m)
-    for (int64_t n = 0; n < N; ++n, x += V::N) (V::load(out + n * V::N) + V::load(x)).store(out + n * V::N);
+  constexpr int64_t L = Vec<T>::N;
+  int64_t n = 0;
+  for (; n + 8 <= N; n += 8) columns<T, 8>(x + n * L, M, N, out + n * L);
+  for (; n < N; ++n) columns<T, 1>(x + n * L, M, N, out + n * L);
 }
 
 // out = sum of (x - y)^2 over divisor

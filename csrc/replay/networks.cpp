@@ -184,18 +184,31 @@ void separate(const E* lanes, int64_t n, int64_t L, const std::vector<char*>& to
   }
 }
 
-// Rows order[l][0 .. rows) of each lane's array, of `each` elements, side by side
+constexpr int64_t kMostLanes = 64;
+
+// Rows order[l][first .. first + rows) of each lane's array, of `each` elements, side by side; N: lanes, 0 where any
+// number.
+template <int64_t N, class E>
+void gather_rows(const std::vector<const char*>& arrays, const std::vector<const int64_t*>& order, int64_t first,
+                 int64_t rows, int64_t each, E* to) {
+  const int64_t L = N ? N : static_cast<int64_t>(arrays.size());
+  const char* const* base = arrays.data();
+  const int64_t* const* numbers = order.data();
+  const bool ordered = numbers[0] != nullptr;  // all are, or none
+  const E* from[N ? N : kMostLanes];
+  for (int64_t b = first; b < first + rows; ++b) {
+    for (int64_t l = 0; l < L; ++l)
+      from[l] = reinterpret_cast<const E*>(base[l]) + (ordered ? numbers[l][b] : b) * each;
+    for (int64_t i = 0; i < each; ++i, to += L)
+      for (int64_t l = 0; l < L; ++l) to[l] = from[l][i];
+  }
+}
 template <class E>
 void gather_lanes(const std::vector<const char*>& arrays, const std::vector<const int64_t*>& order, int64_t first,
                   int64_t rows, int64_t each, E* to) {
-  const auto L = static_cast<int64_t>(arrays.size());
-  for (int64_t b = 0; b < rows; ++b, to += each * L)
-    for (int64_t l = 0; l < L; ++l) {
-      const int64_t* mine = order[static_cast<size_t>(l)];
-      const int64_t row = mine ? mine[first + b] : first + b;
-      const E* from = reinterpret_cast<const E*>(arrays[static_cast<size_t>(l)]) + row * each;
-      for (int64_t i = 0; i < each; ++i) to[i * L + l] = from[i];
-    }
+  const size_t L = arrays.size();
+  const auto run = L == 16 ? gather_rows<16, E> : L == 8 ? gather_rows<8, E> : gather_rows<0, E>;
+  run(arrays, order, first, rows, each, to);
 }
 
 }  // namespace

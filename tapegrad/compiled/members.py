@@ -26,6 +26,8 @@ class Model:
         self.step = step
         self.arrays = arrays  # as given
         self.values: list[torch.Tensor] = []
+        self.layout: Any = None  # of these
+        self.plain = True  # whether they are contiguous
         self.rows = rows
         self.seed = seed
         self.n = self.full = self.steps = 0
@@ -36,6 +38,7 @@ class Model:
         self.alone = False  # runs by itself, as its step cannot be run as a program of pointers
         self.twins: list[Twin] = []
         self.structure: Structure  # of these
+        self.apart: Any = None  # the same for models that are known to share nothing that one of them writes
         self.kind: Any = None  # what models of one structure have in common, before it is looked at
         self.network: Any = None
         self.generators: list[Generator] = []

@@ -65,7 +65,7 @@ class Compiled(_C.Step):
         self._uncompiled = Uncompiled(4 * cache_size)
         self._by_elements: dict[int, Any] = {}  # buffers that the step wraps, and reads in Python besides
         self._patience = Patience()
-        self.joint: Any = None  # what `run_together` keeps: (kind, structure, twins)
+        self.joint: Any = None  # what `run_together` keeps: (kind, structure, twins, apart)
         self._lock = fork_safe_lock()
 
     def __repr__(self) -> str:

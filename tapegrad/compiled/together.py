@@ -159,8 +159,13 @@ class Together:
                         raise ArgumentError(f"batches: arrays[{i}] must be finite; element {bad} is {number}")
             except TapegradError as error:
                 raise renamed(error, f"model {model.index}") from error
-            known[key] = [_plain(v.contiguous() if self._gathers(model) else v) for v in values]
-        model.values = known[key]
+            values = [_plain(v.contiguous() if self._gathers(model) else v) for v in values]
+            layout = [
+                (v.shape[1:], v.dtype, v.stride(), isinstance(a, Tensor))
+                for v, a in zip(values, model.arrays, strict=True)
+            ]
+            known[key] = values, tuple(layout), all(v.is_contiguous() for v in values)
+        model.values, model.layout, model.plain = known[key]
         length = len(model.values[0])
         model.n = length if model.rows is None else len(model.rows)
         if model.rows is not None and model.n and not 0 <= int(model.rows.min()) <= int(model.rows.max()) < length:
@@ -197,7 +202,7 @@ class Together:
                     if model.twins:
                         for twin in model.twins:
                             twin.watch()
-                        model.step.joint = model.kind, model.structure, model.twins
+                        model.step.joint = model.kind, model.structure, model.twins, model.apart
                 for structure in self.taken:
                     structure.owner = None
 
@@ -235,6 +240,8 @@ class Together:
 
     def _report(self) -> None:
         """Name the models whose loss is not finite."""
+        if len({m.steps for m in self.models}) == 1 and all(bool(s.isfinite().all()) for s in self.sheets.values()):
+            return  # all of them, at once
         bad = [
             model
             for model in self.models
@@ -270,10 +277,15 @@ class Together:
         model = None
         try:
             for model in new:
-                model.network, model.twins = None, []
+                model.network, model.twins, model.apart = None, [], None
                 self._bind_one(model, epoch, undo)
             if new:
-                check_apart([m for m in self.models if m.twins])
+                found = [m for m in self.models if m.twins]
+                if len({m.apart for m in found}) > 1 or (found and found[0].apart is None):
+                    check_apart(found)
+                    apart = object()
+                    for m in found:
+                        m.apart = apart
         except BaseException as error:
             for before in reversed(undo if epoch == 0 else ()):
                 before.restore()
@@ -285,20 +297,16 @@ class Together:
 
     def _bind_one(self, model: Model, epoch: int, undo: list[Any]) -> None:
         step = model.step
-        layout = [
-            (v.shape[1:], v.dtype, v.stride(), isinstance(a, Tensor))
-            for v, a in zip(model.values, model.arrays, strict=True)
-        ]
         sizes = (
             *(() if self._gathers(model) else same_as(model.values)),
             self.batch_size if model.full else 0,
             model.n % self.batch_size if model.steps > model.full else 0,
         )
         code = getattr(step._inner(), "__code__", type(step._inner()))
-        key = code, step.exact, tuple(layout), sizes, mode.record, torch.get_default_dtype()
+        key = code, step.exact, model.layout, sizes, mode.record, torch.get_default_dtype()
         model.kind = key
         if step.joint is not None and step.joint[0] == key and not any(twin.stale() for twin in step.joint[2]):
-            _, structure, twins = step.joint
+            _, structure, twins, model.apart = step.joint
             if self._take(structure, key):
                 self._attach(model, structure, twins, epoch)
                 return
@@ -319,6 +327,8 @@ class Together:
 
     def _take(self, structure: Structure, key: Any) -> bool:
         """Whether no other training runs its programs now."""
+        if structure.owner is self:
+            return True
         if not structure.take(self):
             return False
         self.taken.append(structure)
@@ -460,8 +470,7 @@ class Together:
         """Models that run side by side in lanes, and single ones."""
         alike: dict[Any, list[Model]] = {}
         for model in models:
-            plain = all(v.is_contiguous() for v in model.values)
-            alike.setdefault((model.structure, plain, model.n, model.steps, model.epochs), []).append(model)
+            alike.setdefault((model.structure, model.plain, model.n, model.steps, model.epochs), []).append(model)
         groups = []
         for (structure, plain, *_), members in alike.items():
             width = structure.width if structure.shared and plain and len(members) > 1 else 1
