@@ -1,7 +1,6 @@
 // The Python names of csrc/ops and nothing else. tapegrad/_C.pyi is their typed stub.
 #include <ATen/Parallel.h>
 #include <omp.h>
-#include <torch/csrc/utils/pybind.h>
 
 #include <mutex>
 #include <set>

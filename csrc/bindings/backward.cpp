@@ -85,10 +85,33 @@ bool contains(const py::object& set, py::handle node) {
 // The dict, and the set of nodes, of a `Slots`; entries to their parents less those that nobody wants, or None.
 struct Walk {
   py::object slots, owned, wanted, active;
+  py::handle failed;  // (entry, g, exception): raises what the user is told
 
   bool plain(py::handle entry) const;  // visits an entry that is; whether it was
   void add(py::handle node, py::handle g, bool fresh) const;
+  py::object pulled(py::handle entry, const py::tuple& parents, const py::tuple& lean, py::handle g) const;
 };
+
+// `pull` of backward.py
+py::object Walk::pulled(py::handle entry, const py::tuple& parents, const py::tuple& lean, py::handle g) const {
+  try {
+    return pull(entry, *reinterpret_cast<EntryObject*>(entry.ptr()), parents, lean, g);
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    if (error.trace()) PyException_SetTraceback(error.value().ptr(), error.trace().ptr());
+    failed(entry, g, error.value());
+    throw;
+  }
+}
+
+// None where Slots.add does it, or says why nobody can
+py::object sum_of(const py::object& one, const py::object& other) {
+  try {
+    return call_arithmetic(Arithmetic::add, one, other);
+  } catch (const c10::Error&) {  // no memory for it
+    return py::none();
+  }
+}
 
 // Slots.add, and the first contribution
 void Walk::add(py::handle node, py::handle g, bool fresh) const {
@@ -108,7 +131,7 @@ void Walk::add(py::handle node, py::handle g, bool fresh) const {
   if (is_tensor(before) && is_tensor(g)) {
     if (contains(owned, node)) {
       if (call_add_(before, borrow<py::object>(g))) return;
-    } else if (const py::object sum = call_arithmetic(Arithmetic::add, before, borrow<py::object>(g)); !sum.is_none()) {
+    } else if (const py::object sum = sum_of(before, borrow<py::object>(g)); !sum.is_none()) {
       set(slots, node, sum);
       own_it();
       return;
@@ -133,7 +156,7 @@ bool Walk::plain(py::handle entry) const {
     if (!some) return true;
     parents = borrow<py::tuple>(some);
   }
-  const auto gradients = borrow<py::tuple>(pull(entry, e, parents, borrow<py::tuple>(lean), g));
+  const auto gradients = borrow<py::tuple>(pulled(entry, parents, borrow<py::tuple>(lean), g));
   const bool fresh = !item(borrow<py::tuple>(lean), 0).is_none();
   for (size_t i = 0; i < parents.size(); ++i) {
     const py::handle node = item(parents, i), dx = item(gradients, i);
@@ -145,15 +168,17 @@ bool Walk::plain(py::handle entry) const {
 }  // namespace
 
 PyObject* walk(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  bool fits = count == 6 && classes && PyList_CheckExact(given[0]) && PyDict_Check(given[1]) && PySet_Check(given[2]) &&
+  bool fits = count == 7 && classes && PyList_CheckExact(given[0]) && PyDict_Check(given[1]) && PySet_Check(given[2]) &&
               (given[3] == Py_None || PySet_Check(given[3])) && (given[4] == Py_None || PyDict_CheckExact(given[4]));
   for (Py_ssize_t i = 0; fits && i < PyList_GET_SIZE(given[0]); ++i)
     fits = Py_IS_TYPE(PyList_GET_ITEM(given[0], i), classes->entry);
-  return answer(fits, "walk: expected entries (list), slots (dict), owned and wanted nodes, active entries, visit",
+  return answer(fits,
+                "walk: expected entries (list), slots (dict), owned and wanted nodes, active entries, visit, "
+                "failed",
                 [&] {
                   const auto entries = py::reinterpret_steal<py::tuple>(PyList_AsTuple(given[0]));
                   const Walk walk{borrow<py::object>(given[1]), borrow<py::object>(given[2]),
-                                  borrow<py::object>(given[3]), borrow<py::object>(given[4])};
+                                  borrow<py::object>(given[3]), borrow<py::object>(given[4]), given[6]};
                   for (size_t i = entries.size(); i-- > 0;)
                     if (!walk.plain(item(entries, i))) own(PyObject_CallOneArg(given[5], item(entries, i).ptr()));
                   return py::none();

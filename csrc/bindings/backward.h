@@ -1,6 +1,6 @@
 // The reversed loop of backward (tapegrad/core/backward.py) over plain entries: one output, no hooks, raw gradients.
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace tapegrad {
 

@@ -1,6 +1,6 @@
 // From a recorded call's Python arguments to a direct instruction (csrc/replay/direct.h).
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 #include <memory>
 #include <string>

@@ -11,7 +11,8 @@
 // (`open_entries`). For whatever else there may be, such as an attribute that the user hung on a raw tensor, a full
 // collection sees every entry.
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
+
 #include <torch/csrc/utils/python_symnode.h>  // THPVariableClass
 
 namespace tapegrad {

@@ -4,7 +4,7 @@
 // of the time, or says that it does not know: most references lie in dicts and classes that nobody has touched since,
 // and their version says so; others are slots, cells and list items, which are compared in place.
 #pragma once
-#include <pybind11/pybind11.h>
+#include "bindings/pybind.h"  // before any other header
 
 #include <cstdint>
 #include <string>

@@ -1,7 +1,7 @@
 // The memory of a `Tensor` (tapegrad/core/tensor.py derives it), and which Tensors lie in one storage: those that a
 // write to one of them reaches. They form a ring, so that a write finds them without a search.
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace tapegrad {
 

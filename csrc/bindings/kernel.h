@@ -1,7 +1,8 @@
 // How a kernel becomes a Python function, and at the same time an instruction of the compiled tape: one line each.
 #pragma once
+#include "bindings/pybind.h"  // before any other header
+
 #include <ATen/core/Tensor.h>
-#include <torch/csrc/utils/pybind.h>
 
 #include <functional>
 #include <map>

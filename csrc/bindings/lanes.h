@@ -1,6 +1,6 @@
 // From a recorded call's Python arguments to an instruction in lanes (csrc/replay/lanes.h).
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 #include <memory>
 #include <string>

@@ -96,17 +96,6 @@ py::object named_tuple(const py::object& kind, Items&&... items) {
   return made;
 }
 
-// Lists may hold themselves.
-class Deeper {
- public:
-  Deeper() {
-    if (Py_EnterRecursiveCall(" in arguments")) throw py::error_already_set();
-  }
-  ~Deeper() { Py_LeaveRecursiveCall(); }
-  Deeper(const Deeper&) = delete;
-  Deeper& operator=(const Deeper&) = delete;
-};
-
 const c10::StorageImpl* storage_of(const at::Tensor& t) {
   const c10::StorageImpl* storage = t.storage().unsafeGetStorageImpl();
   if (!storage) throw py::type_error("a tensor without a storage cannot be recorded");
@@ -149,7 +138,7 @@ PyObject* refs_of_call(PyObject*, PyObject* const* given, Py_ssize_t count) {
 }  // namespace
 
 void set_recorder(const py::object& recorder) {
-  Log* const log = recorder.is_none() ? nullptr : recorder.attr("log").cast<Log*>();
+  Log* const log = recorder.is_none() ? nullptr : &recorder.attr("log").cast<Log&>();
   PyObject* before = current;
   current = recorder.is_none() ? nullptr : recorder.inc_ref().ptr();
   current_log = log;

@@ -2,9 +2,10 @@
 // trace.py), made here, as a long step makes some ten thousands of them. What is out of the ordinary, memory from
 // outside above all, goes to methods of the recorder (tapegrad/compiled/record.py).
 #pragma once
+#include "bindings/pybind.h"  // before any other header
+
 #include <ATen/core/Tensor.h>
 #include <c10/util/intrusive_ptr.h>
-#include <torch/csrc/utils/pybind.h>
 
 #include <unordered_map>
 #include <vector>

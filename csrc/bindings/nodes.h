@@ -1,8 +1,9 @@
 // The tape's Python objects as C++ reads and makes them: classes with __slots__, which are written in place.
 #pragma once
+#include "bindings/pybind.h"  // before any other header
+
 #include <structmember.h>  // PyMemberDescrObject
 #include <torch/csrc/DynamicTypes.h>
-#include <torch/csrc/utils/pybind.h>
 #include <torch/csrc/utils/python_symnode.h>  // THPVariable_Unpack
 #include <torch/csrc/utils/pythoncapi_compat.h>
 
@@ -50,6 +51,17 @@ inline py::list as_list(py::handle value) {
   if (!PyList_Check(value.ptr())) throw py::type_error("expected a list");
   return borrow<py::list>(value);
 }
+
+// Lists may hold themselves.
+class Deeper {
+ public:
+  Deeper() {
+    if (Py_EnterRecursiveCall(" in arguments")) throw py::error_already_set();
+  }
+  ~Deeper() { Py_LeaveRecursiveCall(); }
+  Deeper(const Deeper&) = delete;
+  Deeper& operator=(const Deeper&) = delete;
+};
 
 // A class with these __slots__, whose objects are made without __init__.
 template <size_t N>

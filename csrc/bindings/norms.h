@@ -1,5 +1,5 @@
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace tapegrad {
 

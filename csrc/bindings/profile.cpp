@@ -14,15 +14,17 @@ thread_local Known known;
 
 bool ask(PyObject* callback, PyFrameObject* frame, const char* event, PyObject* argument, bool* harmless) {
   PyObject* answer = PyObject_CallFunction(callback, "OsO", reinterpret_cast<PyObject*>(frame), event, argument);
-  if (!answer) {  // as Python's own: one that fails is off, else nothing could be called any more, not even to stop it
+  const int truth = answer ? PyObject_IsTrue(answer) : -1;
+  Py_XDECREF(answer);
+  if (truth <
+      0) {  // one that fails is off, as Python's own: else nothing could be called any more, not even to stop it
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     PyEval_SetProfile(nullptr, nullptr);
     PyErr_Restore(type, value, trace);
     return false;
   }
-  *harmless = PyObject_IsTrue(answer) == 1;
-  Py_DECREF(answer);
+  *harmless = truth == 1;
   return true;
 }
 

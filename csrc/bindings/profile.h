@@ -1,7 +1,7 @@
 // A profile function for a step that is being recorded. Python's own calls back into Python for every event, which
 // would take most of a recording's time; this one asks once for each function.
 #pragma once
-#include <pybind11/pybind11.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace py = pybind11;
 

@@ -11,6 +11,8 @@
 
 #include "bindings/log.h"
 #include "bindings/profile.h"
+#include "ops/border.h"
+#include "replay/views.h"
 
 namespace tapegrad {
 namespace {
@@ -159,7 +161,12 @@ PyObject* locked(PyObject*, PyObject* const* args, Py_ssize_t n) {
 
 }  // namespace
 
-void Before::memory(const at::Tensor& bytes) { memory_.emplace_back(bytes, bytes.clone()); }
+void Before::memory(const at::Tensor& bytes) {
+  check_storage(bytes, "Before.memory", "bytes");
+  if (!in_memory(bytes) || bytes.scalar_type() != at::kByte || bytes.storage_offset() != 0 || !bytes.is_contiguous())
+    throw ShapeError("Before.memory: bytes must be contiguous uint8 from the start of a storage");
+  memory_.emplace_back(bytes, bytes.clone());
+}
 
 void Before::attribute(py::object owner, py::str name, py::object value) {
   attributes_.push_back({std::move(owner), std::move(name), std::move(value)});
@@ -169,7 +176,7 @@ void Before::restore() {
   for (size_t i = memory_.size(); i-- > 0;) {
     const auto& [now, old] = memory_[i];
     if (now.storage().nbytes() >= static_cast<size_t>(old.numel()) && old.numel() > 0)
-      std::memcpy(now.data_ptr(), old.const_data_ptr(), old.numel());
+      std::memcpy(now.storage().mutable_data(), old.const_data_ptr(), old.numel());  // `now` may have been resized
   }
   for (size_t i = attributes_.size(); i-- > 0;) {
     const Attribute& a = attributes_[i];

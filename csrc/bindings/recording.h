@@ -1,7 +1,7 @@
 // One recorded call of a step. It is C++ from the first switch to the last: a signal handler may raise between any two
 // bytecodes, and here there are none.
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 #include <utility>
 #include <vector>

@@ -68,6 +68,7 @@ std::vector<at::Tensor> leave_step(Executor& e, at::TensorList arguments, const 
 }
 
 Returned::Returned(const py::tuple& described) {
+  const Deeper deeper;
   static const std::pair<const char*, Kind> kinds[] = {{"tensor", tensor},     {"raw", raw},     {"same", same},
                                                        {"constant", constant}, {"tuple", tuple}, {"list", list},
                                                        {"dict", dict}};
@@ -120,7 +121,7 @@ py::object Returned::made(const Copied& copied, const Holders& holders) const {
 Replay::Replay(py::object executor, py::object guards, const py::list& numbers, py::list generators, py::list left,
                py::list leaves, py::list data, const py::object& returned, py::object finish, bool unlocked)
     : executor_object_(std::move(executor)),
-      executor_(executor_object_.cast<Executor*>()),
+      executor_(&executor_object_.cast<Executor&>()),
       generators_(std::move(generators)),
       left_(std::move(left)),
       leaves_(std::move(leaves)),
@@ -137,7 +138,7 @@ Replay::Replay(py::object executor, py::object guards, const py::list& numbers, 
 }
 
 void Replay::set_guards(py::object guards) {
-  guards_ = guards.cast<Guards*>();
+  guards_ = &guards.cast<Guards&>();
   guards_object_ = std::move(guards);
 }
 

@@ -36,8 +36,9 @@ py::object user_line(py::handle is_users, py::handle place) {
     auto known = users.find(code.ptr());
     if (known == users.end()) {
       const ProfilePaused paused;
-      const bool answer = PyObject_IsTrue(own(PyObject_CallOneArg(is_users.ptr(), frame.ptr())).ptr()) == 1;
-      known = users.emplace(code.inc_ref().ptr(), answer).first;
+      const int answer = PyObject_IsTrue(own(PyObject_CallOneArg(is_users.ptr(), frame.ptr())).ptr());
+      if (answer < 0) throw py::error_already_set();
+      known = users.emplace(code.inc_ref().ptr(), answer == 1).first;
     }
     if (known->second) break;
     frame = next;

@@ -1,6 +1,6 @@
 // Which memory tensors lie in, as the recorder of the compiled tape (tapegrad/compiled/record.py) names it.
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace tapegrad {
 // where() of watch.py: the line of the nearest frame that runs the user's code, the outermost if none does. What
@@ -8,4 +8,4 @@ namespace tapegrad {
 py::object user_line(py::handle is_users, py::handle place);
 
 void bind_slots(py::module_& m);
-}
+}  // namespace tapegrad

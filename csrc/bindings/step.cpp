@@ -105,6 +105,7 @@ Py_ssize_t now_inside(const StepObject* step) { return step->forks == forks ? st
 // False where waiting for it was interrupted.
 bool enter(StepObject* step) {
   static PyObject* const acquire = PyUnicode_InternFromString("acquire");
+  if (!step->lock) return PyErr_SetString(PyExc_AttributeError, "_lock"), false;
   PyObject* const held = PyObject_CallMethodNoArgs(step->lock, acquire);
   if (!held) return false;
   Py_DECREF(held);

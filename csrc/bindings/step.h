@@ -1,6 +1,6 @@
 // The class that a compiled step is an object of (tapegrad/compiled/step.py derives it).
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace py = pybind11;
 

@@ -1,6 +1,6 @@
 // What each thread records (tapegrad/core/mode.py): read at every op and at every call of a compiled step.
 #pragma once
-#include <pybind11/pybind11.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace py = pybind11;
 

@@ -1,6 +1,6 @@
 // Recording: what happens at every recorded call of an op, in C++ because it is the overhead of all of them.
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 namespace tapegrad {
 // leaf.grad = Tensor(data), a new one, for every leaf of a list: what a compiled step leaves.

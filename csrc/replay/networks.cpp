@@ -13,6 +13,7 @@
 
 #include "ops/random.h"
 #include "replay/lanes.h"
+#include "replay/views.h"
 
 namespace tapegrad {
 namespace {
@@ -20,7 +21,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kTick = std::chrono::milliseconds(50);
 
-[[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument("Network: " + why); }
+[[noreturn]] void unfit(const std::string& why) { throw std::invalid_argument("Network: " + why); }
+
+// Whether t's memory holds all of it.
+bool there(const at::Tensor& t) { return in_memory(t) && bytes_of(t) >= begin_of(t) + span(t); }
 
 const int64_t* numbers_of(const at::Tensor& t) { return static_cast<const int64_t*>(t.const_data_ptr()); }
 
@@ -29,26 +33,26 @@ const int64_t* numbers_of(const at::Tensor& t) { return static_cast<const int64_
 Network::Network(Data data, at::Tensor losses, size_t count)
     : streams(count), data_(std::move(data)), losses_(std::move(losses)) {
   const Data& d = data_;
-  if (d.n < 1 || d.batch < 1 || d.steps < 1) refuse("expected rows, a batch size and steps of at least 1");
+  if (d.n < 1 || d.batch < 1 || d.steps < 1) unfit("expected rows, a batch size and steps of at least 1");
   if (losses_.dim() != 2 || losses_.size(1) != d.steps || !losses_.is_contiguous())
-    refuse("losses must be contiguous, [epochs, steps]");
+    unfit("losses must be contiguous, [epochs, steps]");
   set_rows(d.rows);
 }
 
 void Network::set_rows(std::optional<at::Tensor> rows) {
   if (rows &&
       (rows->scalar_type() != at::kLong || rows->dim() != 1 || !rows->is_contiguous() || rows->size(0) != data_.n))
-    refuse("rows must be contiguous int64 numbers, as many as there are rows");
+    unfit("rows must be contiguous int64 numbers, as many as there are rows");
   data_.rows = std::move(rows);
 }
 
 void Network::set_part(size_t which, Part part) {
-  if (which > parts_.size()) refuse("parts come in order");
+  if (which > parts_.size()) unfit("parts come in order");
   if (part.first < 0 || part.count < 0 || part.rows < 1 || part.count > data_.steps - part.first)
-    refuse("a part of " + std::to_string(part.count) + " batches from " + std::to_string(part.first) + " on");
+    unfit("a part of " + std::to_string(part.count) + " batches from " + std::to_string(part.first) + " on");
   const auto known = [&](size_t stream) { return stream < streams.size(); };
   if (part.streams.size() != part.blocks.size() || !std::all_of(part.streams.begin(), part.streams.end(), known))
-    refuse("a part takes from streams that are not there");
+    unfit("a part takes from streams that are not there");
   if (which == parts_.size()) parts_.emplace_back();
   parts_[which] = std::move(part);
 }
@@ -129,23 +133,24 @@ void Network::run(const std::vector<Executor*>& executors, const std::function<b
 }
 
 void Lanes::add_program(Executor* executor, std::vector<at::Tensor> arguments, at::Tensor loss) {
+  if (!executor) unfit("a program is an executor");
   for (const at::Tensor& t : arguments)
     if (t.dim() < 2 || t.size(-1) != lanes_ || !t.is_contiguous() || !executor->owns(t))
-      refuse("an argument must be [rows, ..., lanes] in memory of the program");
-  if (loss.dim() != 1 || loss.size(0) != lanes_ || !executor->owns(loss)) refuse("the loss must be [lanes]");
+      unfit("an argument must be [rows, ..., lanes] in memory of the program");
+  if (loss.dim() != 1 || loss.size(0) != lanes_ || !executor->owns(loss)) unfit("the loss must be [lanes]");
   programs_.push_back({executor, std::move(arguments), std::move(loss), {}});
 }
 
 void Lanes::add_number(size_t call, size_t argument, size_t source) {
-  if (programs_.empty()) refuse("a number of no program");
+  if (programs_.empty()) unfit("a number of no program");
   auto* instruction = dynamic_cast<LaneCall*>(&programs_.back().executor->call(call));
-  if (!instruction) refuse("a number of an instruction that takes none");
+  if (!instruction) unfit("a number of an instruction that takes none");
   programs_.back().numbers.push_back({instruction, argument, source});
 }
 
 void Lanes::add_outside(const at::Tensor& elements, size_t part, size_t place, bool read, bool written) {
-  if (elements.dim() != 2 || elements.size(1) != lanes_ || !elements.is_contiguous())
-    refuse("a slot in lanes must be [elements, lanes]");
+  if (elements.dim() != 2 || elements.size(1) != lanes_ || !elements.is_contiguous() || !in_memory(elements))
+    unfit("a slot in lanes must be [elements, lanes]");
   outside_.push_back({elements, part, place, read, written});
 }
 
@@ -164,7 +169,7 @@ void by_size(int64_t bytes, const F& f) {
     case 8:
       return f(uint64_t{});
     default:
-      refuse("elements of " + std::to_string(bytes) + " bytes");
+      unfit("elements of " + std::to_string(bytes) + " bytes");
   }
 }
 
@@ -213,6 +218,43 @@ void gather_lanes(const std::vector<const char*>& arrays, const std::vector<cons
 
 }  // namespace
 
+// Nothing is looked at again while they run: what a network brings must fit the programs in lanes.
+void Network::check_lanes(const Network& one, const Lanes& lanes) {
+  const Data& d = one.data_;
+  const at::Tensor& losses = one.losses_;
+  if (one.epoch < 0 || one.at < 0 || one.until > losses.size(0) || !there(losses))
+    unfit("losses must have a row for each epoch");
+  for (size_t i = 0; i < lanes.programs_.size(); ++i) {
+    const Lanes::Program& program = lanes.programs_[i];
+    const Part& part = one.parts_[i];
+    if (!program.executor->in_place()) unfit("the memory of a program in lanes is not where it was");
+    if (program.loss.scalar_type() != losses.scalar_type()) unfit("losses of another dtype than the program's");
+    if (program.arguments.size() != d.arrays.size()) unfit("a program in lanes takes other arrays");
+    int64_t rows = 0;
+    if (part.first > d.n / d.batch || __builtin_mul_overflow(part.count, part.rows, &rows) ||
+        rows > d.n - part.first * d.batch)
+      unfit("a part has more rows than there are");
+    for (size_t k = 0; k < d.arrays.size(); ++k) {
+      const at::Tensor &from = d.arrays[k], &to = program.arguments[k];
+      if (!there(from) || !from.is_contiguous() || from.dim() + 1 != to.dim() ||
+          from.scalar_type() != to.scalar_type() || to.size(0) != part.rows ||
+          from.sizes().slice(1) != to.sizes().slice(1, to.dim() - 2))
+        unfit("an array must be [rows, ...] as the program in lanes takes it");
+    }
+  }
+  int64_t least = d.n;
+  for (const at::Tensor& array : d.arrays) least = std::min(least, array.size(0));
+  if (!d.rows) {
+    if (least < d.n) unfit("an array has fewer rows than there are");
+    return;
+  }
+  if (!there(*d.rows)) unfit("the numbers of rows are not there");
+  for (const at::Tensor& array : d.arrays)
+    for (int64_t i = 0; i < d.n; ++i)
+      if (const int64_t row = numbers_of(*d.rows)[i]; row < 0 || row >= array.size(0))
+        unfit("row " + std::to_string(row) + " of " + std::to_string(array.size(0)));
+}
+
 // Networks that fill the lanes stand at the same batch, and end at the same epoch; lanes without one repeat the first.
 void Network::run_lanes(const std::vector<Network*>& group, const Lanes& lanes,
                         const std::function<bool(int64_t)>& go_on) {
@@ -224,15 +266,16 @@ void Network::run_lanes(const std::vector<Network*>& group, const Lanes& lanes,
         one->data_.batch != lead.data_.batch || one->data_.steps != lead.data_.steps ||
         one->data_.shuffle != lead.data_.shuffle || one->parts_.size() != lead.parts_.size() ||
         one->data_.rows.has_value() != lead.data_.rows.has_value())
-      refuse("networks in lanes must stand at one place");
-  if (group.size() > L || lead.parts_.size() != lanes.programs_.size()) refuse("more networks than lanes");
+      unfit("networks in lanes must stand at one place");
+  if (group.size() > L || lead.parts_.size() != lanes.programs_.size()) unfit("more networks than lanes");
 
+  for (size_t l = 0; l < group.size(); ++l) check_lanes(*group[l], lanes);
   const auto memory_of = [&](const Lanes::Outside& o, size_t count) {
     std::vector<char*> found;
     for (size_t l = 0; l < count; ++l) {
       const at::Tensor& t = member(l).parts_.at(o.part).memory.at(o.place);
       const auto needed = static_cast<size_t>(o.elements.size(0)) * o.elements.element_size();
-      if (!t.defined() || t.storage().nbytes() < needed) refuse("a lane's memory is not there");
+      if (!t.defined() || !in_memory(t) || t.storage().nbytes() < needed) unfit("a lane's memory is not there");
       found.push_back(static_cast<char*>(const_cast<void*>(t.storage().data())));
     }
     return found;

@@ -87,6 +87,7 @@ class Network {
   std::exception_ptr error;  // what it threw
 
  private:
+  static void check_lanes(const Network& one, const Lanes& lanes);
   int64_t run_part(const Part& part, int64_t last, Executor& executor, const std::optional<at::Tensor>& order,
                    const std::function<bool(int64_t)>& go_on);
   std::optional<at::Tensor> order() const;

@@ -13,7 +13,7 @@ here. To read it, take the files in this order; each names only what the ones be
 
 from .extension import _C  # isort: skip  # before everything: says what to do where the extension cannot be loaded
 from .absent import absent, mark_absent
-from .backward import active_entries, gather, nonfinite_index, replay
+from .backward import active_entries, gather, nonfinite_index, pull, replay
 from .errors import (
     ArgumentError,
     CompileError,
@@ -31,7 +31,8 @@ from .errors import (
     TapeError,
     TapegradError,
 )
-from .failures import calling, from_torch
+from .failures import calling
+from .foreign import from_torch
 from .forks import fork_safe_lock
 from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, plain
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
@@ -119,6 +120,7 @@ __all__ = [
     "on_cpu",
     "op",
     "plain",
+    "pull",
     "raw",
     "registry",
     "replay",

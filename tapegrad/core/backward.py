@@ -11,6 +11,7 @@ import torch
 
 from .errors import NonFiniteError
 from .extension import _C
+from .foreign import in_backward, in_sum
 from .mode import mode
 from .tape import Entry, Hook, Leaf, Node, describe, entry_of
 
@@ -65,13 +66,32 @@ class Slots(dict[Any, Any]):
         before = self.get(node)
         if before is None:
             self[node] = g
-        elif node in self.owned:
-            before.add_(g)
-        else:
+            return
+        try:
+            if node in self.owned:
+                before.add_(g)
+                return
             total = _C.add(before, g)  # None where it is not for the kernel
             self[node] = before + g if total is None else total
-            if type(g) is torch.Tensor:  # sums of recorded Tensors stay apart
-                self.owned.add(node)
+        except Exception as error:
+            raise in_sum(before, g, error) from error
+        if type(g) is torch.Tensor:  # sums of recorded Tensors stay apart
+            self.owned.add(node)
+
+
+def pull(entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Any:
+    """``entry.op.pull(...)``; what fails in it names the op."""
+    try:
+        return entry.op.pull(entry, parents, g, recorded)
+    except Exception as error:
+        _failed(entry, g, error)
+
+
+def _failed(entry: Entry, g: Any, error: Exception) -> None:
+    failure = in_backward(entry, g, error)
+    if failure is error:
+        raise error
+    raise failure from error
 
 
 def replay(
@@ -100,7 +120,7 @@ def replay(
         parents = entry.parents if active is None else active.get(entry)
         if g is None or parents is None:
             return
-        gradients = entry.op.pull(entry, parents, g, create_graph)
+        gradients = pull(entry, parents, g, create_graph)
         if anomaly:
             for i, dx in enumerate(gradients):
                 if dx is not None:
@@ -120,7 +140,7 @@ def replay(
     anomaly = mode.anomaly
     try:
         if not create_graph and not anomaly:
-            _C.walk(entries, slots, slots.owned, wanted, active, visit)  # does the same, quickly, where it can
+            _C.walk(entries, slots, slots.owned, wanted, active, visit, _failed)  # does the same, quickly, where it can
         else:
             for entry in reversed(entries):
                 visit(entry)

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from .errors import ArgumentError, DTypeError, IndexShapeError, OpError, OutOfMemoryError, ShapeError, TapegradError
+from .errors import ArgumentError, DTypeError, IndexShapeError, OpError, ShapeError, TapegradError
+from .foreign import DTYPE_WORDS, MEMORY_WORDS, SHAPE_WORDS, from_torch
 from .record import Op
 from .tape import describe
 
@@ -71,44 +72,6 @@ _SPECIFIC: dict[str, Callable[[str, Named], str | None]] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _matmul),
     **dict.fromkeys(("reshape", "view", "expand", "broadcast_to"), _size),
 }
-_SHAPE_WORDS = (
-    "duplicate dims",
-    "chunks",
-    "3D",
-    "size",
-    "shape",
-    "dimension",
-    "dim ",
-    "broadcast",
-    "must match",
-    "out of bounds",
-    "index",
-    "target",
-)
-FOREIGN = (RuntimeError, ValueError, OverflowError, MemoryError)  # torch's and Python's own, which name no op of ours
-_MEMORY_WORDS = ("allocate memory", "alloc_cpu", "bad_alloc", "bad allocation")
-_DTYPE_WORDS = (
-    "dtype",
-    "scalar type",
-    "not implemented for",
-    "data type",
-    "Float",
-    "Double",
-    "Long",
-    "Bool",
-    "bool tensor",
-)
-
-
-def from_torch(name: str, error: Exception, actual: str) -> Exception:
-    """torch's own message as an exception of our tree: OutOfMemoryError, TypeError or ShapeError."""
-    if isinstance(error, TapegradError):
-        return error
-    says = str(error).strip().split("\n")[0]
-    if isinstance(error, MemoryError) or any(words in says for words in _MEMORY_WORDS):
-        return OutOfMemoryError(f"{name}: not enough memory ({actual})")
-    kind = TypeError if isinstance(error, TypeError) else ShapeError
-    return kind(f"{name}: {says} ({actual})")
 
 
 def calling(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -149,7 +112,7 @@ def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
         return IndexShapeError(general)
     if isinstance(error, OverflowError):
         return ArgumentError(general)
-    if isinstance(error, MemoryError) or any(words in torch_says for words in _MEMORY_WORDS):
+    if isinstance(error, MemoryError) or any(words in torch_says for words in MEMORY_WORDS):
         return from_torch(op.name, error, f"got {actual}")
     if isinstance(error, TypeError):
         return TypeError((_SPECIFIC[op.name](op.name, named) if op.name in _SPECIFIC else None) or general)
@@ -158,9 +121,9 @@ def explain(op: Op, values: Sequence[Any], error: Exception) -> Exception:
         broadcasts = op.call.__module__.endswith(".elementwise")
         why = _SPECIFIC.get(op.name, _broadcast if broadcasts else None)
         message = why(op.name, named) if why else None
-        if any(word in torch_says for word in _DTYPE_WORDS) and (message is None or len(dtypes) > 1):
+        if any(word in torch_says for word in DTYPE_WORDS) and (message is None or len(dtypes) > 1):
             return DTypeError(general)
-        if message is not None or any(word in torch_says for word in _SHAPE_WORDS):
+        if message is not None or any(word in torch_says for word in SHAPE_WORDS):
             return ShapeError(message or general)
         return ShapeError(general) if isinstance(error, ValueError) else OpError(general)
     return error

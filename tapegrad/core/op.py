@@ -36,7 +36,8 @@ import torch
 
 from .errors import TapeError
 from .extension import _C
-from .failures import FOREIGN, composition, explain
+from .failures import composition, explain
+from .foreign import FOREIGN
 from .mode import mode
 from .record import Op, registry
 from .tape import PACKAGE, Node

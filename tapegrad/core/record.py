@@ -85,7 +85,10 @@ class Op:
     rules : gradient rule by argument name
     call : the public function
     fresh : every gradient it returns is a new tensor that nobody else holds
+    runs_users_code : its gradient calls functions of the user's, whose exceptions are their own
     """
+
+    runs_users_code = False
 
     def __init__(
         self,

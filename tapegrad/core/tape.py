@@ -57,6 +57,7 @@ class Operation(Protocol):
     arrays: list[str]
     environment: list[str]
     fresh: bool
+    runs_users_code: bool
 
     def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
         """The gradients of an entry's inputs, given that of its output."""

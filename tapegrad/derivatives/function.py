@@ -90,6 +90,8 @@ def _declared(tensors: Arrays, call: Any) -> Any: ...
 class _FunctionOp(Op):
     """The op of one class's calls; its parents are the tensors among the arguments."""
 
+    runs_users_code = True
+
     def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
         self._check_unchanged(entry)
         call: _Call = entry.env[1]

@@ -18,6 +18,7 @@ from ..core import (
     entry_of,
     gather,
     mode,
+    pull,
     replay,
     seed,
 )
@@ -113,7 +114,7 @@ def push(
     before = mode.record
     mode.record = True
     try:
-        gradients = entry.op.pull(entry, parents, u if several else u[0], True)
+        gradients = pull(entry, parents, u if several else u[0], True)
     finally:
         mode.record = before
     seeds: list[tuple[Node, Any]] = []

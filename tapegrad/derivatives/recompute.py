@@ -28,6 +28,8 @@ def _drawing(log: list[tuple[int, int]] | None, again: Iterator[tuple[int, int]]
 class _Recomputed(Op):
     """The op of a checkpointed call: its parents are f's arguments, then whatever else f reached on the tape."""
 
+    runs_users_code = True
+
     def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
         self._check_unchanged(entry)
         values, f, places = (self._recorded_environment(entry) if recorded else entry.env)[:3]

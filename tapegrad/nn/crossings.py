@@ -18,6 +18,8 @@ Hooks = dict[int, Callable[..., Any]]
 class _Passing(Op):
     """Values that go on as they are; all their gradients go through ``see`` at once."""
 
+    runs_users_code = True
+
     def pull(self, entry: Entry, parents: tuple[Node | None, ...], g: Any, recorded: bool) -> Sequence[Any]:
         see = entry.env[1]
         grads = g if type(g) is list else [g]

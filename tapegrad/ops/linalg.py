@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -200,24 +202,32 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Any:
 # --- einsum ------------------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(1024)
+def _einsum_gradients(equation: str) -> list[tuple[str, list[int]]]:
+    """For each operand the equation of its gradient, which takes g and then the other operands, and where in it
+    stand dimensions of 1: those of letters that only this operand has."""
+    left, out = equation.split("->")
+    terms = left.split(",")
+    found = []
+    for i, term in enumerate(terms):
+        others = terms[:i] + terms[i + 1 :]
+        known = set(out).union(*others)
+        kept = "".join(c for c in term if c in known)
+        found.append((f"{','.join([out, *others])}->{kept}", [k for k, c in enumerate(term) if c not in known]))
+    return found
+
+
 def _einsum_rules(g: Any, equation: str, operands: list[Any], operands_shape: list[torch.Size]) -> list[Any]:
     """The gradient of each operand: g and the other operands contracted to its letters.
 
     A letter that only this operand has was summed away: its gradient is repeated along that dimension.
     """
-    left, out = equation.split("->")
-    terms = left.split(",")
     grads = []
-    for i, (term, shape) in enumerate(zip(terms, operands_shape, strict=True)):
-        others = [(t, x) for j, (t, x) in enumerate(zip(terms, operands, strict=True)) if j != i]
-        known = set(out).union(*(t for t, _ in others))
-        kept = "".join(c for c in term if c in known)
-        inputs = ",".join([out, *(t for t, _ in others)])
-        dx = either("einsum", [g, *(x for _, x in others)], f"{inputs}->{kept}")
-        for position, c in enumerate(term):
-            if c not in known:
-                dx = dx.unsqueeze(position)
-        grads.append(dx.expand(shape))
+    for i, ((gradient, ones), shape) in enumerate(zip(_einsum_gradients(equation), operands_shape, strict=True)):
+        dx = either("einsum", [g, *operands[:i], *operands[i + 1 :]], gradient)
+        for position in ones:
+            dx = dx.unsqueeze(position)
+        grads.append(dx.expand(shape) if ones else dx)
     return grads
 
 
@@ -227,49 +237,101 @@ def _einsum_rules(g: Any, equation: str, operands: list[Any], operands_shape: li
 )
 def einsum_op(operands: Arrays, equation: str) -> Any:
     """`einsum` of an explicit equation whose terms repeat no letter: from the left, a pair at a time."""
-    if not all(x.dtype in FLOATS and x.dtype is operands[0].dtype for x in operands):
+    dtype = operands[0].dtype
+    if dtype not in FLOATS or any(x.dtype is not dtype for x in operands):
         return torch.einsum(equation, *operands)
+    first, pairs, last = _einsum_plan(equation, tuple([x.shape for x in operands]))
+    x = operands[0]
+    if not pairs:
+        x = _summed(x, first)
+    for pair, y in zip(pairs, operands[1:], strict=True):
+        x = pair.product(pair.left.of(x), pair.right.of(y))
+        if pair.shape is not None:
+            x = x.reshape(pair.shape)
+    return x if last is None else x.permute(last)
+
+
+def _summed(x: torch.Tensor, dims: list[int]) -> torch.Tensor:
+    return _C.sum(x, dims, False) if dims else x
+
+
+class _Side(NamedTuple):
+    """An operand of a product: summed over dimensions, then permuted, then reshaped; None where that changes nothing"""
+
+    sums: list[int]
+    order: list[int] | None
+    shape: list[int] | None
+
+    def of(self, x: torch.Tensor) -> torch.Tensor:
+        if self.sums:
+            x = _C.sum(x, self.sums, False)
+        if self.order is not None:
+            x = x.permute(self.order)
+        return x if self.shape is None else x.reshape(self.shape)
+
+
+class _Pair(NamedTuple):
+    left: _Side
+    right: _Side
+    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    shape: list[int] | None  # of the result, where the product's is another
+
+
+def _dotted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # [B, K], [B, K] -> [B]
+    return _C.sum(x * y, [1], False)
+
+
+@functools.lru_cache(1024)
+def _einsum_plan(equation: str, shapes: tuple[torch.Size, ...]) -> tuple[list[int], list[_Pair], list[int] | None]:
+    """What a lone operand is summed over, the products of each next operand with the result so far, and the order of
+    the result's dimensions."""
     left, out = equation.split("->")
     terms = left.split(",")
-    term, x = terms[0], operands[0]
+    term, pairs = terms[0], []
+    size: dict[str, int] = {}
+    for t, shape in zip(terms, shapes, strict=True):
+        size.update(zip(t, shape, strict=True))
     for i in range(1, len(terms)):
-        kept = set(out).union(*terms[i + 1 :])
-        first = _summed(term, x, kept | set(terms[i]))
-        term, x = _pair(*first, *_summed(terms[i], operands[i], kept | set(term)), kept)
-    term, x = _summed(term, x, set(out))
-    return x.permute([term.index(c) for c in out])
+        pair, term = _pair(term, terms[i], set(out).union(*terms[i + 1 :]), size)
+        pairs.append(pair)
+    sums = [i for i, c in enumerate(term) if c not in out]
+    order = [[c for c in term if c in out].index(c) for c in out]
+    fresh = bool(pairs or sums)  # else the result is a view of the operand, and not the operand
+    return sums, pairs, None if fresh and order == sorted(order) else order
 
 
-def _summed(term: str, x: torch.Tensor, kept: set[str]) -> tuple[str, torch.Tensor]:
-    """Without the letters that are not kept, their dimensions summed over."""
-    gone = [i for i, c in enumerate(term) if c not in kept]
-    return ("".join(c for c in term if c in kept), _C.sum(x, gone, False)) if gone else (term, x)
-
-
-def _pair(a: str, x: torch.Tensor, b: str, y: torch.Tensor, kept: set[str]) -> tuple[str, torch.Tensor]:
-    """The product of two operands, summed over the letters of both that are not kept: a batch of matrix products."""
+def _pair(a: str, b: str, kept: set[str], size: dict[str, int]) -> tuple[_Pair, str]:
+    """The product of two operands, summed over the letters that are not kept: a batch of matrix products."""
+    gone = [[i for i, c in enumerate(one) if c not in kept and c not in other] for one, other in ((a, b), (b, a))]
+    a, b = ("".join(c for c in one if c in kept or c in other) for one, other in ((a, b), (b, a)))
     both = [c for c in a if c in b]
     batch, inner = [c for c in both if c in kept], [c for c in both if c not in kept]
     rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
-    size = dict(zip(a, x.shape, strict=True)) | dict(zip(b, y.shape, strict=True))
 
-    def grouped(term: str, value: torch.Tensor, *groups: list[str]) -> torch.Tensor:
+    def side(term: str, sums: list[int], *groups: list[str]) -> _Side:
         """One dimension for each group of letters: their sizes' product."""
+        order = [term.index(c) for group in groups for c in group]
         shape = [math.prod(size[c] for c in group) for group in groups]
-        return value.permute([term.index(c) for group in groups for c in group]).reshape(shape)
+        same = shape == [size[c] for group in groups for c in group]
+        return _Side(sums, None if order == sorted(order) else order, None if same else shape)
 
+    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _C.matmul
     if not inner:
-        product = grouped(a, x, batch, rows, []) * grouped(b, y, batch, [], columns)
+        product = torch.mul
+        groups, result = ([batch, rows, []], [batch, [], columns]), [batch, rows, columns]
     elif not batch and not rows and not columns:
-        product = _C.matmul(grouped(a, x, inner), grouped(b, y, inner))
+        groups, result = ([inner], [inner]), []
     elif not rows and not columns:
-        product = _C.sum(grouped(a, x, batch, inner) * grouped(b, y, batch, inner), [1], False)
+        product = _dotted
+        groups, result = ([batch, inner], [batch, inner]), [batch]
     elif not batch:
-        product = _C.matmul(grouped(a, x, rows, inner), grouped(b, y, inner, columns))
+        groups, result = ([rows, inner], [inner, columns]), [rows, columns]
     else:
-        product = _C.matmul(grouped(a, x, batch, rows, inner), grouped(b, y, batch, inner, columns))
+        groups, result = ([batch, rows, inner], [batch, inner, columns]), [batch, rows, columns]
     letters = [*batch, *rows, *columns]
-    return "".join(letters), product.reshape([size[c] for c in letters])
+    same = all(len(group) == 1 for group in result)
+    shape = None if same else [size[c] for c in letters]
+    return _Pair(side(a, gone[0], *groups[0]), side(b, gone[1], *groups[1]), product, shape), "".join(letters)
 
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -306,26 +368,45 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
         equation, operands = _lettered((equation, *operands))
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
+    values = [x if isinstance(x, Tensor) else Tensor(raw(x, "einsum", f"operand {i}")) for i, x in enumerate(operands)]
+    explicit, changes = _explicit(equation, tuple([x.shape for x in values]))
+    for i, diagonals, shape in changes:
+        for first, second in diagonals:
+            values[i] = diagonal(values[i], 0, first, second)
+        if shape is not None:
+            values[i] = expand(values[i], shape)
+    return einsum_op(values, explicit)
+
+
+_Change = tuple[int, list[tuple[int, int]], list[int] | None]
+
+
+@functools.lru_cache(1024)
+def _explicit(equation: str, shapes: tuple[torch.Size, ...]) -> tuple[str, list[_Change]]:
+    """The equation with letters alone, an output, and no letter twice in a term; and what that makes of operands:
+    (which, pairs of dimensions to take the diagonal of, the shape to expand to, or None)."""
     left, arrow, out = equation.replace(" ", "").partition("->")
     terms = left.split(",")
-    if len(terms) != len(operands):
-        raise ShapeError(f"einsum: equation {equation!r} has {len(terms)} terms for {len(operands)} operands")
-    values = [x if isinstance(x, Tensor) else Tensor(raw(x, "einsum", f"operand {i}")) for i, x in enumerate(operands)]
+    if len(terms) != len(shapes):
+        raise ShapeError(f"einsum: equation {equation!r} has {len(terms)} terms for {len(shapes)} operands")
     free = [c for c in _LETTERS if c not in equation]
     wide = max(
-        (x.ndim - len(t.replace("...", "")) for t, x in zip(terms, values, strict=True) if "..." in t), default=0
+        (len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True) if "..." in t), default=0
     )
     ellipsis = "".join(free[: max(wide, 0)])
-    for i, (term, x) in enumerate(zip(terms, values, strict=True)):
+    sizes, diagonals = [], []
+    for i, (term, shape) in enumerate(zip(terms, shapes, strict=True)):
         if "..." in term:
-            count = x.ndim - len(term.replace("...", ""))
+            count = len(shape) - len(term.replace("...", ""))
             term = term.replace("...", ellipsis[len(ellipsis) - count :] if count > 0 else "")
-        if len(term) != x.ndim or not all(c.isascii() and c.isalpha() for c in term):
+        if len(term) != len(shape) or not all(c.isascii() and c.isalpha() for c in term):
             raise ShapeError(
-                f"einsum: term {i} of {equation!r} must name the {x.ndim} dimensions of operand {i}, "
-                f"of shape {list(x.shape)}, by letters"
+                f"einsum: term {i} of {equation!r} must name the {len(shape)} dimensions of operand {i}, "
+                f"of shape {list(shape)}, by letters"
             )
-        terms[i], values[i] = _without_repeats(term, x)
+        terms[i], size, taken = _without_repeats(term, list(shape))
+        sizes.append(size)
+        diagonals.append(taken)
     if arrow:
         out = out.replace("...", ellipsis)
     else:
@@ -333,29 +414,42 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
         out = ellipsis + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1)
     if len(set(out)) != len(out) or not set(out) <= set("".join(terms)):
         raise ShapeError(f"einsum: the output of {equation!r} must name letters of the terms, each once")
-    return einsum_op(_without_ones(terms, values), f"{','.join(terms)}->{out}")
+    wider = _without_ones(equation, terms, sizes)
+    changes = [
+        (i, taken, None if size == new else new)
+        for i, (taken, size, new) in enumerate(zip(diagonals, sizes, wider, strict=True))
+        if taken or size != new
+    ]
+    return f"{','.join(terms)}->{out}", changes
 
 
-def _without_repeats(term: str, x: Tensor) -> tuple[str, Tensor]:
-    """A term whose letters are all different: the diagonal of x for each repeated one."""
+def _without_repeats(term: str, shape: list[int]) -> tuple[str, list[int], list[tuple[int, int]]]:
+    """A term whose letters are all different, its sizes, and the dimensions that become a diagonal, one by one."""
+    taken = []
     for c in dict.fromkeys(term):
         while term.count(c) > 1:
             first = term.index(c)
             second = term.index(c, first + 1)
-            if x.shape[first] != x.shape[second]:
-                raise ShapeError(f"einsum: dimensions '{c}' of shape {list(x.shape)} must be equal")
-            x = diagonal(x, 0, first, second)
+            n = shape[first]
+            if n != shape[second]:
+                raise ShapeError(f"einsum: dimensions '{c}' of shape {shape} must be equal")
+            taken.append((first, second))
             term = term[:first] + term[first + 1 : second] + term[second + 1 :] + c
-    return term, x
+            shape = [*shape[:first], *shape[first + 1 : second], *shape[second + 1 :], n]
+    return term, shape, taken
 
 
-def _without_ones(terms: list[str], values: list[Tensor]) -> list[Tensor]:
-    """Operands whose size-1 dimensions are expanded where another operand's dimension of that letter is larger."""
+def _without_ones(equation: str, terms: list[str], sizes: list[list[int]]) -> list[list[int]]:
+    """The sizes, where those of 1 are as large as another operand's dimension of that letter."""
     size: dict[str, int] = {}
-    for term, x in zip(terms, values, strict=True):
-        for c, n in zip(term, x.shape, strict=True):
-            size[c] = n if size.get(c, 1) == 1 else size[c]
-    wide = [
-        [size[c] if n == 1 else n for c, n in zip(t, x.shape, strict=True)] for t, x in zip(terms, values, strict=True)
+    for i, (term, shape) in enumerate(zip(terms, sizes, strict=True)):
+        for c, n in zip(term, shape, strict=True):
+            known = size.setdefault(c, n)
+            if 1 not in (n, known) and n != known:
+                raise ShapeError(
+                    f"einsum: dimension '{c}' of {equation!r} is {known}, but {n} in operand {i}, of shape {shape}"
+                )
+            size[c] = n if known == 1 else known
+    return [
+        [size[c] if n == 1 else n for c, n in zip(t, shape, strict=True)] for t, shape in zip(terms, sizes, strict=True)
     ]
-    return [x if list(x.shape) == shape else expand(x, shape) for x, shape in zip(values, wide, strict=True)]

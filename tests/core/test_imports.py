@@ -24,6 +24,7 @@ CORE = (
     "mode",
     "notes",
     "tape",
+    "foreign",
     "graph",
     "backward",
     "incoming",

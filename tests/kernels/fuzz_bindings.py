@@ -128,7 +128,6 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
             *[[t(3, 4), t(6)] for _ in range(5)],
             *([torch.zeros(()), torch.ones(())], 0.1, 0.9, 0.99, 1e-8, 0.1, True, False, True),
         ],
-        **_updates(t),
         "check": [torch.ones(2, dtype=torch.bool)],
         **{name: [m, t(3, 4)] for name in ("add", "sub", "mul", "div")},
         "tensor": [m, None],
@@ -171,24 +170,6 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
     return calls
 
 
-def _updates(t: Callable[..., Any]) -> dict[str, list[Any]]:
-    """Of optimizers: lists of state by name, then numbers."""
-    given: dict[str, tuple[int, list[Any]]] = {
-        "adadelta_": (4, [1.0, 0.1, 0.9, 1e-6, False]),
-        "adagrad_": (3, [0.1, 0.1, 0.1, 1e-10, True]),
-        "adamax_": (4, [0.1, 0.1, 0.9, 0.99, 1e-8, False]),
-        "nadam_": (4, [0.1, 0.1, 0.9, 0.99, 1e-8, 4e-3, True, False]),
-        "radam_": (4, [0.1, 0.1, 0.9, 0.99, 1e-8, False, True]),
-        "rmsprop_": (5, [0.1, 0.1, 0.9, 0.99, 1e-8, True, False]),
-        "rprop_": (4, [0.5, 1.2, 1e-6, 50.0, False]),
-    }
-    calls = {}
-    for name, (lists, numbers) in given.items():
-        scalars = [[torch.zeros(()), torch.ones(())] for _ in range(2 if name == "nadam_" else 1)]
-        calls[name] = [*[[t(3, 4), t(6)] for _ in range(lists)], *scalars, *numbers]
-    return calls
-
-
 def _norms(t: Callable[..., Any]) -> dict[str, list[Any]]:
     x, g, c, double = t(2, 4, 5, 5), t(2, 4, 5, 5), t(4), torch.float64
     calls: dict[str, list[Any]] = {
@@ -211,16 +192,16 @@ def _recording(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
     """What the compiled tape and backward call."""
     m, leaf = t(3, 4), tg.ones(2, requires_grad=True)
     entry = (leaf * 2)._node
-    storage = _C.storage_key(m)
     before = _C.Before()
-    before.memory(t(3))
+    before.memory(torch.zeros(9, dtype=torch.uint8))
     before.attribute(types.SimpleNamespace(a=1), "a", draw.choice([2, anything(draw)]))
     mode = types.SimpleNamespace(record=True, tracer=None)
     return {
-        "tensors_in": [m, [m, leaf, 5, (m,)]],
+        "hold": [tg.ones(3), m],
+        "sharers": [leaf.detach()],
+        "lanes_of": [m.dtype],
+        "run_networks": networks(t, draw),
         "storage_key": [m],
-        "storage_address": [m],
-        "refs": [tg.compiled.trace.Ref, {storage: 3}, draw.choice([set(), {storage}]), lambda t: 5, [m, (m, 2), t(2)]],
         "user_line": [lambda frame: draw.random() < 0.5, lambda frame: "a.py:3"],
         "walk": [
             [entry],
@@ -229,6 +210,7 @@ def _recording(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
             None,
             draw.choice([None, {entry: entry.parents}]),
             lambda e: 5,
+            lambda e, g, error: draw.choice([5, [].pop])(),
         ],
         "leave_gradients": [[leaf._node, tg.ones(3, requires_grad=True)._node], [torch.ones(2), torch.ones(3)]],
         "all_or_nothing": [before, torch.add, m, m],
@@ -243,8 +225,53 @@ def _activations() -> dict[str, list[float]]:
     return {**{name: [] for name in names}, "leaky_relu": [0.1], "softplus": [1.0, 20.0]}
 
 
-# Puts other functions into the process for good; given its own arguments, spoiled, and called anew afterwards.
-TAPE_CLASSES = "tape_classes"
+def networks(t: Callable[..., Any], draw: random.Random) -> list[Any]:
+    """Several networks of y = a x with its loss, one program in lanes and one for each alone."""
+    dtype, rows, steps = t(1).dtype, 2, 3
+    arrays, width = [t(6, 2)], _C.lanes_of(dtype)
+
+    def program(lanes: bool) -> tuple[Any, list[Any], Any, int]:
+        tail = [width] if lanes else []
+
+        def view(slot: int, *size: int) -> Any:
+            like = torch.empty([*size, *tail])
+            return e.view(slot, dtype, 0, list(like.shape), list(like.stride()))
+
+        e = _C.Executor(1 << 12)
+        outside = torch.zeros([1, *tail], dtype=dtype)
+        w = view(e.add_outside(outside, True), 1)
+        if lanes:
+            x = view(e.add_outside(torch.zeros([rows, 2, width], dtype=dtype), True), rows, 2)
+        else:
+            x = view(e.add_argument(t(rows, 2), False), rows, 2)
+        loss = view(e.add_arena(0, dtype.itemsize * width))
+        add = e.add_lanes if lanes else e.add_direct
+        number = add("mse_loss", (x, x, True), [loss])
+        add("aten::add_.Tensor", (w, view(e.add_arena(0, dtype.itemsize * width), 1), 1), [])
+        e.set_loss(loss)
+        return e, [x], outside, number
+
+    alone = program(False)[0]
+    side = _C.Lanes(width)
+    e, given, outside, _ = program(True)
+    side.add_program(e, given, _loss(e, dtype, width))
+    side.add_outside(outside, 0, 0, True, True)
+    made, shuffle, until = [], draw.random() < 0.5, draw.choice([2, 2, 2, 0])
+    order = draw.choice([None, torch.tensor([0, 5, 2, 3, 4, 1])])
+    for k in range(draw.randint(1, 4)):
+        n = _C.Network(arrays, order, 6, rows, steps, shuffle, k, torch.zeros(2, steps, dtype=dtype), 1)
+        n.set_part(0, 0, 0, steps, rows, [torch.ones(1, dtype=dtype)], [], [0], [1])
+        n.until = until
+        made.append(n)
+    return [[(made, 0)], [([alone], [draw.choice([side, side, None])])], lambda steps: None]
+
+
+def _loss(e: Any, dtype: Any, width: int) -> Any:
+    return e.view(e.add_arena(0, dtype.itemsize * width), dtype, 0, [width], [1])
+
+
+# Put other functions into the process for good; given their own arguments, spoiled, and called anew afterwards.
+FOR_GOOD = ("tape_classes", "trace_classes")
 
 
 # --- spoiling ----------------------------------------------------------------------------------------------------
@@ -308,7 +335,7 @@ def spoiled_tensor(t: Any, draw: random.Random) -> Any:
         lambda: t[:0] if t.ndim else t,
         lambda: torch._neg_view(t),
         lambda: torch._efficientzerotensor(t.shape, dtype=t.dtype),
-        lambda: t.new_full(t.shape, draw.choice([-1, 2**40, 2**62])),
+        lambda: torch.full(t.shape, draw.choice([-1, 2**40, 2**62])).to(t.dtype),
         lambda: t.to("meta"),
         lambda: t if t.requires_grad else t.resize_(0),
         lambda: tensors(draw),
@@ -349,6 +376,7 @@ class Listener:
 
     def __init__(self, draw: random.Random | None = None) -> None:
         self._draw = draw
+        self.log = _C.Log([], [], 4096) if draw is None or draw.random() < 0.8 else anything(draw)
 
     def _fails(self) -> bool:
         return self._draw is not None and self._draw.random() < 0.1
@@ -357,7 +385,10 @@ class Listener:
         if self._fails():
             raise KeyError("a recorder")
 
-    _kernel = _profile = read_unseen = _hears
+    _kernel = _profile = read_unseen = _odd_ref = _before_write = _look = _fail = _viewed = _ran = _hears
+
+    def _operate(self, function: Any, arguments: Any, options: Any) -> Any:
+        return function(*arguments, **options)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return anything(self._draw) if self._fails() else func(*args, **(kwargs or {}))
@@ -452,7 +483,7 @@ class Case:
         self.dtype = self.draw.choice([torch.float32, torch.float64])
 
     def run(self) -> None:
-        weights = {self.function: 6, self.executor: 5, self.guards: 1, self.log: 1}
+        weights = {self.function: 6, self.executor: 5, self.replay: 1, self.before: 1, self.guards: 1, self.log: 1}
         self.draw.choices(list(weights), list(weights.values()))[0]()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -486,7 +517,8 @@ class Case:
     def function(self) -> None:
         name, arguments = self.good()
         if self.draw.random() < 0.01:
-            name, arguments = TAPE_CLASSES, list(classes())
+            name = self.draw.choice(FOR_GOOD)
+            arguments = list(classes(name))
         arguments = spoil(arguments, self.draw)
         self.call(getattr(_C, name), *arguments)
         self.restore(name)
@@ -494,8 +526,8 @@ class Case:
     @staticmethod
     def restore(name: str) -> None:
         _C.watch(False)
-        if name == TAPE_CLASSES:
-            _C.tape_classes(*classes())
+        if name in FOR_GOOD:
+            getattr(_C, name)(*classes(name))
 
     def guards(self) -> None:
         draw, guards = self.draw, _C.Guards()
@@ -537,6 +569,64 @@ class Case:
 
             with contextlib.suppress(RuntimeError):  # of torch, spoiling what was spoiled before
                 self.call(asked, *spoil(calls[name], draw))
+
+    def before(self) -> None:
+        """What a call is about to change, put back."""
+        before = _C.Before()
+        t = torch.zeros(24, dtype=torch.uint8)
+        for _ in range(self.draw.randint(0, 3)):
+            self.call(before.memory, *spoil([t], self.draw))
+            self.call(before.attribute, *spoil([types.SimpleNamespace(a=1), "a", 2], self.draw))
+        if self.draw.random() < 0.3:
+            t.untyped_storage().resize_(self.draw.choice([0, 12, 48]))
+        self.call(self.draw.choice([before.restore, before.forget]))
+
+    def replay(self) -> None:
+        """A program as a call of a compiled step has it, what it leaves and returns, and calls that it serves."""
+        with contextlib.suppress(RuntimeError, ValueError):  # of torch, where this file goes on with what was spoiled
+            self.served()
+
+    def served(self) -> None:
+        draw, rarely, x = self.draw, Rarely(self.draw), self.tensor(3)
+        e = _C.Executor(256)
+        place = x.dtype, 0, [3], [1]
+        given = e.view(e.add_argument(x, False), *place)
+        out = e.view(e.add_arena(64, 24), *place)
+        e.add_direct("aten::mul.Tensor", (given, given), [out])
+        e.add_result(out, 2)
+        leaf, draws = tg.zeros(3, requires_grad=True), types.SimpleNamespace(seed=1, offset=2)
+        one = draw.choice([("tensor", 0), ("raw", 0), ("same", 0), ("constant", 5)])
+        returned = draw.choice([None, one, ("tuple", [one, one]), ("list", [one]), ("dict", ["a", "b"], [one, one])])
+        what = [
+            [({"lr": 0.5}, "lr")],
+            [(draws, 2)],
+            [(types.SimpleNamespace(), "a", 2)],
+            [leaf._node],
+            [torch.zeros(3)],
+        ]
+        how = [returned, lambda results, holders: results, draw.random() < 0.5]
+        r = self.call(_C.Replay, *spoil([e, _C.Guards(), *what, *how], draw))
+        if r is None:
+            return
+        step = type("Step", (_C.Step,), {"__call__": lambda self, *_, **__: None, "_eager": lambda *_: None})()
+        if draw.random() < 0.9:
+            step._lock = threading.RLock()
+        serves = [
+            r,
+            draw.random() < 0.5,
+            torch.float32,
+            draw.choice([1, 2, 1000]),
+            (draw.choice([type(leaf), type(x)]),),
+        ]
+        self.call(step._serve, *spoil(serves, rarely))
+        for _ in range(draw.randint(1, 4)):
+            argument = draw.choice([x, x, tg.tensor(x), tg.tensor(x), x.numpy()])
+            self.call(draw.choice([r.step, r.parts]), *spoil([[x], [argument]], rarely))
+            self.call(r.timed, *spoil([[x]], rarely))
+            self.call(step, *spoil([argument], rarely))
+            self.call(r.set_guards, *spoil([_C.Guards()], rarely))
+            self.call(draw.choice([step._forget, step._alone]), *spoil([draw.choice([r, len])], draw))
+            self.call(step._latest)
 
     def executor(self) -> None:
         with contextlib.suppress(RuntimeError, ValueError):  # of torch, where this file goes on with what was spoiled
@@ -649,9 +739,15 @@ class Rarely(random.Random):
         return 0 if options is HOW_MANY and self.random() < 0.8 else super().choice(options)
 
 
-def classes() -> tuple[Any, ...]:
+def classes(name: str) -> tuple[Any, ...]:
+    """What the package gave `tape_classes` or `trace_classes`."""
+    from tapegrad.compiled import record
     from tapegrad.core import tape, tensor
 
+    if name == "trace_classes":
+        special, operators = record._RANDOM | record._READS.keys(), {record._INDEX, record._BATCH_NORM}
+        told = record.is_users, record.place
+        return record.Ref, record.Call, record.Slot, special, record._OPERATORS, record.schemas, operators, *told
     return tape.Entry, tape.Leaf, tensor.Tensor, tape.next_slot, tape.inside, tensor.integers
 
 
@@ -684,6 +780,14 @@ def work(seed: int, first: int, last: int, place: str) -> None:
             Case(f"{seed}:{i}", None).run()
 
 
+def environment() -> dict[str, str]:
+    """A worker's: it imports the package that this process has, or would."""
+    known = sys.modules.get("tapegrad")
+    ours = str(Path(known.__file__).parents[1]) if known and known.__file__ else str(ROOT)
+    paths = [ours] if known or "PYTHONPATH" not in os.environ else []
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 def findings(seed: int, cases: int, workers: int = 1) -> Iterator[str]:
     """What dies or hangs, and how to see it again."""
     step = -(-cases // workers)
@@ -692,7 +796,7 @@ def findings(seed: int, cases: int, workers: int = 1) -> Iterator[str]:
 
     def start(first: int, last: int, place: str) -> None:
         command = [sys.executable, __file__, "--work", f"{seed}:{first}:{last}", "--place", place]
-        running.append((subprocess.Popen(command, stderr=subprocess.PIPE), place, last))
+        running.append((subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()), place, last))
 
     with tempfile.TemporaryDirectory() as folder:
         for i, (first, last) in enumerate(parts):
