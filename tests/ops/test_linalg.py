@@ -143,3 +143,12 @@ def test_a_gaussian_process_compiles():
         return [step().item() for _ in range(6)], scale.item()
 
     assert run(tg.compile) == run(lambda f: f)
+
+
+@pytest.mark.parametrize(
+    ("equation", "first", "second"),
+    [("bc,bc->", (2, 6), (4, 3)), ("abc,cbd->ad", (2, 3, 4), (3, 4, 5)), ("ij,jk", (2, 3), (4, 5)), ("i,i->i", 2, 3)],
+)
+def test_letters_of_einsum_have_one_size(equation, first, second):
+    with pytest.raises(tg.ShapeError, match=rf"^einsum: dimension '\w' of '{equation}' is \d, but \d in operand 1"):
+        tg.einsum(equation, tg.ones(first), tg.ones(second))
