@@ -396,7 +396,7 @@ def test_threads_that_share_a_leaf_lose_no_gradient():
 # --- the loop in C++ ---------------------------------------------------------------------------------------------
 
 
-def in_python(entries, slots, owned, wanted, active, visit):
+def in_python(entries, slots, owned, wanted, active, visit, failed):
     for entry in reversed(entries):
         visit(entry)
 
