@@ -11,7 +11,7 @@ optimizers and data. A call passes through these files in this order:
     alike, twins, together, passes    many models at once: the same program over other objects
     members, given, lanes, fuse       its models; its arguments; models side by side in vector registers
     explain, naming, picture, profile the plan as text and as a page; names for its memory; what it takes
-    patience, uncompiled              what takes long; what cannot be compiled
+    patience, progress, uncompiled    what takes long; what cannot be compiled
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .members import Known
 from .module import compiled_module
 from .passes import Passes
 from .program import changed, function_name, reads
+from .progress import tqdm_bar
 from .step import Compiled
 from .together import run_together
 from .trace import Call, Made, Number, Offset, Ref, Same, Seed, Trace, made_in, refs_of
@@ -54,6 +55,7 @@ __all__ = [  # Compiled, compile, run_together are what users see; the rest is f
     "reads",
     "refs_of",
     "run_together",
+    "tqdm_bar",
     "without_arrays",
 ]
 

@@ -13,7 +13,8 @@ from ..core import _C, fork_safe_lock
 from ..ops.random import Generator, default_generator
 from .bind import Bound
 from .lanes import InLanes, NoLanes, bytes_of, pays
-from .run import Bar, Epoch, Losses
+from .progress import Bar
+from .run import Epoch, Losses
 from .step import Compiled
 from .twins import Pattern, Twin
 

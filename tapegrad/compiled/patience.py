@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 
 SECONDS = 2.0
 OFTEN = 4096  # operations between two looks at the clock while recording
@@ -15,6 +16,7 @@ class Patience:
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._said = False
+        self.tell: Callable[[str], None] | None = None  # a progress bar
 
     def begin(self) -> None:
         """A call starts that is recorded."""
@@ -23,6 +25,8 @@ class Patience:
     def look(self, stage: str, operations: int) -> None:
         """``stage`` is about to begin, or goes on; with few operations it is the step itself that takes long."""
         seconds = time.monotonic() - self._since
+        if self.tell is not None and operations >= OFTEN:
+            self.tell(f"{stage} {operations:,} operations")
         if self._said or operations < OFTEN or seconds < SECONDS:
             return
         self._said = True

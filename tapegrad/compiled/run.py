@@ -12,6 +12,7 @@ from ..core import _C, ArgumentError, CompileError, ShapeError, Tensor, nonfinit
 from ..data import batches
 from ..data.arguments import as_rows, as_seed
 from ..data.streams import drawn_seed
+from .progress import Bar
 
 if TYPE_CHECKING:
     from .bind import Bound
@@ -50,10 +51,11 @@ def run_epochs(
         values = [value.contiguous() for value in values]  # rows are gathered, each from one piece of memory
     losses = Losses(epochs, steps)
     known: dict[int, Bound] = {}
-    with Bar(epochs * steps, progress) as bar:
+    with Bar(epochs * steps, progress, epochs) as bar, step.told(bar.stage):
         for epoch in range(epochs):
             order = _C.permutation(n, chosen, epoch) if shuffle else None
             Epoch(step, arrays, values, order, batch_size, full, losses.row(epoch), bar, known).run(steps)
+            bar.epoch(epoch, losses.values)
             if on_epoch is not None:
                 if on_epoch(epoch, losses.epoch(epoch)):
                     return losses.up_to(epoch + 1)
@@ -86,7 +88,7 @@ class Epoch:
             if bound is None or (at < steps and bound.met_bad_values):
                 self.losses.put(at, self.step.loss(self.batch(at)))
                 at += 1
-                self.bar.to(1)
+                self.bar.to(1, self.losses.last(at - 1))
 
     def program(self, at: int) -> Bound | None:
         """What serves batch number ``at``, if there is a program for it."""
@@ -121,12 +123,12 @@ class Epoch:
 
         def tick(done: int) -> bool:
             nonlocal shown
-            self.bar.to(done - shown)
+            self.bar.to(done - shown, out[done - 1] if done else None)
             shown = done
             return True
 
         done = bound.run(arrays, order, size, count, out, tick)
-        self.bar.to(done - shown)
+        self.bar.to(done - shown, out[done - 1] if done else None)
         return done
 
 
@@ -181,34 +183,13 @@ class Row:
         """Memory for this epoch's losses."""
         return self.losses.space(dtype)[self.epoch]
 
+    def last(self, i: int) -> torch.Tensor | None:
+        """The loss of batch ``i``."""
+        return None if self.losses.values is None else self.losses.values[self.epoch, i]
+
     def put(self, i: int, loss: Any) -> None:
         """Note what the step returned for batch ``i``."""
         value = loss._data if isinstance(loss, Tensor) else loss
         if not isinstance(value, torch.Tensor) or value.ndim:
             raise CompileError(f"run: the step must return its loss, a 0-dim tensor; it returned {type(loss).__name__}")
         self.space(value.dtype)[i] = value
-
-
-class Bar:
-    """A tqdm bar over all steps; nothing where none is wanted or shown."""
-
-    def __init__(self, total: int, wanted: bool) -> None:
-        self.bar: Any = None
-        if wanted:
-            try:
-                from tqdm import tqdm
-            except ImportError as error:
-                raise ArgumentError('run: progress=True needs tqdm: pip install "tapegrad[progress]"') from error
-            self.bar = tqdm(total=total, unit="step", disable=None)
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def to(self, steps: int) -> None:
-        """So many steps more are done."""
-        if self.bar is not None and steps:
-            self.bar.update(steps)

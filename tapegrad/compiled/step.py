@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -441,7 +442,7 @@ class Compiled(_C.Step):
         drop_last : leave out a last batch that is smaller
         seed : any integer; None draws one from the default generator
         on_epoch : called as ``on_epoch(epoch, losses)`` after each epoch; training ends early if it returns True
-        progress : show a tqdm bar (on a terminal)
+        progress : show a tqdm bar with epoch, loss, steps per second and time left, on a terminal or in a notebook
 
         Returns
         -------
@@ -459,6 +460,15 @@ class Compiled(_C.Step):
         options = (batch_size, epochs, shuffle, drop_last, seed)
         run = functools.partial(run_epochs, self, arrays, *options, on_epoch=on_epoch, progress=progress)
         return self._alone(run)  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def told(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Within, ``tell`` hears of what takes long besides steps."""
+        self._patience.tell = tell
+        try:
+            yield
+        finally:
+            self._patience.tell = None
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """The plan for these arguments, as text of at most 119 columns. Changes nothing.

@@ -17,7 +17,8 @@ from ..data.streams import drawn_seed
 from .alike import Unlike
 from .given import check_apart, checked_steps, for_each, named, own_rows, renamed, seeds_of, stacked, wish_of
 from .members import Known, Model, Streams, Structure
-from .run import Bar, Losses, distinct, same_as
+from .progress import Bar
+from .run import Losses, distinct, same_as
 from .step import Compiled
 from .twins import Pattern, Twin
 
@@ -209,7 +210,7 @@ class Together:
     def run(self, on_epoch: Callable[[int, Any], Any] | None) -> Any:
         total = self.epochs * sum(model.steps for model in self.models)
         epoch = 0
-        with Bar(total, self.progress) as self.bar:
+        with Bar(total, self.progress, self.epochs) as self.bar:
             while epoch < self.epochs:
                 until = self.epochs if on_epoch is None else epoch + 1
                 active = [model for model in self.models if not model.stopped]
@@ -218,6 +219,7 @@ class Together:
                 self._bind(active, epoch)
                 self._train(active, until)
                 epoch = until
+                self.bar.epoch(epoch - 1, *(model.losses.values for model in active))
                 if on_epoch is not None and self._told(active, on_epoch, epoch - 1):
                     break
         self._report()

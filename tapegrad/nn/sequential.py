@@ -169,7 +169,7 @@ class Sequential(Numbered):
         validation_data : a pair (X, y), looked at after every epoch
         metrics : ("accuracy",) or (); accuracy is left out for targets that name no classes
         shuffle, seed : as in `tapegrad.data.batches`; one seed is drawn for all epochs if it is None
-        progress : draw a bar on stderr with loss and steps per second, if that is a terminal and tqdm is installed
+        progress : draw a bar with loss and steps per second, on a terminal or in a notebook, if tqdm is installed
         compile : replay the step in C++ (`tapegrad.compile`); a step that cannot be compiled runs as it is, after a
             warning that says why
         callbacks : of `tapegrad.callbacks`, told after every epoch: EarlyStopping, Checkpoint, CSVLogger, TensorBoard,

@@ -11,13 +11,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..compiled import Compiled
+from ..compiled import Compiled, tqdm_bar
 from ..core import ArgumentError, CompileError, ShapeError, Tensor, no_grad, nonfinite_index
 from ..data.arguments import as_count, as_rows, as_seed
 from ..data.streams import drawn_seed
@@ -321,19 +321,15 @@ def _ctrl_c() -> Iterator[_CtrlC]:
 
 
 class _Bar:
-    """A tqdm bar over all steps, where tqdm is installed and stderr is a terminal; else nothing."""
+    """A bar over all steps, where tqdm is installed and somebody sees it (a terminal, a notebook); else nothing."""
 
     def __init__(self, shown: bool, epochs: int, steps: int) -> None:
-        self._bar = None
+        self._bar: Any = None
         self._epochs = epochs
         self._steps = steps
         if shown:
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                return
-            bar = tqdm(total=epochs * steps, unit="step", disable=None, dynamic_ncols=True)
-            self._bar = None if bar.disable else bar
+            with suppress(ImportError):
+                self._bar = tqdm_bar(epochs * steps)
 
     def step(self, loss: Tensor) -> None:
         """One step done, in Python."""

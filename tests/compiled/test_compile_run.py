@@ -392,6 +392,7 @@ def test_ctrl_c_stops_between_two_steps():
 def test_progress_is_shown(capsys, monkeypatch):
     tqdm = pytest.importorskip("tqdm")
     shown = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(tqdm.tqdm, "update", lambda self, n: shown.append(n))
     step, _, _ = network()
     tg.compile(step).run(*data(), batch_size=5, epochs=8, seed=1, progress=True)
