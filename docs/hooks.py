@@ -38,7 +38,7 @@ PAGES = {
     "examples/README.md": "examples.md",
 }
 PICTURES = {"examples/pictures": "pictures"}
-REPOSITORY_ONLY = ("bench/results/README.md", ".py")  # links to these become plain text
+REPOSITORY_ONLY = ("bench/results/README.md", ".py", ".ipynb")  # links to these become plain text
 
 API = {
     "core": ("core.tensor", "core.tape", "core.op", "core.mode", "core.errors", "settings"),
@@ -122,7 +122,7 @@ def linked(text: str, file: str) -> str:
             if path.startswith(folder):
                 return f"[{words}]({place}/{Path(path).name})"
         if path.endswith(REPOSITORY_ONLY):
-            return f"`{path}`" if path.endswith(".py") else f"{words} (`{path}`)"
+            return f"`{path}`" if path.endswith((".py", ".ipynb")) else f"{words} (`{path}`)"
         raise ValueError(f"{file} links to {target}, which is no page of the site: see docs/hooks.py")
 
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
