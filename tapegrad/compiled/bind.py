@@ -14,6 +14,7 @@ import torch
 
 from ..core import _C, CompileError, Leaf, fork_safe_lock
 from ..optim.optimizer import number
+from .attributes import Left
 from .carried import too_late
 from .facts import _BY_VALUE, Fact, _frozen
 from .lower import lower
@@ -40,7 +41,8 @@ _KEPT = 256  # programs
 def lowered(trace: Trace, exact: bool) -> Program:
     """The program of a trace; one that was lowered for another model of the same structure serves again."""
     slots = tuple([(s.kind, s.nbytes, s.written) for s in trace.slots])
-    ends = tuple(trace.ends), tuple([isinstance(made, Made) and made.ref for _, made in trace.gradients])
+    left = [isinstance(made, Made) and made.ref for _, made in trace.gradients]
+    ends = tuple(trace.ends), tuple(left), len(trace.attributes)
     calls = tuple(
         [(function_name(c), c.arguments, types_of(c.arguments), c.outs, c.writes, c.source) for c in trace.calls]
     )
@@ -112,6 +114,8 @@ class Bound:
         work = sum(math.prod(ref.sizes) for call in program.calls for ref in refs_of((call.arguments, call.outs)))
         kept = {i: torch.empty(trace.slots[i].nbytes, dtype=torch.uint8) for i in program.own}
         kept |= {one.slot: kept[one.left] for one in trace.carried if one.slot is not None}
+        found = [one.slot for one in trace.attributes if one.slot is not None]
+        kept |= {i: torch.empty(trace.slots[i].nbytes, dtype=torch.uint8) for i in found}
         for i, slot in enumerate(trace.slots):
             if slot.kind == "argument":
                 handles[i] = executor.add_argument(arguments[i], slot.written)
@@ -144,6 +148,7 @@ class Bound:
         self._carried = [(one.leaf, at[id(one.leaf)]) for one in trace.carried]
         self.facts = [*facts, *[Fact(leaf, "gradient", i, self._results.data, _GRADIENT) for leaf, i in self._carried]]
         self._guards = _guards(self.facts, unproven)
+        self._left = Left(trace, self._memory)
         self.scalar_loss = isinstance(trace.result, Made) and trace.result.ref.sizes == ()
         if self.scalar_loss:
             executor.set_loss(self._view(trace.result.ref))
@@ -277,7 +282,10 @@ class Bound:
             failed = self._guards.check()
         if failed >= 0:
             return str([*self.facts, *self.unproven][failed].path)
-        return self._elsewhere()
+        reason = self._left.gone() or self._elsewhere()
+        if reason is None:
+            self._left.fetch()
+        return reason
 
     def _elsewhere(self) -> str | None:
         """What no longer holds besides the facts."""
@@ -344,12 +352,15 @@ class Bound:
             self.draws(done)
             if done:
                 self._results.leave_gradients()
+                self._left.leave()
         return done
 
     def replay(self, arguments: list[torch.Tensor], holders: Sequence[Any]) -> Any:
         """One step; `Failed` if a check did not pass before anything was written, so that it can be run eagerly."""
         try:
-            return self.fast.step(arguments, holders)
+            result = self.fast.step(arguments, holders)
+            self._left.leave()
+            return result
         except Exception as error:
             if self.executor.failed < self.fast.first_write:
                 raise Failed from error

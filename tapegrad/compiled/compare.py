@@ -42,7 +42,11 @@ def difference(first: Trace, second: Trace) -> str | None:
         return "the gradients left in .grad differ between two recorded calls"
     if first.carried != second.carried:
         return "the gradients that the step found in .grad differ between two recorded calls"
-    anew = {one.slot for one in second.carried}
+    if [one.fact.place for one in first.attributes] != [one.fact.place for one in second.attributes]:
+        return "the attributes that the step sets differ between two recorded calls"
+    if not _agree([one[1:] for one in first.attributes], [one[1:] for one in second.attributes]):
+        return "what the step leaves in attributes differs between two recorded calls"
+    anew = {one.slot for one in second.carried} | {one.slot for one in second.attributes}
     for i, (before, after) in enumerate(zip(first.slots, second.slots, strict=True)):
         if (
             i not in anew

@@ -38,7 +38,7 @@ def lower(trace: Trace, exact: bool = True) -> Program:
     constants = {ref.slot for call in once for ref in refs_of(call.outs)}
     left = [made.ref.slot for _, made in trace.gradients if isinstance(made, Made)]
     gradients = {slot for slot in left if trace.slots[slot].kind == "made"}
-    own = constants | gradients
+    own = constants | gradients | {one.made.ref.slot for one in trace.attributes}
     chains = chains_of(calls)
     if chains:
         notes.append("tiled chains of calls " + ", ".join(f"{first} to {last - 1}" for first, last in chains))

@@ -22,7 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, gather, mode, next_slot
 from ..optim.optimizer import number
+from .attributes import Place, attributes, moved_on
 from .carried import carried
+from .facts import Fact
 from .patience import OFTEN, Patience
 from .results import Reader, grad_of
 from .schemas import schemas
@@ -108,6 +110,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.refusal: CompileError | None = None
         self.raised: Exception | None = None  # by the step itself
         self.group: dict[str, Any] | None = None  # the optimizer's group being applied
+        self.facts: list[Fact] = []  # as they are before the call
         self._outside: list[tuple[int, int, int]] = []  # (first address, end, slot) of memory from outside, in order
         self._shifts: dict[int, int] = {}  # by storage that lies inside a slot: bytes from where that begins
         self._overlapping: set[int] = set()  # slots that lie partly in another
@@ -497,3 +500,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise self.refusal_for("a gradient left in .grad was recorded with create_graph=True; detach it")
             trace.gradients.append((known.get(id(owner), owner), None if grad is None else reader.tensor(grad)))
         trace.carried = carried(trace, self.log.slot)
+        trace.attributes = attributes(self.facts, reader.tensor, self.log.slot, trace.slots)
+        trace.calls += moved_on(trace.attributes, trace.slots)
+        for one in trace.attributes:
+            before = next(fact.value for fact in self.facts if fact.place == one.fact.place)
+            self.before.attribute(Place(one.fact), "value", before)

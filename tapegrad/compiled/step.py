@@ -17,6 +17,7 @@ from ..core import _C, CompileError, TapegradError, Tensor, fork_safe_lock, mode
 from ..nn import Module
 from ..optim.optimizer import number
 from .arguments import Arguments, as_refusal, is_loss, is_plain, without_arrays
+from .attributes import without
 from .bind import Bound, Failed, lowered
 from .compare import difference, one_storage
 from .explain import explain, rows_of
@@ -119,7 +120,8 @@ class Compiled(_C.Step):
             return self._inner()(*args, **kwargs)
         if bound is None or not (bound.calls + 1) % AUDIT:
             return self._record(given, bound)
-        if not kwargs and len(given.tensors) == len(args) and all(map(is_plain, args)):
+        plain = not kwargs and not bound.trace.attributes
+        if plain and len(given.tensors) == len(args) and all(map(is_plain, args)):
             self._serve(bound.fast, mode.record, torch.get_default_dtype(), AUDIT, tuple(map(type, args)))
         return self._replay(bound, given.tensors, given.holders, given.args, given.kwargs)
 
@@ -258,6 +260,7 @@ class Compiled(_C.Step):
             known = next((bound for bound in self._of.get(given.key, ()) if bound.in_doubt()), None)
         earlier = pending.trace if pending else known.trace if known else None
         before = recorder.own(self._before, earlier)
+        recorder.facts = before[0]
         if recorder.over:
             result = self._inner()(*given.args, **given.kwargs)
         else:
@@ -310,11 +313,11 @@ class Compiled(_C.Step):
                 self._pending.popitem(last=False)
             self._pending[given.key] = _Pending(trace, {fact.place: fact for fact in world}, tries + 1)
             return
-        effect = changed(facts)
+        effect = changed(without(facts, trace))
         if effect is not None:
             raise CompileError(
                 f"compile: {self._where()} changes {effect.path}, which a replay would not; "
-                "move the change out of the step, or keep the value in a tensor"
+                "move the change out of the step, or keep a tensor there, of one shape and off the tape (detach)"
             )
         if known is not None:
             if not self._audit(known, trace):
@@ -377,6 +380,7 @@ class Compiled(_C.Step):
         for fact in world:
             if isinstance(fact.value, torch.Tensor) and fact.value.untyped_storage()._cdata in given:
                 raise CompileError(f"compile: an argument shares its memory with {fact.path}; pass a clone")
+        world = without(world, second)
         second.result = settled(first.result, second.result)
         self._patience.look("planning", len(second.calls))
         program = lowered(second, self.exact)
@@ -532,11 +536,13 @@ class Compiled(_C.Step):
         bound = self._ready(given)
         if bound is not None:
             return bound
-        traces = []
-        for _ in range(2):
+        traces: list[Trace] = []
+        while len(traces) < 2 or (len(traces) == 2 and traces[1].attributes):  # the first does not know of any
             recorder = Recorder(given.tensors, given.holders)
+            recorder.facts = self._world(traces[-1]) if traces else []
             _C.taken_back(recorder.before, recorder.run, self._inner(), given.args, given.kwargs)
             traces.append(recorder.trace)
+        traces = traces[-2:]
         differs = difference(*traces)
         if differs is not None:
             raise CompileError(f"compile: {differs}")

@@ -74,6 +74,18 @@ class Carried(NamedTuple):
     left: int
 
 
+class Attribute(NamedTuple):
+    """A tensor that the step leaves in an attribute, an item or a closure's cell, in the place of another one.
+
+    ``fact`` says where, and what was known of the other; ``slot`` is where that lay (None: it was not read), ``made``
+    where the new one lies. See `compiled.attributes`.
+    """
+
+    fact: Any
+    slot: int | None
+    made: Made
+
+
 @dataclass(slots=True)
 class Slot:
     """A storage. ``kind``: "argument" (``tensor`` is None), "outside" (``tensor`` lies in it), "made" by a call."""
@@ -121,13 +133,14 @@ class Trace:
     generators: list[tuple[Any, int]] = field(default_factory=list)  # (generator, blocks a step takes)
     grads_read: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # leaf or tensor, its .grad when first read
     carried: list[Carried] = field(default_factory=list)  # gradients of the call before, which it replaces
+    attributes: list[Attribute] = field(default_factory=list)  # tensors that it leaves for the next call
     codes: set[CodeType] = field(default_factory=set)  # the user's functions that ran
 
     @property
     def ends(self) -> list[Ref]:
         """What is looked at when the calls are done: results and gradients."""
-        gradients = [made for _, made in self.gradients]
-        return [made.ref for made in (*made_in(self.result), *made_in(gradients))]
+        left = [*[made for _, made in self.gradients], *[one.made for one in self.attributes]]
+        return [made.ref for made in (*made_in(self.result), *made_in(left))]
 
 
 def results_of(value: Any) -> Any:

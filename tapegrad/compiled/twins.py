@@ -44,7 +44,7 @@ class Pattern:
 def _check(bound: Bound) -> None:
     """`Unlike` for what a replay does beside computing a loss and gradients of leaves."""
     trace = bound.trace
-    if trace.needs or not bound.scalar_loss or trace.slots[trace.result.ref.slot].kind != "made":
+    if trace.needs or trace.attributes or not bound.scalar_loss or trace.slots[trace.result.ref.slot].kind != "made":
         raise Unlike
     read = {id(place): grad for place, grad in trace.grads_read.values()}
     slots = [made.ref.slot for _, made in trace.gradients if isinstance(made, Made)]
