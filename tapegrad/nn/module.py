@@ -170,6 +170,10 @@ class Module:
         """
         return RemovableHandle(self._own_hooks().backward, hook)
 
+    def register_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """`register_full_backward_hook` under torch's older name."""
+        return self.register_full_backward_hook(hook)
+
     def register_full_backward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, grad_output)`` before backward enters; what it returns (if not None) replaces it."""
         return RemovableHandle(self._own_hooks().backward_before, hook)
@@ -196,6 +200,16 @@ class Module:
         if name in self._buffer_names and value is not None:
             value = self._as_buffer(name, value)
         object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what was not found; some scripts, and subclasses' own ``__getattr__``, call it by name."""
+        try:
+            return self.__dict__[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)

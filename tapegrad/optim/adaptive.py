@@ -1,4 +1,4 @@
-"""Adadelta, Adagrad, Adamax, NAdam, RAdam, Rprop: torch's formulas in torch's order of operations.
+"""Adadelta, Adagrad, Adamax, ASGD, NAdam, RAdam, Rprop: torch's formulas in torch's order of operations.
 
 The number of the step is a tensor of the state, so what depends on it is computed from tensors: a compiled step reads
 it anew. g is the gradient, t the number of the step.
@@ -334,3 +334,53 @@ class Rprop(Optimizer):
             kept = torch.where(turn < 0, 0.0, g)
             p.addcmul_(kept.sign(), size, value=-1)
             before.copy_(kept)
+
+
+class ASGD(Optimizer):
+    """Averaged gradient descent: ``p <- p (1 - lambd eta) - eta g``, and in ``ax`` the running mean of the iterates.
+
+    ``eta = lr / (1 + lambd lr t)**alpha``; the mean begins at step ``t0``, until then ``ax`` is p.
+
+    Parameters: ``lr`` (1e-2), ``lambd`` (1e-4), ``alpha`` (0.75), ``t0`` (1e6), ``weight_decay``, ``maximize``. Source:
+    Polyak and Juditsky (1992); ``torch.optim.ASGD``.
+    """
+
+    scalars = ("step", "eta", "mu")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        not_differentiable("ASGD", differentiable)
+        own = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0}
+        super().__init__(params, {**own, "weight_decay": weight_decay, "maximize": maximize})
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        _not_negative(group, "ASGD", "lr", "weight_decay")
+
+    def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("step", "eta", "mu", "ax")
+
+    def _start(self, name: str, group: Mapping[str, Any]) -> float:
+        return {"eta": number(group["lr"]), "mu": 1.0}.get(name, 0.0)
+
+    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
+        grads = _prepared(params, grads, group["maximize"], group["weight_decay"])
+        lr, lambd = group["lr"], group["lambd"]
+        torch._foreach_add_(state["step"], 1)
+        rows = zip(params, grads, *[state[name] for name in ("step", "eta", "mu", "ax")], strict=True)
+        for p, g, step, eta, mu, ax in rows:
+            t, rate, weight = step.double(), eta.double(), mu.double()
+            p.mul_(1 - lambd * rate).addcmul_(g, rate.to(p.dtype), value=-1)
+            ax.copy_(torch.where(mu == 1, p, ax + (p - ax) * weight.to(p.dtype)))
+            eta.copy_(lr / (1 + lambd * lr * t) ** group["alpha"])
+            mu.copy_(1 / (t - group["t0"]).clamp(min=1))

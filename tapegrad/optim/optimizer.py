@@ -1,12 +1,14 @@
 """What all optimizers share: parameter groups, state that exists from construction on, state dicts, the step.
 
 A subclass states its hyper-parameters' checks, the names of its state tensors, and one update function on raw tensors.
+One that is written for torch defines ``step`` instead, and keeps in ``state[p]`` what it likes.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -31,6 +33,16 @@ Columns = dict[str, list[torch.Tensor]]  # state tensors by name, one per parame
 
 # How torch is to execute an update; a state dict from torch carries these, and they mean nothing here.
 _TORCH_ONLY = {"foreach", "capturable", "differentiable", "fused"}
+
+
+class _Required:
+    """The default of a hyper-parameter that every group must give."""
+
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+
+required = _Required()
 
 
 def number(value: Any) -> float:
@@ -117,7 +129,7 @@ class Optimizer:
         self._calls = Calls()
         self._step_pre_hooks: dict[int, Callable[..., Any]] = {}
         self._step_post_hooks: dict[int, Callable[..., Any]] = {}
-        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
@@ -126,11 +138,10 @@ class Optimizer:
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise ArgumentError for a hyper-parameter outside its range."""
-        raise NotImplementedError
 
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The state tensors of a parameter of this group; `scalars` are 0-dim, others are like the parameter."""
-        raise NotImplementedError
+        return ()
 
     def _start(self, name: str, group: Mapping[str, Any]) -> float:
         """The number that a state tensor starts with."""
@@ -140,7 +151,12 @@ class Optimizer:
         self, params: list[torch.Tensor], grads: list[torch.Tensor], state: Columns, group: Mapping[str, Any]
     ) -> None:
         """Update the parameters and their state in place."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define step()")
+
+    @classmethod
+    def _keeps_its_own(cls) -> bool:
+        """Whether it is written for torch: what its state holds is its own affair."""
+        return cls._update is Optimizer._update
 
     # --- groups and state -------------------------------------------------------------------------------------
 
@@ -177,6 +193,9 @@ class Optimizer:
                 raise ArgumentError(f"{name}: params[{i}], {describe(p.data)}, is given twice")
             known.add(id(p))
         group = {**self.defaults, **param_group, "params": params}
+        for key, value in group.items():
+            if value is required:
+                raise ArgumentError(f"{name}: a parameter group needs {key}, which has no default")
         self._check(group)
         for p in params:
             self._state_of(p, self._names(group), group)
@@ -186,6 +205,10 @@ class Optimizer:
         """A parameter's state; what is missing (a hyper-parameter was switched on later) starts now."""
         state = self.state.setdefault(p, {})
         for name in names:
+            if name in state and not isinstance(state[name], Tensor):  # a subclass's: a number, a torch tensor
+                state[name] = Tensor(
+                    torch.as_tensor(state[name], dtype=torch.float32 if name in self.scalars else None)
+                )
             if name not in state:
                 start = self._start(name, group)
                 scalar = name in self.scalars
@@ -262,7 +285,9 @@ class Optimizer:
             first = i
             for p in group["params"]:
                 own = self.state.get(p)
-                if own and own["step"].data != 0:
+                if own and self._keeps_its_own():
+                    state[i] = dict(own)
+                elif own and own["step"].data != 0:
                     state[i] = {name: value for name, value in own.items() if name not in self.unlisted}
                 i += 1
             groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": list(range(first, i))})
@@ -304,6 +329,11 @@ class Optimizer:
                 copies.append((p, self._checked(p, states.get(i, {}), names, f"{name}: state[{i!r}]"), names, new))
         for group, new in zip(self.param_groups, changed, strict=True):
             group.update(new)
+        if self._keeps_its_own():
+            params = [p for group in self.param_groups for p in group["params"]]
+            for p, i in zip(params, order, strict=True):
+                self.state[p] = {key: _copied(value, p) for key, value in dict(states.get(i, {})).items()}
+            return
         for p, values, names, group in copies:
             for key, tensor in self._state_of(p, names, group).items():
                 if key in values:
@@ -315,6 +345,8 @@ class Optimizer:
         self, p: Tensor, saved: Mapping[str, Any], names: tuple[str, ...], what: str
     ) -> dict[str, torch.Tensor]:
         """The values to copy into a parameter's state; empty where the state dict has none."""
+        if self._keeps_its_own():
+            return {}
         values = {key: torch.as_tensor(raw(v, what, key)) for key, v in saved.items() if v is not None}
         if not values:
             return {}
@@ -331,12 +363,23 @@ class Optimizer:
             values.setdefault("step", torch.tensor(1.0))  # there is state, so there was a step
         return {key: value for key, value in values.items() if key in names}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
     def __repr__(self) -> str:
         text = f"{type(self).__name__} ("
         for i, group in enumerate(self.param_groups):
             text += f"\nParameter Group {i}\n"
             text += "".join(f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params")
         return text + ")"
+
+
+def _copied(value: Any, p: Tensor) -> Any:
+    """A value of a loaded state: tensors of the parameter's dtype, where they are floating-point."""
+    if not isinstance(value, Tensor | torch.Tensor):
+        return copy.deepcopy(value)
+    t = (value._data if isinstance(value, Tensor) else value).detach().clone()
+    return Tensor(t.to(p.dtype) if t.is_floating_point() and t.ndim else t)
 
 
 def _starts(sizes: list[int]) -> list[int]:

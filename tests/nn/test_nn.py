@@ -862,3 +862,27 @@ def test_inplace_is_taken_and_leaves_the_input_alone():
     assert F.relu(x, True).tolist() == [0.0, 2.0]
     assert F.leaky_relu(x, 0.5, inplace=True).tolist() == [-0.5, 2.0]
     assert F.dropout(x, 0.5, False, True).tolist() == x.tolist() == [-1.0, 2.0]
+
+
+def test_a_wrapper_passes_on_what_it_does_not_have():
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(self.module, name)
+
+        def forward(self, x):
+            return self.module(x)
+
+    wrapper = Wrapper(nn.Linear(2, 3))
+    assert wrapper.in_features == 2
+    assert wrapper.__getattr__("module") is wrapper.module
+    assert not hasattr(wrapper, "absent")
+    assert torch.equal(copy.deepcopy(wrapper)(torch.ones(1, 2)).data, wrapper(torch.ones(1, 2)).data)
+    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'absent'"):
+        wrapper.absent  # noqa: B018

@@ -48,6 +48,8 @@ VARIANTS = [
     ("RAdam", {}),
     ("RAdam", {"lr": 0.05, "betas": (0.8, 0.95), "weight_decay": 0.03, "maximize": True}),
     ("RAdam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("ASGD", {}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.05, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.03, "maximize": True}),
     ("Rprop", {}),
     ("Rprop", {"lr": 0.05, "etas": (0.4, 1.1), "step_sizes": (1e-3, 0.2), "maximize": True}),
 ]
