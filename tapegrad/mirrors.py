@@ -245,15 +245,13 @@ def attribute(path: str, name: str) -> Any:
 def _open(path: str) -> None:
     """Let a door show the modules below it."""
     door = sys.modules[f"{_OURS}.{path}"]
-    before = vars(door).get("__getattr__")
+    before = vars(door).get("__getattr__") or core.absent(door.__name__, importlib.import_module(f"{_THEIRS}.{path}"))
 
     def answer(name: str) -> Any:
         found = attribute(path, name)
         if found is not None:
             return found
-        if before is not None:
-            return before(name)
-        raise AttributeError(f"module {door.__name__!r} has no attribute {name!r}")
+        return before(name)
 
     vars(door).setdefault("__path__", [])
     vars(door)["__getattr__"] = answer

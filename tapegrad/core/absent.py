@@ -17,13 +17,14 @@ _REASONS = {
     ),
     "every Tensor is float32, float64, an integer or bool": r"half|bfloat16|\w*16Tensor|HalfTensor|u?int(16|32|64)",
     "every Tensor is dense": (
-        r"\w*sparse\w*|coalesce|is_coalesced|[crw]*(col|row)_indices\w*|indices\w*|values\w*|dense_dim|jagged"
+        r"\w*[sS]parse\w*|coalesce|is_coalesced|[crw]*(col|row)_indices\w*|indices\w*|values\w*|dense_dim|jagged"
         r"|smm|spmm|hspmm|hsmm|dsmm|saddmm|sspaddmm|to_padded_tensor|nested\w*"
     ),
     "there are no quantised dtypes": (
         r"q_\w+|\w*quant\w*|qscheme|int_repr|per_(channel|tensor)\w*|qu?int\w*|choose_qparams\w*|fake_\w+"
         r"|fused_moving\w+|bits?\w*|float[48]\w*|u?int[1-7]"
     ),
+    "a batch lies in one process; use BatchNorm": r"SyncBatchNorm",
     "tapegrad computes on the CPU, with kernels of its own": (
         r"(cudnn|miopen|mkldnn|fbgemm|xpu|mps|mtia|hpu|ipu|maia|xla|vulkan)\w*|to_mkldnn|Stream|Event|record_stream"
         r"|get_device_module"

@@ -65,6 +65,26 @@ class Distribution:
         """The shape of a sample."""
         return Shape(sample_shape) + self.batch_shape + self.event_shape
 
+    # torch's names of these, which distributions that scripts write use
+
+    def _extended_shape(self, sample_shape: Any = ()) -> Shape:
+        return self._extended(sample_shape)
+
+    def _validate_sample(self, value: Any) -> None:
+        self._value(value)
+
+    @property
+    def _batch_shape(self) -> Any:
+        return self.batch_shape
+
+    @property
+    def _event_shape(self) -> Any:
+        return self.event_shape
+
+    @property
+    def _validate_args(self) -> bool:
+        return self.validate_args
+
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """A sample through which gradients reach the parameters."""
         raise NotImplementedError(f"{type(self).__name__} has no rsample: gradients cannot pass through its samples")

@@ -25,7 +25,7 @@ from .activations import (
 )
 from .attention import MultiheadAttention
 from .bags import EmbeddingBag
-from .cells import GRUCell, LSTMCell, RNNCell
+from .cells import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList
 from .convolution import (
     Conv1d,
@@ -125,7 +125,7 @@ from .padding import (
 from .parallel import DataParallel
 from .parameter import Parameter, UninitializedParameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from .recurrent import GRU, LSTM, RNN
+from .recurrent import GRU, LSTM, RNN, RNNBase
 from .sequential import Sequential
 from .transformer import (
     Transformer,
@@ -279,7 +279,9 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNNBase",
     "RNNCell",
+    "RNNCellBase",
     "RReLU",
     "ReLU",
     "ReLU6",

@@ -192,7 +192,7 @@ def side_effects():
         "append": (lambda x: LOG.append(1), r"changes len\(LOG\),"),
         "append a tensor": (lambda x: LOG.append(x.sum()), r"changes len\(LOG\),"),
         "item": (lambda x: seen.__setitem__(0, seen[0] + 1), r"changes seen\[0\],"),
-        "dict": (lambda x: last.update(loss=x.sum()), r"changes last\['loss'\],"),
+        "dict": (lambda x: last.update(loss=(last["loss"] or 0) + 1), r"changes last\['loss'\],"),
         "set": (lambda x: kinds.add(len(kinds)), "changes .*kinds"),
         "set of the same length": (lambda x: kinds.add(kinds.pop() + 1), "changes kinds"),
         "namespace": (lambda x: setattr(space, "n", space.n + 1), "changes space.n,"),

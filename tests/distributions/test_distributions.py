@@ -309,3 +309,75 @@ def test_a_policy_gradient_step_compiles_bit_for_bit():
         return [step(states).item() for _ in range(6)], policy.weight.tolist()
 
     assert run(tg.compile) == run(lambda f: f)
+
+
+@pytest.mark.parametrize("name", ["RelaxedOneHotCategorical", "RelaxedBernoulli"])
+@pytest.mark.parametrize("given", ["probs", "logits"])
+def test_relaxed_distributions_are_torchs(name, given):
+    values = chances(2, 3) if given == "probs" else floats(2, 3)
+    x = floats(4, 2, 3).softmax(-1) if name == "RelaxedOneHotCategorical" else chances(4, 2, 3)
+    sides = []
+    for lib, wrap in ((ours, tg.tensor), (theirs, torch.clone)):
+        parameter, temperature = wrap(values).requires_grad_(), wrap(torch.tensor(0.7).double()).requires_grad_()
+        made = getattr(lib, name)(temperature, **{given: parameter})
+        density = made.log_prob(wrap(x))
+        density.sum().backward()
+        sides.append([density.detach(), parameter.grad, temperature.grad])
+        assert (made.batch_shape, made.event_shape) == ((2,), (3,)) if "Hot" in name else ((2, 3), ())
+    for a, b in zip(*sides, strict=True):
+        torch.testing.assert_close(a.data, b, rtol=1e-10, atol=1e-12)
+
+
+def test_relaxed_samples_have_the_moments_of_torchs():
+    tg.manual_seed(0)
+    torch.manual_seed(0)
+    p = chances(3)
+    for name in ("RelaxedOneHotCategorical", "RelaxedBernoulli"):
+        samples = getattr(ours, name)(0.5, probs=tg.tensor(p, requires_grad=True)).rsample((20_000,))
+        expected = getattr(theirs, name)(torch.tensor(0.5).double(), probs=p).sample((20_000,))
+        assert samples.requires_grad
+        assert (samples.data.detach().mean(0) - expected.mean(0)).abs().max() < 0.015  # four standard deviations
+        assert (samples.data.detach().std(0) - expected.std(0)).abs().max() < 0.015
+
+
+def test_the_straight_through_estimate():
+    p, w = chances(2, 3), floats(2, 3)
+    p = p / p.sum(-1, keepdim=True)
+    mine, other = tg.tensor(p, requires_grad=True), p.clone().requires_grad_()
+    sample = ours.OneHotCategoricalStraightThrough(probs=mine).rsample()
+    assert torch.allclose(sample.data.detach().sort(-1).values, torch.tensor([0.0, 0.0, 1.0]).double())
+    (sample * tg.tensor(w)).sum().backward()
+    (theirs.OneHotCategoricalStraightThrough(probs=other).rsample() * w).sum().backward()
+    torch.testing.assert_close(mine.grad.data, other.grad)
+
+
+def test_a_distribution_that_a_script_writes():
+    for lib, ops in ((ours, tg), (theirs, torch)):
+
+        class Triangle(lib.Distribution):
+            arg_constraints = {"low": lib.constraints.real, "high": lib.constraints.real}  # noqa: RUF012
+            has_rsample = True
+
+            def __init__(self, low, high, validate_args=None, lib=lib):
+                self.low, self.high = lib.utils.broadcast_all(low, high)
+                super().__init__(self.low.shape, validate_args=validate_args)
+
+            @lib.utils.lazy_property
+            def width(self):
+                return self.high - self.low
+
+            def rsample(self, sample_shape=()):
+                shape = self._extended_shape(sample_shape)
+                assert tuple(self._batch_shape + self._event_shape) == (2,)
+                self._validate_sample(self.high)
+                return self.low + self.width * ops.ones(shape)  # noqa: B023
+
+        made = Triangle(0.0, ops.tensor([1.0, 3.0]))
+        assert made.sample((2,)).tolist() == [[1.0, 3.0], [1.0, 3.0]]
+        assert made.batch_shape == (2,)
+    logits = floats(2, 3)
+    for binary in (False, True):
+        p = theirs.utils.logits_to_probs(logits, binary)
+        assert torch.allclose(ours.utils.logits_to_probs(tg.tensor(logits), binary).data, p)
+        expected = theirs.utils.probs_to_logits(p, binary)
+        assert torch.allclose(ours.utils.probs_to_logits(tg.tensor(p), binary).data, expected)

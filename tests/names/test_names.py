@@ -24,6 +24,7 @@ TapeError TapegradError OutOfMemoryError
 
 # torch's own things, and the switches of a process
 SETTINGS = """
+channels_last_3d get_deterministic_debug_mode layout memory_format set_deterministic_debug_mode
 Size are_deterministic_algorithms_enabled bfloat16 channels_last complex128 complex64 contiguous_format device dtype e
 finfo float16 get_default_device get_default_dtype get_float32_matmul_precision get_num_interop_threads
 get_num_threads get_rng_state half iinfo inf inference_mode initial_seed is_inference_mode_enabled nan newaxis pi
