@@ -356,6 +356,7 @@ def test_a_distribution_that_a_script_writes():
 
         class Triangle(lib.Distribution):
             arg_constraints = {"low": lib.constraints.real, "high": lib.constraints.real}  # noqa: RUF012
+            support = lib.constraints.real
             has_rsample = True
 
             def __init__(self, low, high, validate_args=None, lib=lib):
