@@ -1,71 +1,13 @@
 #include "bindings/direct.h"
 
-#include <map>
-
-#include "replay/direct.h"
+#include "bindings/makers.h"
 
 namespace tapegrad {
 namespace {
 
-using Maker = std::function<std::unique_ptr<Call>(const py::tuple&, const Tensors&)>;
-
-template <class T>
-T get(const py::tuple& arguments, size_t i) {
-  return arguments[i].cast<T>();
-}
-at::Tensor tensor(const py::tuple& arguments, size_t i) { return get<at::Tensor>(arguments, i); }
-Optional optional(const py::tuple& arguments, size_t i) { return get<Optional>(arguments, i); }
-template <size_t N>
-std::array<Optional, N> optionals(const py::tuple& arguments) {  // the first N
-  std::array<Optional, N> made;
-  for (size_t i = 0; i < N; ++i) made[i] = optional(arguments, i);
-  return made;
-}
-Tensors list(const py::tuple& arguments, size_t i) { return get<Tensors>(arguments, i); }
-
 // The numbers of an activation stand behind its tensors.
 double parameter(const py::tuple& arguments, size_t i) {
   return i < arguments.size() ? get<double>(arguments, i) : 0.0;
-}
-
-Operand operand(const py::handle& value) {
-  if (PyFloat_Check(value.ptr()) || PyLong_Check(value.ptr())) return {{}, value.cast<double>()};
-  return {value.cast<at::Tensor>(), 0};
-}
-
-// alpha, torch's factor of the second operand, must be 1
-bool without_alpha(const py::tuple& a, size_t i) {
-  return a.size() <= i || (py::isinstance<py::int_>(a[i]) ? a[i].cast<int64_t>() == 1 : a[i].cast<double>() == 1.0);
-}
-
-// torch's operators, in place where there are no outputs: the first argument is then written.
-void add_arithmetic(std::map<std::string, Maker>& all) {
-  const auto binary = [&all](const char* name, Arithmetic f, size_t alpha) {
-    const Maker make = [f, alpha](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
-      if (!without_alpha(a, alpha)) return nullptr;
-      return direct_arithmetic(f, operand(a[0]), operand(a[1]), outs.empty() ? tensor(a, 0) : outs.at(0));
-    };
-    all["aten::" + std::string(name) + ".Tensor"] = make;
-    all["aten::" + std::string(name) + "_.Tensor"] = make;
-  };
-  binary("add", Arithmetic::add, 2);
-  binary("sub", Arithmetic::sub, 2);
-  binary("mul", Arithmetic::mul, 2);
-  binary("div", Arithmetic::div, 2);
-  all["aten::rsub.Scalar"] = [](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
-    return without_alpha(a, 2) ? direct_arithmetic(Arithmetic::sub, operand(a[1]), operand(a[0]), outs.at(0)) : nullptr;
-  };
-  all["aten::neg"] = [](const py::tuple& a, const Tensors& outs) {
-    return direct_arithmetic(Arithmetic::sub, {{}, -0.0}, operand(a[0]), outs.at(0));
-  };
-  all["aten::pow.Tensor_Scalar"] = [](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
-    const double exponent = get<double>(a, 1);
-    if (exponent == 1) return direct_copy(tensor(a, 0), outs.at(0));
-    return exponent == 2 ? direct_arithmetic(Arithmetic::mul, operand(a[0]), operand(a[0]), outs.at(0)) : nullptr;
-  };
-  all["aten::clone"] = [](const py::tuple& a, const Tensors& outs) { return direct_copy(tensor(a, 0), outs.at(0)); };
-  all["aten::copy_"] = [](const py::tuple& a, const Tensors&) { return direct_copy(tensor(a, 1), tensor(a, 0)); };
-  all["aten::zeros"] = [](const py::tuple&, const Tensors& outs) { return direct_zeros(outs.at(0)); };
 }
 
 std::map<std::string, Maker> makers() {
@@ -111,7 +53,7 @@ std::map<std::string, Maker> makers() {
     const AdamOptions options = adam_options(a);
     return direct_adam(list(a, 0), list(a, 1), list(a, 2), list(a, 3), list(a, 4), list(a, 5), options);
   };
-  add_arithmetic(all);
+  add_torch_operators(all);
   return all;
 }
 
@@ -126,10 +68,24 @@ AdamOptions adam_options(const py::tuple& a) {
           get<double>(a, 10), get<bool>(a, 11),  get<bool>(a, 12),  get<bool>(a, 13)};
 }
 
-std::unique_ptr<Call> direct_call(const std::string& name, const py::tuple& arguments, const Tensors& outs) {
+namespace {
+
+const std::map<std::string, Maker>& all_makers() {
   static const std::map<std::string, Maker>& all = *new std::map<std::string, Maker>(makers());
-  const auto found = all.find(name);
-  return found == all.end() ? nullptr : found->second(arguments, outs);
+  return all;
+}
+
+}  // namespace
+
+std::unique_ptr<Call> direct_call(const std::string& name, const py::tuple& arguments, const Tensors& outs) {
+  const auto found = all_makers().find(name);
+  return found == all_makers().end() ? nullptr : found->second(arguments, outs);
+}
+
+std::vector<std::string> direct_forms() {
+  std::vector<std::string> names;
+  for (const auto& [name, make] : all_makers()) names.push_back(name);
+  return names;
 }
 
 }  // namespace tapegrad

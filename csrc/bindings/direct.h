@@ -15,6 +15,9 @@ namespace tapegrad {
 std::unique_ptr<Call> direct_call(const std::string& name, const py::tuple& arguments,
                                   const std::vector<at::Tensor>& outs);
 
+// The names of the functions that have one.
+std::vector<std::string> direct_forms();
+
 // The options among the arguments of sgd_ and adam_.
 SgdOptions sgd_options(const py::tuple& arguments);
 AdamOptions adam_options(const py::tuple& arguments);

@@ -1,7 +1,5 @@
 #include "replay/direct.h"
 
-#include <c10/core/Storage.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -10,67 +8,11 @@
 #include "ops/linear.h"
 #include "ops/loss.h"
 #include "ops/recurrent.h"
+#include "replay/places.h"
+#include "replay/pointwise.h"
 
 namespace tapegrad {
 namespace {
-
-constexpr int64_t kGrain = 32768;  // elements worth a thread
-
-// Where a tensor's elements lie, asked anew at every step: an argument's memory is another one each time.
-template <class T>
-class At {
- public:
-  At() = default;
-  explicit At(const at::Tensor& t) {
-    if (!t.defined()) return;
-    storage_ = t.storage();
-    offset_ = t.storage_offset();
-  }
-  T* get() const {
-    if (!storage_) return nullptr;
-    return static_cast<T*>(storage_.unsafeGetStorageImpl()->_mutable_data_ptr_no_checks().get()) + offset_;
-  }
-
- private:
-  c10::Storage storage_;
-  int64_t offset_ = 0;
-};
-
-template <class F>
-class Direct final : public Call {
- public:
-  explicit Direct(F f) : f_(std::move(f)) {}
-  void run() override { f_(); }
-  void set(size_t, double) override {}
-  void set(size_t, uint64_t) override {}
-
- private:
-  F f_;
-};
-template <class F>
-std::unique_ptr<Call> direct(F f) {
-  return std::make_unique<Direct<F>>(std::move(f));
-}
-
-// The same for a range of elements: f(begin, end).
-template <class F>
-class DirectElementwise final : public Elementwise {
- public:
-  DirectElementwise(int64_t n, F f) : Elementwise(n), f_(std::move(f)) {}
-  void run() override {
-    over(count, kGrain, [&](int64_t begin, int64_t end) { f_(begin, end); });
-  }
-  void run(int64_t begin, int64_t end) override { f_(begin, end); }
-  void set(size_t, double) override {}
-  void set(size_t, uint64_t) override {}
-
- private:
-  F f_;
-};
-template <class F>
-std::unique_ptr<Call> elementwise(int64_t n, F f) {
-  return std::make_unique<DirectElementwise<F>>(n, std::move(f));
-}
 
 bool plain(const at::Tensor& t, const at::Tensor& like) {
   return !t.defined() || (t.is_contiguous() && t.scalar_type() == like.scalar_type() && !t.is_neg());
@@ -153,8 +95,11 @@ std::unique_ptr<Call> direct_activation_backward(Activation f, const at::Tensor&
 
 std::unique_ptr<Call> direct_arithmetic(Arithmetic f, const Operand& a, const Operand& b, const at::Tensor& out) {
   if (!out.defined() || !all_plain(out, {a.tensor, b.tensor})) return nullptr;
-  for (const Operand* one : {&a, &b})
-    if (one->tensor.defined() && one->tensor.dim() != 0 && one->tensor.sizes() != out.sizes()) return nullptr;
+  for (const Operand* one : {&a, &b}) {
+    if (!one->tensor.defined()) continue;
+    if (one->tensor.dim() != 0 && one->tensor.sizes() != out.sizes()) return nullptr;
+    if (!may_write(out, one->tensor)) return nullptr;
+  }
   const auto is_one = [&](const Operand& one) { return !one.tensor.defined() || one.tensor.sizes() != out.sizes(); };
   const bool one_a = is_one(a), one_b = is_one(b);
   if (one_a && one_b) return nullptr;

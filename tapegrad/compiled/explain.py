@@ -17,7 +17,6 @@ from ..core import _C, DTYPE_NAMES, bytes_text, describe
 from .bind import Bound
 from .facts import Fact, of_library
 from .naming import Names
-from .plan import ELEMENTWISE
 from .program import function_name, written
 from .trace import Call, Number, Offset, Ref, Seed, refs_of
 
@@ -190,11 +189,11 @@ def why_torch(call: Call) -> str:
     name, bare = function_name(call), short_name(call).rpartition(".")[2].rstrip("_")
     if not isinstance(call.function, str) and call.function.namespace != "aten":
         return "an operator of another library"
+    if name in _C.direct_forms():
+        return "so many elements are worth its threads, or not of dtypes that tapegrad's loop takes"
     dtypes = {ref.dtype for ref in refs_of((call.arguments, call.outs))}
     if dtypes and not dtypes & set(_FLOATS):
         return "no float32 or float64 in it"
-    if name in ELEMENTWISE:
-        return "tapegrad's loop takes contiguous arrays of one shape and dtype, or a number"
     if hasattr(_C, bare):
         return "tapegrad's kernel does not take these shapes, strides or dtypes"
     return "tapegrad has no kernel of it"
