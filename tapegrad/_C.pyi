@@ -367,8 +367,7 @@ def buffer_extent(object: object) -> tuple[int, int]: ...
 
 watched_bytes: int
 tile: int
-
-def direct_forms() -> list[str]: ...
+direct_forms: list[str]
 
 class Before:
     def memory(self, bytes: Tensor) -> None: ...

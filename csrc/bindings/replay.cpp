@@ -122,7 +122,7 @@ void bind_replay(py::module_& m) {
       py::arg("memory"), py::arg("dtype"), py::arg("offset"), py::arg("sizes"), py::arg("strides"));
   m.def("buffer_extent", &buffer_extent, py::arg("object"));
   m.attr("tile") = kTile;
-  m.def("direct_forms", &direct_forms);
+  m.attr("direct_forms") = py::cast(direct_forms());
   py::class_<Executor>(m, "Executor")
       .def(py::init<int64_t>(), py::arg("arena_bytes"))
       .def("add_arena", &Executor::add_arena, py::arg("offset"), py::arg("nbytes"))

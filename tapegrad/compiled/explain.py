@@ -189,7 +189,7 @@ def why_torch(call: Call) -> str:
     name, bare = function_name(call), short_name(call).rpartition(".")[2].rstrip("_")
     if not isinstance(call.function, str) and call.function.namespace != "aten":
         return "an operator of another library"
-    if name in _C.direct_forms():
+    if name in _C.direct_forms:
         return "so many elements are worth its threads, or not of dtypes that tapegrad's loop takes"
     dtypes = {ref.dtype for ref in refs_of((call.arguments, call.outs))}
     if dtypes and not dtypes & set(_FLOATS):
