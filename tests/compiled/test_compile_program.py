@@ -269,7 +269,10 @@ def test_explain_marks_calls_of_torch_and_says_why():
     assert re.search(r"^ *\d+ torch .*flip", text, re.MULTILINE)
     assert "torch, as tapegrad has no kernel of it: aten.flip" in text
     assert "torch, as no float32 or float64 in it: aten.flip" in text
-    assert "torch, as so many elements are worth its threads, or not of dtypes that tapegrad's loop takes: aten.add" in text
+    assert (
+        "torch, as so many elements are worth its threads, or not of dtypes that tapegrad's loop takes: aten.add"
+        in text
+    )
     small = tg.compile(step).explain(tg.ones(3, 3), tg.ones(2, dtype=tg.int64))
     assert re.search(r"^ *\d+  +.*aten.add", small, re.MULTILINE)  # by our loop: the table says nothing of torch
 

@@ -174,7 +174,7 @@ def test_all_patterns_of_bits(dtype, whole):
             check(operator, x.view(150, 200).t(), y[:200, None])
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, torch.int64), ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int64], ids=str)
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_comparisons(name, dtype):
     for shape, a, b in itertools.product(((3, 4), (7,), (0, 3)), LAYOUTS, LAYOUTS):
@@ -210,7 +210,7 @@ def test_truth_values(name):
         check(aten.logical_not.default, laid_out((3, 4), torch.bool, layout))
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, torch.int64), ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int64], ids=str)
 def test_where(dtype):
     for shape, mask, a, b in itertools.product(((3, 4), (2, 3, 5)), LAYOUTS, LAYOUTS, ("contiguous", "part", "one")):
         condition = laid_out(shape, torch.bool, mask, 3)
@@ -225,7 +225,7 @@ def test_where(dtype):
         check_in_place(aten.masked_fill_.Scalar, x, masked, 7)
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, torch.int64, torch.bool, torch.int32), ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int64, torch.bool, torch.int32], ids=str)
 def test_moves(dtype):
     kind = torch.int64 if dtype is torch.int32 else dtype
     for shape, layout in itertools.product(SHAPES, LAYOUTS):
@@ -237,7 +237,9 @@ def test_moves(dtype):
     for layout, other in itertools.product(DENSE, LAYOUTS):
         if dtype is not torch.int32:
             check_in_place(aten.copy_.default, laid_out((3, 4), dtype, layout, 1), laid_out((3, 4), dtype, other, 2))
-    parts = [laid_out((2, n, 3), kind, layout, n).to(dtype) for n, layout in ((1, "part"), (4, "columns"), (2, "contiguous"))]
+    parts = [
+        laid_out((2, n, 3), kind, layout, n).to(dtype) for n, layout in ((1, "part"), (4, "columns"), (2, "contiguous"))
+    ]
     check(aten.cat.default, parts, 1)
     check(aten.cat.default, [torch.empty(0, dtype=dtype), *parts], -2)
     check(aten.stack.default, [p[:, 0] for p in parts], 1)
@@ -245,8 +247,8 @@ def test_moves(dtype):
     check_in_place(aten.zero_.default, laid_out((3, 4), kind, "contiguous").to(dtype))
 
 
-@pytest.mark.parametrize("a", (*FLOATS, torch.int64, torch.bool), ids=str)
-@pytest.mark.parametrize("b", (*FLOATS, torch.int64), ids=str)
+@pytest.mark.parametrize("a", [*FLOATS, torch.int64, torch.bool], ids=str)
+@pytest.mark.parametrize("b", [*FLOATS, torch.int64], ids=str)
 def test_conversions(a, b):
     for layout in DENSE:
         x = laid_out((3, 4), a, layout)
@@ -266,7 +268,7 @@ def test_padding(dtype):
             check(aten.constant_pad_nd.default, x, pad, value)
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, torch.int64), ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int64], ids=str)
 def test_gathering(dtype):
     generator = torch.Generator().manual_seed(0)
     for layout, dim in itertools.product(DENSE, (0, 1, -1)):
@@ -284,7 +286,9 @@ def test_gathering(dtype):
     if dtype.is_floating_point:
         for layout in DENSE:
             index = torch.randint(0, 5, (4, 1), generator=generator)
-            check(aten.scatter_add.default, laid_out((4, 5), dtype, layout), 1, index, laid_out((4, 1), dtype, "part", 2))
+            check(
+                aten.scatter_add.default, laid_out((4, 5), dtype, layout), 1, index, laid_out((4, 1), dtype, "part", 2)
+            )
 
 
 @pytest.mark.parametrize(("name", "index"), [("gather", 5), ("gather", -1), ("scatter_add", 5), ("embedding", 4)])
@@ -295,7 +299,13 @@ def test_an_index_outside_is_an_error(name, index):
         "scatter_add": (x, 1, torch.tensor([[index]] * 4), torch.ones(4, 1)),
         "embedding": (x, torch.tensor([index])),
     }[name]
-    out = torch.empty_like(x) if name == "scatter_add" else torch.empty(1, 5) if name == "embedding" else torch.empty(4, 1)
+    out = (
+        torch.empty_like(x)
+        if name == "scatter_add"
+        else torch.empty(1, 5)
+        if name == "embedding"
+        else torch.empty(4, 1)
+    )
     with pytest.raises(IndexError, match="out of bounds"):
         Program().run(f"aten::{name}", arguments, [out])
 
