@@ -234,4 +234,5 @@ def shown() -> dict[str, str]:
             "tape": model.show(x, path=f"{folder}/tape.html"),
             "step": tg.compile(step).show(x, labels, path=f"{folder}/step.html"),
         }
-        return {name: Path(path).read_text() for name, path in paths.items()}
+        texts = {name: Path(path).read_text() for name, path in paths.items()}
+    return {name: re.sub(r'"file://[^"]*"', '""', text) for name, text in texts.items()}  # of whoever builds

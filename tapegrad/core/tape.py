@@ -149,9 +149,15 @@ class Entry(_C.EntryBase):
     @property
     def source(self) -> str:
         """``file.py:line`` of the user's code that recorded the entry."""
+        file, line = self.place
+        return f"{os.path.basename(file)}:{line}"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file of that code, as Python names it, and the line."""
         code, instruction = self._where
         line = next((line for start, end, line in code.co_lines() if start <= instruction < end), None)
-        return f"{os.path.basename(code.co_filename)}:{line or code.co_firstlineno}"
+        return code.co_filename, line or code.co_firstlineno
 
     def release(self) -> None:
         """Drop the saved values; what is needed to print the entry stays."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..core import Entry, Leaf, Note, Stats, Tape, entry_of, shape_of, slot
@@ -44,7 +46,20 @@ def data_of_tape(tape: Tape, title: str) -> dict[str, Any]:
         "memory": _memory(tape),
         "entries": len(tape.entries),
         "rowOfEntry": row_of_entry,
+        "sources": _sources(tape),
     }
+
+
+def _sources(tape: Tape) -> dict[str, list[str]]:
+    """The text of each line of code that is named, and the address of its file where that is on disk."""
+    found: dict[str, list[str]] = {}
+    for entry in tape.entries:
+        if entry.source not in found:
+            file, line = entry.place
+            path = Path(file)
+            address = path.absolute().as_uri() if path.is_file() else ""
+            found[entry.source] = [linecache.getline(file, line).strip(), address]
+    return found
 
 
 def _lines(tape: Tape) -> list[tuple[Any, tuple[str, str]]]:

@@ -52,6 +52,8 @@ def test_a_tapes_rows_are_its_lines(tmp_path):
     )
     for row, entry in zip(entries, tape, strict=True):
         assert (row["bytes"], row["source"]) == (entry.nbytes, entry.source)
+    here = data["sources"][tape[0].source]
+    assert here == ["hidden = model[0](x)", Path(__file__).as_uri()]
     relu = entries[1]
     assert data["rows"][relu["reads"][0]] is data["rows"][data["rows"].index(entries[0])]
     mean, std, low, high, zeros, bad = relu["stats"][0]
@@ -237,6 +239,12 @@ def test_the_list_filters_and_lights_up(browser, tmp_path):
     assert "= linear(" in page.locator(".row.read").inner_text()
     assert "= linear(" in page.locator(".row.user").inner_text()
     assert page.locator(".row.user").count() == 1
+    assert page.locator("#code").inner_text().endswith("hidden = model[0](x)")
+    link = page.locator(".row.here a")
+    assert (link.get_attribute("href"), link.get_attribute("title")) == (
+        Path(__file__).as_uri(),
+        "hidden = model[0](x)",
+    )
     page.click("[data-tab=graph]")
     assert page.locator("#graph rect").count() > 2
     page.click("[data-tab=memory]")
