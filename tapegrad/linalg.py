@@ -223,7 +223,13 @@ def _also(name: str) -> Any:
     function = globals()[name]
     first = next(iter(inspect.signature(function).parameters))
     names = {other: first for other in ("A", "x", "input") if other != first}
-    return also(function, names | {"lstsq": {"b": "B"}, "tensorsolve": {"other": "B"}}.get(name, {}))
+    return also(
+        function,
+        names
+        | {"lstsq": {"b": "B"}, "tensorsolve": {"other": "B"}, "norm": {"axis": "dim", "keepdims": "keepdim"}}.get(
+            name, {}
+        ),
+    )
 
 
 globals().update({name: _also(name) for name in __all__ if name not in ("LinAlgError", "matmul", "cross", "multi_dot")})

@@ -137,10 +137,11 @@ def compile(
     mode, a hyper-parameter that is not read anew, a replaced parameter) it is recorded again.
 
     A learning rate and a weight decay are read at every step, so schedules take effect. ``.grad`` is a buffer that the
-    next step overwrites. Arrays and other memory that the step wraps are read at every step; what Python reads of them
-    is compared at every call. What a recording cannot see: input and output, properties, environment and context
-    variables, what ``functools.lru_cache`` holds, the state of C objects such as iterators. Every 1000th call is an
-    eager one, recorded and compared.
+    next step overwrites. Where the step puts a tensor into an attribute, a dict, a list or a closure's variable in the
+    place of another one, every replay puts a new one there, and reads what it finds there. Arrays and other memory that
+    the step wraps are read at every step; what Python reads of them is compared at every call. What a recording cannot
+    see: input and output, properties, environment and context variables, what ``functools.lru_cache`` holds, the state
+    of C objects such as iterators. Every 1000th call is an eager one, recorded and compared.
 
     A step that cannot be compiled is refused while it is new, that is until it has a program or three calls are done:
     `CompileError` with line, reason and what to write instead, and everything as it was before the call. Later it is

@@ -99,11 +99,14 @@ def multi_margin_loss(
         x = x.unsqueeze(0)
     if p not in (1, 2) or x.ndim not in (1, 2) or y.shape != x.shape[:-1]:
         raise ShapeError(f"{name}: scores [N, C] with classes [N], p 1 or 2; got {list(x.shape)}, {list(y.shape)}, {p}")
+    w = None if weight is None else tensor_argument(weight, name, "weight")
+    if w is not None and tuple(w.shape) != (x.shape[-1],):
+        raise ShapeError(f"{name}: weight must have shape {[x.shape[-1]]}; got {list(w.shape)}")
     chosen = y.unsqueeze(-1)
     terms = _positive(margin - gather(x, -1, chosen) + x)
     terms = terms * terms if p == 2 else terms
-    if weight is not None:
-        terms = terms * tensor_argument(weight, name, "weight")[y].unsqueeze(-1)
+    if w is not None:
+        terms = terms * w[y].unsqueeze(-1)
     others = Tensor(~(chosen.data == chosen.data.new_tensor(range(x.shape[-1]))))
     return reduced(sum(where(others, terms, 0.0), -1) / x.shape[-1], reduction, name)
 

@@ -92,6 +92,19 @@ def test_keys_values_gradients_and_buffers_are_torchs(way, layer):
             torch.testing.assert_close(value.data, theirs.state_dict()[key], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if "orthogonal" not in way])
+def test_training_goes_as_in_torch(way):
+    ours, theirs, x = both(way, "Linear")
+    optimizers = tg.optim.SGD(ours.parameters(), lr=0.1), torch.optim.SGD(theirs.parameters(), lr=0.1)
+    for _ in range(4):
+        for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            (layer(x) ** 2).sum().backward()
+            optimizer.step()
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key].data, value, rtol=1e-8, atol=1e-9)
+
+
 @pytest.mark.parametrize("way", list(WAYS))
 def test_a_compiled_step_is_the_eager_one(way):
     results = []
