@@ -44,6 +44,8 @@ def explain(bound: Bound, exact: bool, names: Names) -> str:
     wide = min(max((len(source) for _, source in ends), default=0), 24)
     for (start, call), (made, source) in zip(rows, ends, strict=True):
         lines.append(_fitted(start, writer.text(call), f"{made:>8}  {source[-wide:].ljust(wide)}"))
+    if any(re.search(r"[\w\]]@\d", line) for line in lines[1:]):
+        lines.append("a view that begins 16 elements into %7 is %7@16")
     notes = [*program.notes, *([] if exact else ["exact=False"])]
     lines += _wrapped("rewrites: ", notes, "; ") if notes else ["rewrites: none"]
     if program.chains:

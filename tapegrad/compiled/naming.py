@@ -21,7 +21,7 @@ Place = tuple[int, int]  # slot, offset in bytes
 
 
 class Names:
-    """``of(ref)``: the name of a view; ``%7`` where nothing better is known."""
+    """``of(ref)``: the name of a view; ``%7`` where nothing better is known, ``%7@16`` if it begins 16 elements in."""
 
     def __init__(self, bound: Bound, fn: Callable[..., Any], given: Arguments | None = None) -> None:
         self._of: dict[Place, str] = {(i, 0): name for i, name in enumerate(_arguments(fn, given) if given else ())}
@@ -55,7 +55,10 @@ class Names:
                 self._of.setdefault(_place(made.ref), f"{owner}.grad")
 
     def of(self, ref: Ref) -> str:
-        return self._of.get(_place(ref), f"%{ref.slot}")
+        known = self._of.get(_place(ref))
+        if known is None and ref.offset:
+            return f"{self._of.get((ref.slot, 0), f'%{ref.slot}')}@{ref.offset}"
+        return known or f"%{ref.slot}"
 
     def knows(self, ref: Ref) -> bool:
         return _place(ref) in self._of

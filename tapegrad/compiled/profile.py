@@ -76,7 +76,7 @@ def profile(bound: Bound, arguments: Sequence[torch.Tensor], holders: Sequence[A
             least[at] = min(least.get(at, math.inf), taken)
         turns += 1
     program = bound.program
-    ends = [*sorted(least)[1:], len(program.calls)]
+    ends = [*sorted(least)[1:], len(program.calls)][: len(least)]  # none of a program without instructions
     rows = []
     peak = flops_peak(torch.get_num_threads())
     for first, last in zip(sorted(least), ends, strict=True):

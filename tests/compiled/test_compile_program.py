@@ -319,6 +319,23 @@ def test_explain_names_two_models_apart():
     assert "linear(inputs[1], critic.weight, critic.bias)" in text
 
 
+def test_explain_tells_views_apart():
+    def step(x):
+        a, b = (x * 2).chunk(2)
+        return a @ b
+
+    text = tg.compile(step).explain(tg.ones(4, 2))
+    assert "matmul(%1, %1@4)" in text
+    assert "a view that begins 16 elements into %7 is %7@16" in text
+    assert "elements into" not in tg.compile(lambda x: x @ x).explain(tg.ones(2, 2))
+
+
+def test_a_program_without_instructions_is_explained_and_profiled():
+    step = tg.compile(lambda: tg.ones(3) * 2)
+    assert step.explain().startswith("program: 0 instructions")
+    assert step.profile().rows == []
+
+
 def test_explain_shows_what_runs_as_one():
     text = tg.compile(lambda x: ((x * 2 + 1).tanh() - x).exp()).explain(tg.ones(300, 300))
     marks = re.findall(r"^ *\d+ {6}([/|\\])", text, re.MULTILINE)
