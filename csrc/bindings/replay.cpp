@@ -12,6 +12,7 @@
 #include "bindings/replayed.h"
 #include "replay/arena.h"
 #include "replay/executor.h"
+#include "replay/lanes.h"
 #include "replay/tile.h"
 #include "replay/torch_call.h"
 #include "replay/views.h"
@@ -154,6 +155,22 @@ void bind_replay(py::module_& m) {
             return e.add(std::move(call));
           },
           py::arg("name"), py::arg("arguments"), py::arg("outs"))
+      .def(
+          "add_lane_by_lane",
+          [](Executor& e, Executor* one, const std::vector<std::pair<at::Tensor, at::Tensor>>& in,
+             const std::vector<std::pair<at::Tensor, at::Tensor>>& out, bool refuses) {
+            const auto carried = [&](const std::vector<std::pair<at::Tensor, at::Tensor>>& pairs) {
+              std::vector<Carried> all;
+              for (const auto& [single, lanes] : pairs) {
+                if (!e.owns(lanes)) throw std::invalid_argument("Executor: lanes must be in memory of the program");
+                all.push_back({single, lanes});
+              }
+              return all;
+            };
+            if (!one || one == &e) throw std::invalid_argument("Executor: expected another executor");
+            return e.add(lane_by_lane(*one, carried(in), carried(out), refuses));
+          },
+          py::arg("one"), py::arg("carried_in"), py::arg("carried_out"), py::arg("refuses"), py::keep_alive<1, 2>())
       .def(
           "add_kernel",
           [](Executor& e, const std::string& name, const py::tuple& arguments,

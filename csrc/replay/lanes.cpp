@@ -8,6 +8,7 @@
 
 #include "dispatch.h"
 #include "kernels/lanes.h"
+#include "replay/executor.h"
 
 namespace tapegrad {
 
@@ -370,6 +371,90 @@ std::unique_ptr<Call> lane_adam(const Tensors& params, const Tensors& grads, con
                                 const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
                                 const AdamOptions& options) {
   return lane_update<AdamLanes, 6, 10>(params, grads, {&exp_avgs, &exp_avg_sqs, &max_exp_avg_sqs}, steps, options);
+}
+
+namespace {
+
+// f(zero) of a number as long as an element
+template <class F>
+void by_size(int64_t bytes, const F& f) {
+  if (bytes == 1) return f(uint8_t{});
+  if (bytes == 2) return f(uint16_t{});
+  if (bytes == 4) return f(uint32_t{});
+  if (bytes == 8) return f(uint64_t{});
+  throw std::invalid_argument("lanes: elements of " + std::to_string(bytes) + " bytes");
+}
+
+class LaneByLane final : public LaneCall {
+ public:
+  LaneByLane(Executor& one, std::vector<Carried> in, std::vector<Carried> out, bool refuses)
+      : one_(one), in_(std::move(in)), out_(std::move(out)), refuses_(refuses) {
+    for (const std::vector<Carried>* all : {&in_, &out_})
+      for (const Carried& c : *all) {
+        const bool fits = c.one.dim() == 1 && c.lanes.dim() == 2 && c.lanes.size(0) == c.one.size(0) &&
+                          c.one.is_contiguous() && c.lanes.is_contiguous() &&
+                          c.one.scalar_type() == c.lanes.scalar_type() && c.lanes.size(1) > 0;
+        if (!fits || (lanes_ && c.lanes.size(1) != lanes_) || !one_.owns(c.one))
+          throw std::invalid_argument("lanes: expected elements [n] of the executor's and [n, L]");
+        lanes_ = c.lanes.size(1);
+      }
+    one_.call(0);
+  }
+  void run() override {
+    for (int64_t l = 0; l < lanes_; ++l) {
+      for (const Carried& c : in_)
+        by_size(c.one.element_size(), [&](auto zero) {
+          using E = decltype(zero);
+          const E* from = static_cast<const E*>(c.lanes.const_data_ptr()) + l;
+          E* to = static_cast<E*>(c.one.mutable_data_ptr());
+          for (int64_t i = 0, n = c.one.numel(); i < n; ++i) to[i] = from[i * lanes_];
+        });
+      for (const Number& n : numbers_)
+        if (n.lane == l) one_.call(0).set(n.argument, n.value);
+      if (!refuses_) {
+        one_.replay();
+      } else {
+        try {
+          one_.replay();
+        } catch (const std::exception& error) {
+          throw std::out_of_range(error.what());
+        }
+      }
+      for (const Carried& c : out_)
+        by_size(c.one.element_size(), [&](auto zero) {
+          using E = decltype(zero);
+          const E* from = static_cast<const E*>(c.one.const_data_ptr());
+          E* to = static_cast<E*>(c.lanes.mutable_data_ptr()) + l;
+          for (int64_t i = 0, n = c.one.numel(); i < n; ++i) to[i * lanes_] = from[i];
+        });
+    }
+  }
+  void set_lane(size_t lane, size_t argument, double value) override {
+    for (Number& n : numbers_)
+      if (n.lane == static_cast<int64_t>(lane) && n.argument == argument) {
+        n.value = value;
+        return;
+      }
+    numbers_.push_back({static_cast<int64_t>(lane), argument, value});
+  }
+
+ private:
+  struct Number {
+    int64_t lane;
+    size_t argument;
+    double value;
+  };
+  Executor& one_;
+  std::vector<Carried> in_, out_;
+  bool refuses_;
+  int64_t lanes_ = 0;
+  std::vector<Number> numbers_;
+};
+
+}  // namespace
+
+std::unique_ptr<LaneCall> lane_by_lane(Executor& one, std::vector<Carried> in, std::vector<Carried> out, bool refuses) {
+  return std::make_unique<LaneByLane>(one, std::move(in), std::move(out), refuses);
 }
 
 }  // namespace tapegrad

@@ -19,6 +19,15 @@ class LaneCall : public Call {
   virtual void set_lane(size_t /*lane*/, size_t /*argument*/, double) {}
 };
 
+// Elements of a network, [n], and those of all networks, [n, L], between which they are carried.
+struct Carried {
+  at::Tensor one, lanes;
+};
+class Executor;
+// An instruction without a form in lanes: `one`, whose only call it is, for each network after the other. Elements are
+// carried in before and out after. What it throws is std::out_of_range where `refuses` says that it looks at values.
+std::unique_ptr<LaneCall> lane_by_lane(Executor& one, std::vector<Carried> in, std::vector<Carried> out, bool refuses);
+
 // How many networks an instruction of float32 or float64 works on.
 int64_t lanes_of(at::ScalarType dtype);
 

@@ -19,9 +19,10 @@ import torch
 from ..core import Leaf, Tensor
 from ..ops import Generator
 from ..optim import Optimizer
-from .facts import _BY_VALUE, Fact, _frozen, is_library, same
+from .facts import _BY_VALUE, Fact, _frozen, is_library, look_up, same
 
 _CONTAINERS = (Tensor, Leaf, dict, list, deque, set, CellType, MethodType, BuiltinMethodType, functools.partial)
+_PLAIN = {int, float, bool, str, type(None)}
 _READ_ANEW = {"lr", "weight_decay"}  # at every step, from the parameter groups
 _NOTED = {"initial_lr", "max_lr", "min_lr"}  # by schedulers
 
@@ -66,29 +67,31 @@ class Likeness:
     # --- facts ------------------------------------------------------------------------------------------------
 
     def _check(self, fact: Fact) -> None:
-        if fact.kind == "layout":  # `_pair` compares it
+        first, kind, key, value, _ = fact
+        if kind == "layout":  # `_pair` compares it
             return
-        container = self.of(fact.container)
-        if fact.kind == "buffer":
-            if container is not fact.container:
+        container = self.of(first)
+        if kind == "buffer":
+            if container is not first:
                 raise Unlike
-            self.mapped.append((fact.kind, container, fact.key, fact.value))
+            self.mapped.append((kind, container, key, value))
             return
-        key, value = fact.key, fact.value
-        if fact.kind in ("item", "attribute"):
-            key = key if isinstance(key, str | int) else self._value(key, self._of.get(id(key), key))
-            if fact.kind == "item" and isinstance(key, str) and key in self._loose.get(id(fact.container), ()):
+        if type(key) is str:
+            if kind == "item" and id(first) in self._loose and key in self._loose[id(first)]:
                 return
+        elif type(key) is not int and kind in ("item", "attribute"):
+            key = self._value(key, self._of.get(id(key), key))
         try:
-            now = fact._replace(container=container, key=key).now()
-        except (TypeError, KeyError) as error:
+            now = look_up(kind, container, key)
+        except TypeError as error:
             raise Unlike from error
-        if fact.kind == "copy":
+        if kind == "copy":
             if now != value:
                 raise Unlike
-        else:
-            now = self._value(value, now)
-        self.mapped.append((fact.kind, container, _frozen if fact.kind == "copy" else key, now))
+            key = _frozen
+        elif now is not value or type(value) not in _PLAIN:  # one that both have, and has no parts
+            self._value(value, now)
+        self.mapped.append((kind, container, key, now))
 
     def _value(self, a: Any, b: Any) -> Any:
         """b, if it can be the counterpart of a."""

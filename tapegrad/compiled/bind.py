@@ -247,20 +247,8 @@ class Bound:
                 self._view(ref).copy_(value)
 
     def _add(self, call: Call) -> None:
-        arguments = [self._fill(a) for a in call.arguments]
         outs = [None if ref is None else self._view(ref) for ref in call.outs]
-        index = self.executor.add_direct(function_name(call), tuple(arguments), outs)
-        if index is not None:
-            self._direct.add(index)
-        elif isinstance(call.function, str):
-            index = self.executor.add_kernel(call.function, tuple(arguments), outs)
-        else:
-            filled = outs and all(o is not None for o in outs) and not call.writes
-            into = out_variant(call.function) if filled else None
-            function = into or call.function
-            name, _, overload = function._schema.name, None, function._schema.overload_name
-            given = (*arguments, *outs) if into is not None else tuple(arguments)
-            index = self.executor.add_torch(name, overload, given, outs, into is not None)
+        index = add_call(self.executor, call, [self._fill(a) for a in call.arguments], outs)
         for i, argument in enumerate(call.arguments):
             if isinstance(argument, Number):
                 self.executor.add_dynamic(0, index, i, argument.which, 0)
@@ -378,6 +366,21 @@ def _guards(*facts: list[Fact]) -> Any:
 def is_foreign(call: Call) -> bool:
     """An operator of nobody's that is known here: it may wait for other threads or processes."""
     return not isinstance(call.function, str) and call.function.namespace != "aten"
+
+
+def add_call(executor: Any, call: Call, arguments: list[Any], outs: list[torch.Tensor | None]) -> int:
+    """Make a call on these tensors an instruction of an executor's; its number."""
+    index: int | None = executor.add_direct(function_name(call), tuple(arguments), outs)
+    if index is not None:
+        return index
+    if isinstance(call.function, str):
+        return int(executor.add_kernel(call.function, tuple(arguments), outs))
+    filled = outs and all(o is not None for o in outs) and not call.writes
+    into = out_variant(call.function) if filled else None
+    function = into or call.function
+    name, overload = function._schema.name, function._schema.overload_name
+    given = (*arguments, *outs) if into is not None else tuple(arguments)
+    return int(executor.add_torch(name, overload, given, outs, into is not None))
 
 
 _out_variants: dict[Any, Any] = {}

@@ -85,22 +85,27 @@ class Fact(NamedTuple):
 
     def now(self) -> Any:
         """The present value; ``_missing`` if there is none."""
-        try:
-            if self.kind == "item":
-                return self.container[self.key]
-            if self.kind == "attribute":
-                return getattr(self.container, self.key)
-            if self.kind == "keys":
-                return tuple(self.container)
-            if self.kind == "copy":
-                return _frozen(self.container)
-            if self.kind == "layout":
-                return layout(self.container)
-            if self.kind == "buffer":
-                return _C.buffer_state(self.container, self.key)
-            return self.container.cell_contents if self.kind == "cell" else len(self.container)
-        except (KeyError, IndexError, AttributeError, ValueError, BufferError):
-            return _missing
+        return look_up(self.kind, self.container, self.key)
+
+
+def look_up(kind: str, container: Any, key: Any) -> Any:
+    """What such a fact says of this container now; ``_missing`` if there is nothing."""
+    try:
+        if kind == "item":
+            return container[key]
+        if kind == "attribute":
+            return getattr(container, key)
+        if kind == "keys":
+            return tuple(container)
+        if kind == "copy":
+            return _frozen(container)
+        if kind == "layout":
+            return layout(container)
+        if kind == "buffer":
+            return _C.buffer_state(container, key)
+        return container.cell_contents if kind == "cell" else len(container)
+    except (KeyError, IndexError, AttributeError, ValueError, BufferError):
+        return _missing
 
 
 def _frozen(value: Any) -> Any:

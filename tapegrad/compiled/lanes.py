@@ -4,23 +4,27 @@ runs once for all of them (csrc/replay/lanes.h). Memory is planned anew, every s
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ..core import _C
-from .bind import Bound
+from .bind import Bound, add_call
 from .fuse import with_relus
 from .plan import plan
 from .program import function_name, written
-from .trace import Made, Number, Offset, Ref, Seed, refs_of
+from .trace import Call, Made, Number, Offset, Ref, Seed, refs_of
 
 _NEAR = 2 << 20  # bytes that a step in lanes works on: beyond, memory is what it waits for (measured)
+_CARRIED = 8  # times the bytes carried to and fro, of what a step works on: beyond, models are faster alone (measured)
+_ONLY_LANES = {"linear_relu", "linear_backward_relu"}  # fuse.py makes them
 
 
 class NoLanes(Exception):
-    """The programs have an instruction without a form in lanes."""
+    """The programs cannot run side by side, or are not faster so."""
 
 
 def lanes_of(bounds: Sequence[Bound]) -> int:
@@ -44,9 +48,12 @@ class InLanes:
     def __init__(self, bounds: Sequence[Bound], examples: Sequence[Sequence[torch.Tensor]]) -> None:
         self.width = lanes_of(bounds)
         self.lanes = _C.Lanes(self.width)
+        self.carried = 0  # bytes that go to and fro for calls that run for each model
         self._outside: dict[Any, tuple[torch.Tensor, int, int, bool, bool]] = {}
         for part, (bound, example) in enumerate(zip(bounds, examples, strict=True)):
             self._add(part, bound, example)
+        if self.carried * _CARRIED > min(map(bytes_of, bounds)):
+            raise NoLanes
         for t, part, place, read, changed in self._outside.values():
             self.lanes.add_outside(t, part, place, read, changed)
 
@@ -74,9 +81,7 @@ class InLanes:
         def fill(value: Any) -> Any:
             if isinstance(value, Ref):
                 return view(value)
-            if isinstance(value, Seed | Offset):
-                raise NoLanes
-            if isinstance(value, Number):
+            if isinstance(value, Number | Seed | Offset):
                 return 0.0
             return [fill(v) for v in value] if type(value) is tuple else value
 
@@ -84,10 +89,14 @@ class InLanes:
         for call in calls:
             outs = [None if ref is None else view(ref) for ref in call.outs]
             index = executor.add_lanes(function_name(call), tuple(map(fill, call.arguments)), outs)
-            if index is None or (changed and call.function == "cross_entropy"):  # which may find bad targets
-                raise NoLanes
+            changes = any(trace.slots[ref.slot].kind != "made" for ref in written(call))
+            refuses = _may_refuse(call) if index is None else call.function == "cross_entropy"
+            if refuses and (changed or (changes and index is None)):
+                raise NoLanes  # bad values are to be met before anything has changed
+            if index is None:
+                index = self._one_by_one(executor, call, refuses, handles)
             numbers += [(index, i, a.which) for i, a in enumerate(call.arguments) if isinstance(a, Number)]
-            changed = changed or any(trace.slots[ref.slot].kind != "made" for ref in written(call))
+            changed = changed or changes
         arguments = [view(Ref(i, t.dtype, 0, tuple(t.shape), t.contiguous().stride())) for i, t in enumerate(example)]
         if any(not t.is_contiguous() or i not in handles for i, t in enumerate(example)):
             raise NoLanes
@@ -95,6 +104,36 @@ class InLanes:
         self.lanes.add_program(executor, arguments, view(trace.result.ref))
         for number in numbers:
             self.lanes.add_number(*number)
+
+    def _one_by_one(self, executor: Any, call: Call, refuses: bool, handles: dict[int, int]) -> int:
+        """A call without a form in lanes, for each model after the other, on memory of one."""
+        if call.function in _ONLY_LANES or any(isinstance(a, Seed | Offset) for a in call.arguments):
+            raise NoLanes
+        given, made = list(dict.fromkeys(refs_of(call.arguments))), list(dict.fromkeys(written(call)))
+        refs = list(dict.fromkeys((*given, *made)))
+        slots = [ref.slot for ref in refs]
+        if any(slots.count(ref.slot) > 1 for ref in made) or any(math.prod(ref.sizes) != _span(ref) for ref in made):
+            raise NoLanes
+        offsets = dict(zip(refs, itertools.accumulate((_rounded(ref) for ref in refs), initial=0), strict=False))
+        one = _C.Executor(sum(map(_rounded, refs)))
+        views, flat = {}, {}
+        for ref in refs:
+            handle, n = one.add_arena(offsets[ref], _rounded(ref)), _span(ref)
+            views[ref] = one.view(handle, ref.dtype, 0, ref.sizes, ref.strides)
+            shape, strides = (n, self.width), (self.width, 1)
+            lanes = executor.view(handles[ref.slot], ref.dtype, ref.offset * self.width, shape, strides)
+            flat[ref] = one.view(handle, ref.dtype, 0, (n,), (1,)), lanes
+
+        def fill(value: Any) -> Any:
+            if isinstance(value, Number):
+                return 0.0
+            if type(value) is tuple:
+                return [fill(v) for v in value]
+            return views[value] if isinstance(value, Ref) else value
+
+        add_call(one, call, [fill(a) for a in call.arguments], [None if r is None else views[r] for r in call.outs])
+        self.carried += sum(_span(ref) * ref.dtype.itemsize for ref in (*given, *made))
+        return int(executor.add_lane_by_lane(one, [flat[r] for r in given], [flat[r] for r in made], refuses))
 
     def _memory(self, part: int, bound: Bound, i: int, dtype: torch.dtype) -> torch.Tensor:
         """A slot from outside: one for all programs that work on it."""
@@ -136,6 +175,24 @@ def _dtypes(bound: Bound, example: Sequence[torch.Tensor]) -> dict[int, torch.dt
     for ref in bound.trace.ends:
         found.setdefault(ref.slot, ref.dtype)
     return found
+
+
+def _span(ref: Ref) -> int:
+    """Elements from the first to the last."""
+    if 0 in ref.sizes:
+        return 0
+    return 1 + sum((n - 1) * step for n, step in zip(ref.sizes, ref.strides, strict=True))
+
+
+def _rounded(ref: Ref) -> int:
+    """Bytes of its own, in which the next begins well."""
+    return -(-max(1, _span(ref)) * ref.dtype.itemsize // 64) * 64
+
+
+def _may_refuse(call: Call) -> bool:
+    """Whether a call that runs for each model may refuse the values it is given, as indices are."""
+    integers = any(not (ref.dtype.is_floating_point or ref.dtype is torch.bool) for ref in refs_of(call.arguments))
+    return integers or not isinstance(call.function, str)
 
 
 def pays(bounds: Sequence[Bound]) -> bool:

@@ -16,6 +16,7 @@ from compile_checks import bits, state, training_step
 import tapegrad as tg
 from bench.common import networks
 from tapegrad import nn
+from tapegrad.compiled import lanes
 from tapegrad.core import ShapeError
 from tapegrad.nn import functional as F
 
@@ -38,10 +39,10 @@ def in_lanes(step):
     return step.joint[1].shared and step.joint[1].width > 1
 
 
-def assert_as_alone(build, arrays, *, count=COUNT, lanes=True, **options):
+def assert_as_alone(build, arrays, *, count=COUNT, side_by_side=True, **options):
     built = [build(k) for k in range(count)]
     losses = tg.run_together([step for step, _, _ in built], *arrays, seed=5, **options)
-    assert in_lanes(built[0][0]) == lanes
+    assert in_lanes(built[0][0]) == side_by_side
     rows = options.pop("rows", None)
     for k in (0, 1, count // 2, count - 1):
         step, model, opt = build(k)
@@ -122,17 +123,53 @@ def test_a_layer_that_is_frozen_and_inputs_of_three_dimensions():
     "build",
     [
         builder(lambda k: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)), **RATES),
-        builder(sizes(5, 6, 3), tg.optim.SGD, lambda x, y: F.l1_loss(x, y), **RATES),
+        builder(sizes(5, 6, 3, act=nn.ELU), tg.optim.SGD, **RATES),
         builder(lambda k: nn.Sequential(nn.Linear(5, 1500), nn.ReLU(), nn.Linear(1500, 3)), **RATES),
     ],
-    ids=["an instruction without lanes", "a loss without lanes", "large"],
+    ids=["statistics of another dtype", "large values go to and fro", "large"],
 )
 def test_programs_that_run_one_by_one(build):
-    assert_as_alone(build, points(64, 5, 3), batch_size=64, count=6, lanes=False)
+    assert_as_alone(build, points(64, 5, 3), batch_size=64, count=6, side_by_side=False)
 
 
-def test_bad_targets_in_one_lane_stop_nobody():
-    build = builder(sizes(4, 5, 3), tg.optim.Adam, F.cross_entropy, lr=0.01)
+class Turned(nn.Module):
+    """A layer whose weight is the transpose of what lies in memory."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(tg.randn(inputs, outputs).data.t())
+
+    def forward(self, x):
+        return F.linear(x, self.weight)
+
+
+def weighted(x, y):
+    return F.cross_entropy(x, y, weight=WEIGHTS, label_smoothing=0.1)
+
+
+WEIGHTS = tg.tensor([0.5, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("build", "arrays"),
+    [
+        (builder(sizes(5, 6, 3), tg.optim.SGD, F.l1_loss, **RATES), points(70, 5, 3)),
+        (builder(sizes(5, 6, 3, act=nn.ELU), tg.optim.Adam, F.smooth_l1_loss, lr=0.01, **DECAY), points(70, 5, 3)),
+        (builder(lambda k: nn.Sequential(Turned(5, 6), nn.Tanh(), Turned(6, 3)), **RATES, **DECAY), points(70, 5, 3)),
+        (builder(sizes(5, 6, 3), tg.optim.Adam, weighted, lr=lambda k: 0.01 * k), classes(70, 5, 3)),
+        (builder(sizes(5, 6, 3), loss=lambda x, y: (x - y).abs().max() + x.mean(), **RATES), points(70, 5, 3)),
+    ],
+    ids=["a loss", "an activation", "updates with numbers of each", "a loss that looks at targets", "torch's own"],
+)
+def test_instructions_without_lanes_run_for_each(build, arrays, monkeypatch):
+    monkeypatch.setattr(lanes, "_CARRIED", 0)
+    assert_as_alone(build, arrays, batch_size=32, epochs=3)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, weighted])
+def test_bad_targets_in_one_lane_stop_nobody(loss, monkeypatch):
+    monkeypatch.setattr(lanes, "_CARRIED", 0)
+    build = builder(sizes(4, 5, 3), tg.optim.Adam, loss, lr=0.01)
     x, y = classes(40, 4, 3)
     bad = y.data.clone()
     bad[25] = 3
