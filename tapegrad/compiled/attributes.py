@@ -94,7 +94,9 @@ def attributes(
             _, dtype, sizes, _, offset = look
             whole = _raw(fact.value).is_contiguous() and math.prod(sizes) * dtype.itemsize == slots[slot].nbytes
             like = (dtype, sizes) == (made.ref.dtype, made.ref.sizes)
-            if slots[slot].kind != "outside" or not (whole and like and offset == 0 and is_off(fact.value)):
+            if slots[slot].kind != "outside" or slots[slot].written:  # somebody may hold what it wrote to
+                continue
+            if not (whole and like and offset == 0 and is_off(fact.value)):
                 continue
         found.append(Attribute(fact._replace(value=look), None if slot < 0 else slot, made))
     left: dict[int, set[Ref]] = {}

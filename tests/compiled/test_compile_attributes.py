@@ -188,6 +188,20 @@ def test_an_average_that_backward_has_released():
     assert len(fast.programs) == 1
 
 
+def test_what_is_changed_in_place_before_it_is_replaced_is_refused():
+    model = Averaged()
+
+    @tg.compile
+    def step(x):
+        model.mean.mul_(0.5)  # which others may hold
+        model.mean = model.mean + x.mean()
+        return x.sum()
+
+    step(batch(0))
+    with pytest.raises(tg.CompileError, match=r"changes model\.mean"):
+        step(batch(1))
+
+
 def test_a_counter_is_refused():
     model = Averaged()
     model.count = 0
