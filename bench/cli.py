@@ -15,6 +15,7 @@ SUITES = {
     "train": "three networks trained beside PyTorch: disk, handwritten digits, denoising autoencoder",
     "kernels": "every kernel, whole eager steps and their peak memory beside PyTorch",
     "steps": "whole training steps, eager and compiled, beside PyTorch, torch.compile and JAX (extra bench-jax)",
+    "growth": "a step's time and bytes over width, depth, batch and length, beside PyTorch and JAX (extra bench-jax)",
     "latency": "one small network asked one question at a time, beside NumPy, PyTorch, JAX and ONNX Runtime",
     "sklearn": "scikit-learn's perceptrons and grid search beside tapegrad.sklearn's",
     "together": "many networks at once beside one after the other, and beside JAX's vmap (extra bench-jax)",

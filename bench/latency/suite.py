@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 import tapegrad as tg
 
 from ..cli import Options
+from ..common.cores import pinned
 from ..common.networks import mlp
 from ..common.tables import environment, micro, table, write_json
 from ..common.timing import Timing, ratio, take_turns
@@ -24,10 +24,7 @@ OURS = "tapegrad, tg.compile(model)(x)"
 
 def run(options: Options) -> None:
     """Print the table and the parts of a call; write latency.json."""
-    affinity = pin()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with pinned(1):
         machine = environment(1)
         print(", ".join(f"{name} {value}" for name, value in machine.items()))
         print(EXPLANATION, flush=True)
@@ -42,23 +39,10 @@ def run(options: Options) -> None:
         parts = {name: apart(step, arguments, blocks) for name, (step, arguments) in calls.items()}
         for name, rows in parts.items():
             print(f"\nparts of a compiled call, ns: {name}\n" + table(["part", "ns"], rows))
-    finally:
-        torch.set_num_threads(threads)
-        if affinity:
-            os.sched_setaffinity(0, affinity)
     result = {"environment": machine, "missing": missing, "parts": parts}
     result["seconds"] = {name: {"median": t.median, "least": min(t.measured)} for name, t in timings.items()}
     write_json(options.out / "latency.json", result)
     print(f"\nwritten to {options.out}: latency.json")
-
-
-def pin() -> set[int]:
-    """Keep this process on one core, where the system can; the cores that it had."""
-    if not hasattr(os, "sched_setaffinity"):
-        return set()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    return before
 
 
 def agree(found: list[Side]) -> None:

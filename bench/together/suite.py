@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ import torch
 import tapegrad as tg
 
 from ..cli import Options
+from ..common.cores import pinned
 from ..common.memory import resident
 from ..common.peaks import registers
 from ..common.tables import environment, table, write_json
@@ -35,7 +34,7 @@ def run(options: Options) -> None:
     machine = environment(options.threads)
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(EXPLANATION, flush=True)
-    with one_core():
+    with pinned(1):
         peak = registers(1, 0.2)
         rows = [measure(many, peak, options.quick) for many in (ROWS[:1] if options.quick else ROWS)]
         print(f"\none core at {peak / 1e9:.0f} GFLOP/s\n" + times(rows), flush=True)
@@ -47,22 +46,6 @@ def run(options: Options) -> None:
         options.out / "together.json", {"environment": machine, "rows": rows, "growth": growth, "threads": scaling}
     )
     print(f"\nwritten to {options.out}: together.json")
-
-
-@contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """This process on one core, with one thread."""
-    threads = torch.get_num_threads()
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    torch.set_num_threads(1)
-    if cores:
-        os.sched_setaffinity(0, {min(cores)})
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        if cores:
-            os.sched_setaffinity(0, cores)
 
 
 def measure(many: Many, peak: float, quick: bool) -> dict[str, Any]:
