@@ -46,4 +46,5 @@ eager: as written. call: one compiled call a step, guards checked, a fresh loss,
 epochs, shuffling, gathering and losses included. PyTorch eager: the fastest memory format, optimizer implementation
 and number of threads. compile step: the update is part of the compiled function. JAX scan: an epoch in one call,
 batches gathered inside in an order made before. planning: the recorded calls beyond as many eager ones, lowering
-included; again: for a second model of the same structure; beside it the first call of the others, which compiles. length of a loop: planning a step that Python unrolls, and the power of the length that it grows by."""
+included; again: for a second model of the same structure; beside it the first call of the others, which compiles.
+length of a loop: planning a step that Python unrolls, and the power of the length that it grows by."""
