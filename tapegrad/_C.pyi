@@ -390,6 +390,7 @@ class Guards:
 class Replay:
     calls: int
     first_write: int
+    explain: Callable[[int, Callable[[], object]], object] | None
     def __init__(
         self,
         executor: Executor,

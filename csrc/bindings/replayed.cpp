@@ -88,13 +88,15 @@ Returned::Returned(const py::tuple& described) {
 }
 
 py::object Returned::made(const Copied& copied, const Holders& holders) const {
+  if (which_ >= (kind_ == same ? holders.size() : kind_ == tensor || kind_ == raw ? copied.size() : SIZE_MAX))
+    throw py::index_error("Returned: a result that is not there");
   switch (kind_) {
     case tensor:
-      return make_tensor(classes->tensor, wrapped(copied.at(which_)), py::none());
+      return make_tensor(classes->tensor, wrapped(copied[which_]), py::none());
     case raw:
-      return wrapped(copied.at(which_));
+      return wrapped(copied[which_]);
     case same:
-      return borrow<py::object>(holders.at(which_));
+      return borrow<py::object>(holders[which_]);
     case constant:
       return value_;
     case tuple: {
@@ -159,8 +161,15 @@ py::object Replay::finished(const Copied& copied, const Holders& holders) const 
 py::object Replay::step(at::TensorList arguments, const Holders& holders, bool fitting) {
   const std::vector<double> now = numbers();
   ++calls;
-  const Copied copied = leave_step(*executor_, arguments, now, generators_, left_, leaves_, data_, unlocked_, fitting);
-  return finished(copied, holders);
+  try {
+    return finished(
+        leave_step(*executor_, arguments, now, generators_, left_, leaves_, data_, unlocked_, fitting), holders);
+  } catch (...) {
+    if (explain.is_none() || executor_->failed() < first_write) throw;
+    const auto thrown = std::current_exception();
+    explain(executor_->failed(), py::cpp_function([thrown] { std::rethrow_exception(thrown); }));
+    throw;
+  }
 }
 
 std::vector<std::pair<std::string, double>> Replay::parts(at::TensorList arguments, const Holders& holders) {
@@ -213,7 +222,8 @@ void bind_replayed(py::module_& m) {
           py::arg("arguments"))
       .def("set_guards", &Replay::set_guards, py::arg("guards"))
       .def_readwrite("calls", &Replay::calls)
-      .def_readwrite("first_write", &Replay::first_write);
+      .def_readwrite("first_write", &Replay::first_write)
+      .def_readwrite("explain", &Replay::explain);
 }
 
 }  // namespace tapegrad

@@ -71,6 +71,7 @@ class Replay {
 
   uint64_t calls = 0;  // replays so far
   int64_t first_write = 0;
+  py::object explain = py::none();  // explain(call, rethrow): raises what the user is told of a call after that one
 
  private:
   struct Number {  // a hyper-parameter: group[key]

@@ -119,9 +119,12 @@ void move_statistics_(const std::vector<at::Tensor>& means, const std::vector<at
   const int64_t C = stats.defined() && stats.dim() == 2 ? stats.size(1) : 0;
   const double* const mean = checked_stats(stats, op, 3 * C);
   for (const auto& [list, name] : {std::pair{&means, "running_mean"}, std::pair{&vars, "running_var"}})
-    for (const at::Tensor& t : *list)
+    for (const at::Tensor& t : *list) {
       if (checked_view(t, op, name).sizes() != at::IntArrayRef{C})
         throw ShapeError(std::string(op) + ": " + name + ".shape must be " + text({C}) + ", is " + text(t.sizes()));
+      if (t.is_inference() || t._is_zerotensor() || t.is_neg())
+        throw DTypeError(std::string(op) + ": " + name + " must be memory that can be written in place");
+    }
   const auto move = [&](const at::Tensor& t, const double* to) {
     by_dtype(t, [&](auto zero) {
       using T = decltype(zero);

@@ -334,17 +334,19 @@ void Executor::count_writes() {
 std::vector<at::Tensor> Executor::step(at::TensorList arguments, const std::vector<double>& numbers,
                                        const std::vector<Draws>& draws, bool fitting) {
   const Running running(*this);
+  failed_ = -1;
   if (!fitting) {
     if (!takes(arguments)) refuse("the arguments are not laid out as those recorded");
     check_memory();
   }
   for (size_t i = 0; i < arguments.size(); ++i) bind(i, arguments[i]);
   set(numbers, draws);
-  failed_ = -1;
+  const Finally counted([&] {  // a step that fails midway has written, too
+    count_writes();
+    for (size_t i = 0; i < arguments.size(); ++i)
+      if (arguments_[i].written) arguments[i].unsafeGetTensorImpl()->bump_version();
+  });
   replay();
-  count_writes();
-  for (size_t i = 0; i < arguments.size(); ++i)
-    if (arguments_[i].written) arguments[i].unsafeGetTensorImpl()->bump_version();
   return copied_out();
 }
 

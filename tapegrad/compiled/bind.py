@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..core import _C, CompileError, Leaf, fork_safe_lock
+from ..core import _C, CompileError, Leaf, fork_safe_lock, in_replay
 from ..optim.optimizer import number
 from .attributes import Left
 from .carried import too_late
@@ -64,6 +64,19 @@ def _kept(key: Any, trace: Trace, exact: bool) -> Program:
     else:
         _programs.move_to_end(key)
     return program
+
+
+def explain_failure(calls: Sequence[Call], failed: int, error: Exception | Callable[[], object]) -> None:
+    """Raise `error`, or what calling it raises, with the name and the line of the call that failed."""
+    try:
+        if isinstance(error, Exception):
+            raise error
+        error()
+    except Exception as raised:
+        failure = in_replay(calls[failed].name, calls[failed].source, raised)
+        if failure is raised:
+            raise
+        raise failure from raised
 
 
 class Failed(Exception):
@@ -172,6 +185,7 @@ class Bound:
             work > _UNLOCKED or any(is_foreign(call) for call in program.calls),
         )
         self.fast.first_write = min(writers, default=len(program.calls))
+        self.fast.explain = functools.partial(explain_failure, program.calls)
 
     def again(self, arguments: Sequence[torch.Tensor]) -> Bound:
         """The program with an arena of its own, for another thread; its memory from outside may be bound anew."""
@@ -330,9 +344,11 @@ class Bound:
         executor, draws = self.executor, self.draws(0)
         try:
             executor.run(arrays, order, rows, 0, count, losses, self.numbers(), draws, tick)
-        except Exception:
-            if not 0 <= executor.failed < self.fast.first_write:
+        except Exception as error:
+            if executor.failed < 0:
                 raise
+            if executor.failed >= self.fast.first_write:
+                explain_failure(self.program.calls, executor.failed, error)
             self.met_bad_values = True
         finally:
             done = executor.steps

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..core import _C, CompileError, Entry, Leaf, Tensor
+from ..nn import Module
 from ..ops import Generator
 from .watch import STDLIB
 
@@ -151,6 +152,7 @@ class _Walk:
         self.dynamic = dynamic  # (dict, key) that a replay reads anew
         self.facts: list[Fact] = []
         self.seen: set[int] = set()
+        self.kinds: set[type] = set()  # whose methods are known
         self.todo: list[tuple[Any, str]] = []
 
     def note(self, container: Any, kind: str, key: Any, value: Any, path: str) -> None:
@@ -211,7 +213,9 @@ class _Walk:
         elif isinstance(value, type):
             self.classes(value, path)
         elif isinstance(value, ModuleType):
-            if not is_library(value.__name__):
+            if is_library(value.__name__):
+                self.replaceable(value, path)
+            else:
                 self.attributes(value, path, self.names)
         elif isinstance(value, functools._lru_cache_wrapper):
             self.todo.append((value.__wrapped__, path))
@@ -273,8 +277,30 @@ class _Walk:
         for name in self.names & {slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())}:
             if hasattr(value, name):
                 self.note(value, "attribute", name, getattr(value, name), f"{path}.{name}")
-        if not of_library(type(value)):
+        if not of_library(type(value)) or isinstance(value, Module):
             self.note(value, "attribute", "__class__", type(value), f"{path}.__class__")
+        if isinstance(own, dict) and (of_library(type(value)) or isinstance(value, Module)):
+            self.methods(type(value))
+
+    def replaceable(self, module: ModuleType, path: str) -> None:
+        """A library's functions, classes and modules that are named: a test may put others in their places."""
+        own = vars(module)
+        for name in self.names & own.keys():
+            value = own[name]
+            if isinstance(value, FunctionType | BuiltinMethodType | type | ModuleType):
+                self.facts.append(Fact(own, "item", name, value, f"{path}.{name}"))
+                if isinstance(value, ModuleType):
+                    self.todo.append((value, f"{path}.{name}"))
+
+    def methods(self, kind: type) -> None:
+        """A library's methods that are named or called by the library, likewise."""
+        if kind in self.kinds:
+            return
+        self.kinds.add(kind)
+        for name in {*self.names, "forward", "__call__"}:
+            method = getattr(kind, name, None)
+            if isinstance(method, FunctionType):
+                self.facts.append(Fact(kind, "attribute", name, method, f"{kind.__name__}.{name}"))
 
     def classes(self, kind: type, path: str) -> None:
         """What the user's classes define, as an instance would find it: a subclass may come to shadow a base."""

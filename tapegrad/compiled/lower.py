@@ -77,13 +77,15 @@ def _renamed(value: Any, instead: Mapping[int, int]) -> Any:
 
 
 def _drop_dead(calls: list[Call], slots: Sequence[Slot], kept: set[int]) -> tuple[list[Call], int]:
-    """Calls whose results reach neither a kept slot nor memory from outside go, and results that nobody reads."""
+    """Calls whose results reach neither a kept slot nor memory from outside go, and results that nobody reads.
+
+    Those that give nothing and write nothing stay: they raise where a value is bad.
+    """
     live = set(kept)
     result: list[Call] = []
     for call in reversed(calls):
-        if call.function != "check" and not any(
-            ref.slot in live or slots[ref.slot].kind != "made" for ref in written(call)
-        ):
+        checks = not call.outs and not call.writes
+        if not checks and not any(ref.slot in live or slots[ref.slot].kind != "made" for ref in written(call)):
             continue
         if any(r is not None and r.slot not in live for r in call.outs):
             call = call._replace(outs=tuple([r if r is not None and r.slot in live else None for r in call.outs]))

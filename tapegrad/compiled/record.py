@@ -432,6 +432,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.log.append(self, function, refs, outs if any(new) else (), writes)
         elif any(new) and schemas[function].makes:  # else a view
             self.log.append(self, function, refs, outs, ())
+        elif not function._schema.returns:  # it checks values: of a factorisation, say
+            self.log.append(self, function, refs, (), ())
 
     @_ours
     def _profile(self, frame: FrameType, event: str, argument: Any) -> bool:

@@ -15,6 +15,7 @@ from ..data import batches
 from ..data.arguments import as_rows
 from ..data.streams import drawn_seed
 from .alike import Unlike
+from .bind import explain_failure
 from .given import check_apart, checked_steps, for_each, named, own_rows, renamed, seeds_of, stacked, wish_of
 from .members import Known, Model, Streams, Structure
 from .progress import Bar
@@ -499,7 +500,7 @@ class Together:
         """A step whose program met bad values before it had changed anything: as it is, it says what is wrong."""
         part = len(model.twins) - 1 if model.at >= model.full else 0
         if not 0 <= model.network.failed < model.twins[part].bound.fast.first_write:
-            model.network.rethrow()
+            explain_failure(model.twins[part].bound.program.calls, model.network.failed, model.network.rethrow)
         whole = model.epoch(model.epochs, self.batch_size, self.shuffle, self.bar)
         self._tell(model, model.at)
         with self.streams.of(model), named(model):

@@ -32,7 +32,7 @@ from .errors import (
     TapegradError,
 )
 from .failures import calling
-from .foreign import from_torch
+from .foreign import from_torch, in_replay
 from .forks import fork_safe_lock
 from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, plain
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
@@ -107,6 +107,7 @@ __all__ = [
     "from_torch",
     "functions",
     "gather",
+    "in_replay",
     "integers",
     "is_grad_enabled",
     "is_integers",

@@ -104,6 +104,15 @@ def in_backward(entry: Entry, g: Any, error: Exception) -> Exception:
     return kind(f"{entry.op.name}: backward: {says} (g = {given}, recorded at {entry.source})")
 
 
+def in_replay(name: str, source: str, error: Exception) -> Exception:
+    """The exception to raise from `error`, which a call of a compiled step raised."""
+    says = str(error).strip().split("\n")[0]
+    kind = _kind(error, says)
+    if kind is None or isinstance(error, TapegradError):
+        return error
+    return kind(f"{name}: {says} (in a compiled step, recorded at {source})")
+
+
 def in_sum(one: Any, other: Any, error: Exception) -> Exception:
     """The exception to raise from `error`, which the sum of two contributions to a gradient raised."""
     shown = " + ".join(describe(getattr(g, "data", g)) for g in (one, other))

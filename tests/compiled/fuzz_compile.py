@@ -48,10 +48,16 @@ EXPRESSIONS = {
         "F.dropout({M}, 0.4)", "{M} - {M}.detach()", "F.linear({M}, {S})", "{M}[tg.arange(len(x))]",
         "tg.stack([{M}, {M}])[1]", "helper({M}, {M})", "{V} + 0 * {M}", "tg.tanh({M} @ {S} + {V})",
         "tg.addmm({V}, {M}, {S})", "{M}.reshape(4, -1).reshape(-1, 4)", "{M}[:, [2, 0, 1, 3]]",
-        "tg.einsum('ij,kj->ik', {M}, {S})",
+        "tg.einsum('ij,kj->ik', {M}, {S})", "net.gru({M})[0]", "net.lstm({M}[None])[0][0]", "net.mean({M})",
+        "served({M})", "added({M}, {V})", "scaled({M}, {M})", "filled({M}, {V})", "rowed({M}, {M})",
+        "viewed({M}, {V})",
+        "{M}.T.view_as({M}.T).T", "{M}.view(-1, 2, 2).transpose(1, 2).reshape(-1, 4)",
+        "{M}.chunk(2, 1)[1].repeat(1, 2)",
+        "{M}.unfold(1, 2, 2).sum(2).repeat(1, 2)", "tg.cat({M}.split(1))", "tg.cumsum({M}, 0)", "net.attend({M})",
     ],
     "S": [
-        "{S}.T", "{S} @ {S}", "{S} * {V}", "{M}.T @ {M}", "tg.eye(4) + {S}", "net.lin.weight", "{S}.T.T",
+        "{S}.T", "{S} @ {S}", "{S}.view(2, 2, 4).flatten(0, 1)", "added({S}, {V})",
+        "tg.einsum('ij,ik->jk', {M}, {M})", "{S} * {V}", "{M}.T @ {M}", "tg.eye(4) + {S}", "net.lin.weight", "{S}.T.T",
         "tg.outer({V}, {V})",
     ],
     "V": [
@@ -60,6 +66,7 @@ EXPRESSIONS = {
         "tg.full((4,), cfg.scale)", "tg.tensor([0.1, 0.2, 0.3, cfg.scale])", "{V}[[3, 1, 2, 0]]",
         "net.emb(tg.arange(4)).mean(0)", "tg.Tensor(T)", "{S}[1]", "{S}[:, 2]", "{S}.diagonal()", "buf",
         "net.bn.running_mean", "{M}[0]", "torch.frombuffer(raw, dtype=torch.float32)",
+        "{S}.view(16)[4:8]", "{M}.reshape(-1)[1:5]", "net.mean.running_var", "net.gru.weight_hh_l0[1]",
         "tg.from_numpy(w[::-1].copy())", "tg.from_numpy(cfg.array)", "cfg.tensor",
     ],
     "C": ["{M}.sum(1, keepdim=True)", "{M}[:, :1]", "{M}.logsumexp(1)[:, None]", "{M} @ {V}[:, None]"],
@@ -104,7 +111,9 @@ BETWEEN = {  # what happens between two calls; those of one kind go together
         "net.eval()", "net.train()", "net.drop.p = 0.1 if net.drop.p > 0.2 else 0.4", "net.bn.momentum = 0.2",
         "net.bn.eval()", "net.lin = nn.Linear(4, 4)", "net.bn = nn.BatchNorm1d(4)", "net.seq[1] = nn.Sigmoid()",
         "net.seq.append(nn.Tanh())", "net.bn.running_mean.zero_()", "tg.manual_seed(7)", "tg.rand(3)",
-        "net.train(not net.training)",
+        "net.train(not net.training)", "net.gru.flatten_parameters()",
+        "net.mean.momentum = None if net.mean.momentum else 0.3",
+        "with tg.no_grad(): say(served(probe))", "say(net.seq(probe))", "served.eval()", "served.train()",
     ],
     "memory": [
         "w[:] = np.roll(w, 1) * 0.9", "w[1] += 0.5", "cfg.array[1] *= -1",
@@ -148,6 +157,9 @@ class Net(nn.Module):
         super().__init__()
         self.lin, self.bn, self.drop = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.3)
         self.seq, self.emb = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), nn.Embedding(4, 4)
+        self.gru, self.lstm, self.mean = nn.GRU(4, 4), nn.LSTM(4, 4), nn.BatchNorm1d(4, momentum=None)
+        self.heads = nn.MultiheadAttention(4, 2)
+    def attend(self, a): return self.heads(a, a, a)[0]
 class Config:
     scale, flag = 0.5, True
 def first(a, b): return a * 0.5 + b
@@ -160,10 +172,34 @@ def scribble(held):
     for t in held[-1:]:
         t = t.data if isinstance(t, tg.Tensor) else t
         if t.is_floating_point() and 0 not in t.stride(): t.mul_(0.9)
+def added(a, b):  # values written in place, whole and in part
+    c = a * 1
+    c += b
+    return c
+def scaled(a, b):
+    c = a.sin()
+    c.mul_(b).add_(b, alpha=0.5)
+    return c
+def filled(a, b):
+    c = tg.zeros(*a.shape)
+    c[0], c[-1] = b, a[0]
+    c[:, 1] = a[:, 2]
+    return c
+def rowed(a, b):
+    c = a.clone()
+    for i in range(len(c)): c[i] = c[i - 1] * b[i]
+    return c
+def viewed(a, b):
+    c = a * 0.5
+    c.T[1] += b[0]
+    c.view(-1)[::2].mul_(b[1])
+    return c + c[0]
+def say(value): outputs.append(value)
 helper, net, cfg, g, order = first, Net(), Config(), tg.Generator(1), [0]
 p0, q1, p2 = nn.Parameter(tg.randn(4)), nn.Parameter(tg.randn(4, 4) * 0.5), nn.Parameter(tg.randn(4))
 w, T, buf = np.linspace(0, 1, 4, dtype=np.float32), torch.linspace(-1, 1, 4), tg.zeros(4)
 cfg.array, cfg.tensor, raw = w * 2, torch.ones(4), bytearray(w.tobytes())
+served, probe, outputs = wrapped(nn.Sequential(net.seq, nn.Linear(4, 4), nn.Dropout(0.2))), tg.ones(3, 4), []
 """
 
 
@@ -181,6 +217,7 @@ class Program:
         often = rng.choice([0.0, 0.15, 0.3, 0.6])
         every = [text for theme in themes for text in BETWEEN[theme]]
         kinds = rng.sample(every, min(rng.choice([1, 2, 4, 8]), len(every)))
+        self.runs = self.step.endswith("return loss\n")  # two epochs, after the calls
         self.calls = []
         for batch in rng.choices(self.batches, k=CALLS):
             count = rng.choice([1, 1, 2]) if rng.random() < often else 0
@@ -223,7 +260,11 @@ class Program:
             lines += ["loss.backward()"]
             lines += [f"{opt}.step()" for opt in self.optimizers if rng.random() < 0.85]
         lines += [self._named(rng.choice(LAST)) for _ in range(rng.choice([0, 0, 1, 2]))]
-        result = self._named(rng.choice(RESULTS)).replace("R.", f"{rng.choice(values['M'])}.")
+        result = (
+            "loss"
+            if rng.random() < 0.15
+            else self._named(rng.choice(RESULTS)).replace("R.", f"{rng.choice(values['M'])}.")
+        )
         if not backward:
             result = result.replace("loss", "loss.detach()")
         lines.append(f"return {result}")
@@ -272,6 +313,7 @@ def look(scope: dict[str, Any]) -> dict[str, Any]:
             seen |= {f"{name}, {i}, {key}": bits(v) for i, state in enumerate(states) for key, v in state.items()}
     outside = [scope[n] for n in ("T", "buf")] + [scope["cfg"].tensor]
     memory = [scope["w"].tobytes(), scope["cfg"].array.tobytes(), bytes(scope["raw"])]
+    seen["outputs"] = [bits(t) for t in scope["outputs"]]
     seen["outside"] = [bits(t) for t in outside], memory
     return seen
 
@@ -280,7 +322,7 @@ def side(program: Program, compile: Any) -> tuple[list[dict[str, Any]], Any]:
     """What every call returned and left behind, and the step."""
     tg.manual_seed(0)
     scope: dict[str, Any] = {"tg": tg, "nn": tg.nn, "F": tg.nn.functional, "np": np, "torch": torch, "held": []}
-    scope["__name__"] = "fuzz"
+    scope |= {"__name__": "fuzz", "wrapped": compile}
     exec(builtins.compile(program.setup + "\n" + program.step, "<fuzz>", "exec"), scope)
     step = compile(scope["step"])
     seen: list[dict[str, Any]] = []
@@ -311,7 +353,23 @@ def side(program: Program, compile: Any) -> tuple[list[dict[str, Any]], Any]:
         now["memory"] = [[shared(a, b) for b in (*at, *there)] for a in at]
         now["kept .grad"] = [scope[n].grad is g for n, g in zip(("p0", "q1", "p2"), grads, strict=True)]
         seen.append(now)
+    if program.runs and not (seen and "error" in seen[-1]):
+        seen.append(epochs(step, scope))
     return seen, step
+
+
+def epochs(step: Any, scope: dict[str, Any]) -> dict[str, Any]:
+    """What two epochs of one step leave behind: `run`, or a loop."""
+    arrays, how = [tg.randn(8, 4), tg.randn(8, 4)], {"batch_size": 3, "seed": 5}
+    try:
+        if hasattr(step, "run"):
+            losses = step.run(*arrays, epochs=2, **how)
+        else:
+            losses = [[step(*b).detach() for b in tg.data.batches(*arrays, **how, epoch=i)] for i in range(2)]
+            losses = tg.stack([tg.stack(row) for row in losses])
+    except Exception as error:
+        return {"error": error}
+    return look(scope) | {"losses": bits(losses)}
 
 
 def difference(program: Program) -> tuple[str | None, Any]:

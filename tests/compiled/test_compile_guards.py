@@ -541,3 +541,58 @@ def test_checks_of_constants_run_once():
         inputs = [tg.randn(4, 2) for _ in range(5)]
         assert bits([compiled(x) for x in inputs]) == bits([step(x) for x in inputs])
         assert replays(compiled) == 3
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+# what a test may put into a library's place: (owner, name, what it is then)
+REPLACED = {
+    "a layer's forward": (nn.ReLU, "forward", lambda self, x: x * 0.5),
+    "what calls layers": (nn.Module, "__call__", lambda self, *args: self.forward(*args) * 1.5),
+    "a function": (F, "mse_loss", lambda x, y: (x - y).abs().sum()),
+    "a name of the package": (tg, "sin", tg.cos),
+    "the optimizer's step": (tg.optim.SGD, "step", lambda self: None),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_what_is_put_into_the_librarys_place_is_seen(name, monkeypatch):
+    owner, attribute, other = REPLACED[name]
+
+    def script(compile):
+        model, optimizer = mlp()
+        model = nn.Sequential(model, nn.ReLU())
+
+        @compile
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = F.mse_loss(tg.sin(model(x)), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        seen = []
+        for i in range(8):
+            with monkeypatch.context() as patch:
+                if 3 <= i < 6:
+                    patch.setattr(owner, attribute, other)
+                seen.append((step(*batch()), state([model], [optimizer])))
+        return seen
+
+    assert_same_script(script)
+
+
+def test_a_layer_that_becomes_another_class():
+    def script(compile):
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        step, seen = compile(lambda x: model(x).sum().detach()), []
+        for i in range(6):
+            if i == 3:
+                model[0].__class__ = Doubled
+            seen.append(step(tg.ones(2, 4)))
+        return seen
+
+    assert_same_script(script)

@@ -215,10 +215,10 @@ def _recording(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
             lambda e, g, error: [].pop(),
         ],
         "leave_gradients": [[leaf._node, tg.ones(3, requires_grad=True)._node], [torch.ones(2), torch.ones(3)]],
-        "all_or_nothing": [before, torch.add, m, m],
-        "taken_back": [before, torch.add, m, m],
-        "record_call": [mode, Listener(), *draw.choice([(torch.add, (m, m)), (_C.relu, (m,))]), {}],
-        "on_one_thread": [torch.add, m, m],
+        "all_or_nothing": [before, _C.add, m, m],
+        "taken_back": [before, _C.add, m, m],
+        "record_call": [mode, Listener(), *draw.choice([(_C.add, (m, m)), (_C.relu, (m,))]), {}],
+        "on_one_thread": [_C.add, m, m],
     }
 
 
@@ -626,6 +626,7 @@ class Case:
             self.call(draw.choice([r.step, r.parts]), *spoil([[x], [argument]], rarely))
             self.call(r.timed, *spoil([[x]], rarely))
             self.call(step, *spoil([argument], rarely))
+            r.explain, r.first_write = draw.choice([(None, 0), (lambda *_: None, draw.choice(NUMBERS[:4]))])
             self.call(r.set_guards, *spoil([_C.Guards()], rarely))
             self.call(draw.choice([step._forget, step._alone]), *spoil([draw.choice([r, len])], draw))
             self.call(step._latest)
