@@ -63,10 +63,7 @@ class Habit(Compiled):
         assert model is not None
         modules = list(model.modules())
         facts = collect(model, trace.codes, [(vars(m), "training") for m in modules] if self._modes else ())
-        for kind in {type(m) for m in modules}:
-            for name in ("__call__", "forward"):
-                facts.append(Fact(kind, "attribute", name, getattr(kind, name), f"{kind.__name__}.{name}"))
-        return facts
+        return [fact for fact in facts if fact.container is not model]  # which it would keep alive
 
     def _audit(self, known: Bound, trace: Trace) -> bool:
         try:
