@@ -23,7 +23,7 @@ class Markdown(Extension):
 
 def as_markdown(text: str) -> str:
     """The text of a docstring, its indentation taken off."""
-    lines, result, i = text.split("\n"), [], 0
+    lines, result, i, in_item = text.split("\n"), [], 0, False
     while i < len(lines):
         line = lines[i]
         following = lines[i + 1] if i + 1 < len(lines) else ""
@@ -42,9 +42,11 @@ def as_markdown(text: str) -> str:
         if item:
             names = ", ".join(f"`{name}`" for name in item[1].split(", "))
             result.append(f"- {names}: {item[2].strip()}")
-        elif line.startswith("    ") and result and result[-1].startswith(("- ", "  ")):
+            in_item = True
+        elif line.startswith("    ") and in_item:
             result.append("  " + line.strip())
         else:
+            in_item = False
             result.append(line)
         i += 1
     return re.sub(r"(?<!`)``([^`]+)``(?!`)", r"`\1`", "\n".join(result))

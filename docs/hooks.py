@@ -41,10 +41,23 @@ PICTURES = {"examples/pictures": "pictures"}
 REPOSITORY_ONLY = ("bench/results/README.md", ".py", ".ipynb")  # links to these become plain text
 
 API = {
-    "core": ("core.tensor", "core.tape", "core.op", "core.mode", "core.errors", "settings"),
+    "core": (
+        "core.tensor:Tensor",
+        "core.tape:Tape",
+        "core.tape:Entry",
+        "core.op:op",
+        "core.mode",
+        "core.errors",
+        "settings",
+    ),
     "derivatives": ("derivatives",),
     "optim": ("optim",),
-    "compiled": ("compiled.__init__", "compiled.step", "compiled.together", "compiled.profile"),
+    "compiled": (
+        "compiled:compile",
+        "compiled.step:Compiled",
+        "compiled.together:run_together",
+        "compiled.profile:Profile",
+    ),
     "training": ("training", "data", "plot"),
     "distributions": ("distributions",),
     "files": ("files", "export.export"),
@@ -181,9 +194,14 @@ def errors() -> str:
 
 
 def reference(name: str, rooms: tuple[str, ...]) -> str:
-    """A page of the reference: the files of some rooms, each under its first line."""
+    """A page of the reference: the files of some rooms, each under its first line; of ``room:name`` the name alone."""
     parts = [f"# {TITLES[name]}\n"]
     for room in rooms:
+        if ":" in room:
+            identifier = f"tapegrad.{room.replace(':', '.')}"
+            options = "show_root_heading: true, show_root_full_path: false, show_root_toc_entry: true, heading_level: 2"
+            parts.append(f"::: {identifier}\n    options: {{{options}}}\n")
+            continue
         path = ROOT.joinpath("tapegrad", *room.split("."))
         inside = [p for p in sorted(path.glob("*.py")) if path.is_dir() and p.stem != "__init__"]
         for file in inside or [path.with_suffix(".py") if not path.is_dir() else path / "__init__.py"]:

@@ -59,6 +59,7 @@ def test_the_table_of_errors_is_the_tree(hooks):
 
 
 def test_docstrings_become_markdown(hooks):
+    assert hooks.as_markdown("Files:\n\n    a   first\n    b   second") == "Files:\n\n    a   first\n    b   second"
     text = "One line.\n\nParameters\n----------\nx, y : what\n    goes on\n*arrays : more\n\n>>> 1 + 1\n2\n\n``code``"
     assert hooks.as_markdown(text).split("\n\n") == [
         "One line.",
