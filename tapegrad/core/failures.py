@@ -5,6 +5,7 @@ Called only after a failure, so it costs nothing on the way there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -64,6 +65,14 @@ def _size(name: str, values: Named) -> str | None:
     """Why a tensor has no view of the size asked for."""
     x, size = values.get("input"), values.get("shape")
     if isinstance(x, torch.Tensor) and isinstance(size, list | tuple) and all(isinstance(n, int) for n in size):
+        known = math.prod(n for n in size if n != -1)
+        if (
+            name == "view"
+            and not x.is_contiguous()
+            and (x.numel() == known or (-1 in size and known and x.numel() % known == 0))
+        ):
+            strides = f"shape {list(x.shape)} and strides {list(x.stride())}"
+            return f"{name}: input of {strides} has no view of shape {list(size)}; use reshape"
         return f"{name}: input of shape {list(x.shape)} ({x.numel()} elements) cannot take shape {list(size)}"
     return None
 

@@ -55,6 +55,7 @@ CASES: list[Any] = [
     (F("logsumexp", z(2), 3), IndexError, "3"), (F("all", z(2), 1), IndexError, "1"),
     # shapes
     (F("reshape", z(2, 3), (4, 2)), SHAPE, "[2, 3]", "4"), (F("view", z(2, 3), (5,)), SHAPE, "[2, 3]", "5"),
+    (F("view", z(2, 3).T, (-1,)), SHAPE, "strides [1, 3]", "use reshape"),
     (F("reshape", z(2, 3), (-1, -1)), SHAPE, "-1"), (F("expand", z(2, 3), (2, 4)), SHAPE, "[2, 3]", "4"),
     (F("permute", z(2, 3), (0, 0)), SHAPE, "(0, 0)"), (F("permute", z(2, 3), (0,)), SHAPE, "(0,)"),
     (F("transpose", z(2, 3), 0, 2), IndexError, "2"), (F("unflatten", z(6), 0, (4, 2)), SHAPE, "(4, 2)"),
