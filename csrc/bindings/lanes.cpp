@@ -63,6 +63,14 @@ std::map<std::string, Maker> makers() {
   all["linear_backward_relu"] = [](const py::tuple& a, const Tensors& outs) {  // the relu's result comes last
     return lane_linear_backward(tensor(a, 0), optional(a, 1), optional(a, 2), optional(a, a.size() - 1), outs);
   };
+  for (const bool mean : {false, true})
+    all[mean ? "mean" : "sum"] = [mean](const py::tuple& a, const Tensors& outs) {
+      return lane_sum(tensor(a, 0), std::nullopt, mean, outs);
+    };
+  all["matmul"] = [](const py::tuple& a, const Tensors& outs) -> std::unique_ptr<Call> {
+    if (tensor(a, 0).dim() != 2 || tensor(a, 1).dim() != 2) return nullptr;  // no vectors
+    return lane_sum(tensor(a, 0), optional(a, 1), false, outs);
+  };
   all["mse_loss"] = [](const py::tuple& a, const Tensors& outs) {
     return lane_mse_loss(tensor(a, 0), tensor(a, 1), get<bool>(a, 2), outs);
   };

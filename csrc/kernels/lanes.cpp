@@ -154,6 +154,17 @@ void lane_column_sums(const T* x, int64_t M, int64_t N, T* out) {
   for (; n < N; ++n) columns<T, 1>(x + n * L, M, N, out + n * L);
 }
 
+// out = sum of x, or of x * y where y is not null, over divisor
+template <class T>
+void lane_sum(const T* x, const T* y, int64_t n, T divisor, T* out) {
+  using V = Vec<T>;
+  const V sum =
+      y ? sum_of<T>(n, [=](int64_t i)
+                           __attribute__((always_inline)) { return V::load(x + i * V::N) * V::load(y + i * V::N); })
+        : sum_of<T>(n, [=](int64_t i) __attribute__((always_inline)) { return V::load(x + i * V::N); });
+  (sum / V::set1(divisor)).store(out);
+}
+
 // out = sum of (x - y)^2 over divisor
 template <class T>
 void lane_squared_error(const T* x, const T* y, int64_t n, T divisor, T* out) {
@@ -236,6 +247,7 @@ void lane_cross_entropy_backward(const CrossEntropy<T>& a, int64_t N, bool mean,
 #define TG_INSTANTIATE(T)                                                            \
   template void lane_gemm(const LaneGemm<T>&);                                       \
   template void lane_column_sums(const T*, int64_t, int64_t, T*);                    \
+  template void lane_sum(const T*, const T*, int64_t, T, T*);                        \
   template void lane_squared_error(const T*, const T*, int64_t, T, T*);              \
   template void lane_mse_backward(const T*, const T*, const T*, T, T*, T*, int64_t); \
   template void lane_cross_entropy(const CrossEntropy<T>&, int64_t, bool, T*, T*);   \

@@ -33,6 +33,7 @@ struct LaneGemm {
 #define TG_LANE_KERNELS(X)                                                                         \
   X(lane_gemm, (const LaneGemm<T>& a))                                                             \
   X(lane_column_sums, (const T* x, int64_t M, int64_t N, T* out))                                  \
+  X(lane_sum, (const T* x, const T* y, int64_t n, T divisor, T* out))                              \
   X(lane_squared_error, (const T* x, const T* y, int64_t n, T divisor, T* out))                    \
   X(lane_mse_backward, (const T* g, const T* x, const T* y, T factor, T* dx, T* dy, int64_t n))    \
   X(lane_cross_entropy, (const CrossEntropy<T>& a, int64_t N, bool mean, T* loss, T* total))       \

@@ -154,6 +154,20 @@ std::unique_ptr<Call> lane_linear_backward(const at::Tensor& g, const Optional& 
   });
 }
 
+std::unique_ptr<Call> lane_sum(const at::Tensor& x, const Optional& y, bool mean, const Tensors& outs) {
+  const at::Tensor out = place_of(outs, 0);
+  if (!fit(x, {value(y), out}) || !out.defined() || elements(out) != 1 || (y && y->sizes() != x.sizes()))
+    return nullptr;
+  const int64_t n = elements(x);
+  if (n == 0 || n > kSumRun) return nullptr;  // more are summed in parts
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    return call_of([=, x = from<T>(x), y = from<T>(value(y)), out = to<T>(out)] {
+      lane_kernels_for<T>().lane_sum(x, y, n, mean ? static_cast<T>(n) : T(1), out);
+    });
+  });
+}
+
 std::unique_ptr<Call> lane_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs) {
   const at::Tensor out = place_of(outs, 0);
   if (!fit(x, {y, out}) || !y.defined() || !out.defined() || y.sizes() != x.sizes()) return nullptr;

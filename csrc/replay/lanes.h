@@ -38,6 +38,8 @@ std::unique_ptr<Call> lane_linear(const at::Tensor& x, const at::Tensor& w, cons
                                   const Tensors& outs);
 std::unique_ptr<Call> lane_linear_backward(const at::Tensor& g, const Optional& x, const Optional& w,
                                            const Optional& gate, const Tensors& outs);
+// The sum or mean of everything, of x * y where there is a y.
+std::unique_ptr<Call> lane_sum(const at::Tensor& x, const Optional& y, bool mean, const Tensors& outs);
 std::unique_ptr<Call> lane_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
 std::unique_ptr<Call> lane_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
                                              const Tensors& outs);

@@ -70,6 +70,11 @@ def sizes(*layers, act=nn.Tanh, bias=True):
     return make
 
 
+def sums(x, y):
+    """A sum, a mean and an inner product of everything."""
+    return (x * y).sum() + (x - y).mean() + tg.dot(x.reshape(-1), (x - y).reshape(-1))
+
+
 RATES = {"lr": lambda k: 0.1 / (k + 1)}
 DECAY = {"weight_decay": lambda k: 0.1 * (k % 3)}
 
@@ -157,9 +162,17 @@ WEIGHTS = tg.tensor([0.5, 1.0, 2.0])
         (builder(sizes(5, 6, 3, act=nn.ELU), tg.optim.Adam, F.smooth_l1_loss, lr=0.01, **DECAY), points(70, 5, 3)),
         (builder(lambda k: nn.Sequential(Turned(5, 6), nn.Tanh(), Turned(6, 3)), **RATES, **DECAY), points(70, 5, 3)),
         (builder(sizes(5, 6, 3), tg.optim.Adam, weighted, lr=lambda k: 0.01 * k), classes(70, 5, 3)),
+        (builder(sizes(5, 6, 3), loss=sums, **RATES), points(97, 5, 3)),
         (builder(sizes(5, 6, 3), loss=lambda x, y: (x - y).abs().max() + x.mean(), **RATES), points(70, 5, 3)),
     ],
-    ids=["a loss", "an activation", "updates with numbers of each", "a loss that looks at targets", "torch's own"],
+    ids=[
+        "a loss",
+        "an activation",
+        "updates with numbers of each",
+        "a loss that looks at targets",
+        "sums",
+        "torch's own",
+    ],
 )
 def test_instructions_without_lanes_run_for_each(build, arrays, monkeypatch):
     monkeypatch.setattr(lanes, "_CARRIED", 0)
