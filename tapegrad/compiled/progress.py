@@ -20,7 +20,7 @@ def in_notebook() -> bool:
     return type(shell).__name__ == _INTEGRATED
 
 
-def tqdm_bar(total: int) -> Any:
+def tqdm_bar(total: int, unit: str = "step") -> Any:
     """A bar over ``total`` steps; None where nothing would be seen. ImportError without tqdm."""
     if in_notebook():
         try:
@@ -30,12 +30,12 @@ def tqdm_bar(total: int) -> Any:
                 warnings.simplefilter("ignore", TqdmWarning)
                 from tqdm.auto import tqdm as widget
 
-                return widget(total=total, unit="step", disable=False, dynamic_ncols=True)
+                return widget(total=total, unit=unit, disable=False, dynamic_ncols=True)
         except ImportError:  # no ipywidgets: a bar of characters
             pass
     from tqdm import tqdm
 
-    bar = tqdm(total=total, unit="step", disable=False if in_notebook() else None, dynamic_ncols=True)
+    bar = tqdm(total=total, unit=unit, disable=False if in_notebook() else None, dynamic_ncols=True)
     return None if bar.disable else bar
 
 

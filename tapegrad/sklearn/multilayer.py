@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -16,7 +16,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from ..compiled import Known, Passes
+from ..compiled import Known, Passes, tqdm_bar
 from .descent import Descent
 from .training import handed
 
@@ -36,8 +36,12 @@ def waiting() -> Iterator[list[Fit]]:
         _waiting.reset(token)
 
 
-def train(fits: list[Fit]) -> None:
+def train(fits: list[Fit], progress: bool = False) -> None:
     """Carry out fits that agree in the rows of a batch and in the number of arrays, all at once."""
+    bar = None
+    if progress:
+        with suppress(ImportError):
+            bar = tqdm_bar(sum(fit.epochs for fit in fits), "epoch")
     passes = Passes(
         [fit.step for fit in fits],
         [list(arrays) for arrays in zip(*[fit.arrays for fit in fits], strict=True)],
@@ -47,12 +51,21 @@ def train(fits: list[Fit]) -> None:
     )
     try:
         with passes.held():
-            active = [k for k, fit in enumerate(fits) if fit.epochs > 0]
+            active, done = [k for k, fit in enumerate(fits) if fit.epochs > 0], 0
             while active:
                 losses = passes.run_pass({k: fits[k].order() for k in active})
-                active = [k for k, values in zip(active, losses, strict=True) if not fits[k].ends(values)]
+                done += 1
+                going = [k for k, values in zip(active, losses, strict=True) if not fits[k].ends(values)]
+                if bar is not None:
+                    spared = sum(fits[k].epochs - done for k in set(active) - set(going))  # by those that end early
+                    bar.set_description(f"{len(going)} of {len(fits)} networks", refresh=False)
+                    bar.update(len(active) + spared)
+                active = going
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
+    finally:
+        if bar is not None:
+            bar.close()
     for fit in fits:
         fit.done()
 

@@ -118,7 +118,7 @@ def _perceptrons(estimators: list[Any], parts: list[Any], progress: bool) -> lis
         for fit in fits:  # none for the solver "lbfgs"
             plans.setdefault(fit.batch_size, []).append((k, fit))
     for planned in plans.values():
-        train([fit for _, fit in planned])
+        train([fit for _, fit in planned], progress)
         for k, _ in planned:
             if not all(np.isfinite(p).all() for p in (*estimators[k].coefs_, *estimators[k].intercepts_)):
                 estimators[k] = None

@@ -134,3 +134,19 @@ def test_without_tqdm_run_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(tg.ArgumentError, match=r"pip install .tapegrad\[progress\]"):
         make().run(*tg.data.disk(60, seed=1), batch_size=20, progress=True)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_a_grid_of_perceptrons_has_a_bar(terminal):
+    pytest.importorskip("sklearn")
+    from tapegrad.sklearn import MLPClassifier, SweepCV
+
+    x, y = tg.data.disk(90, seed=1)
+    grid = {"learning_rate_init": [0.001, 0.5], "hidden_layer_sizes": [(4,), (6,)]}
+    estimator = MLPClassifier(max_iter=12, n_iter_no_change=3, tol=1.0, random_state=0, batch_size=30)
+    search = SweepCV(estimator, grid, cv=2, verbose=1).fit(x.numpy(), y.numpy())
+    assert len(search.cv_results_["params"]) == 4
+    last = drawn(terminal)
+    assert "0 of 8 networks: 100%" in last
+    assert "96/96 [" in last
+    assert "epoch/s" in last
