@@ -38,7 +38,7 @@ from .incoming import FLOATS, Ints, from_array, integers, known_dtype, on_cpu, p
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
 from .notes import Note, Stats, calls_of_modules
 from .op import Array, Arrays, caller, is_integers, op, with_integers
-from .protocols import functions
+from .protocols import functions, put
 from .record import Op, arithmetic, either, kernel, registry, sum_over, verify
 from .spelled import also
 from .tape import (
@@ -122,6 +122,7 @@ __all__ = [
     "op",
     "plain",
     "pull",
+    "put",
     "raw",
     "registry",
     "replay",

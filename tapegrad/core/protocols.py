@@ -137,7 +137,7 @@ class Protocols(Methods[T]):
         if _IN_PLACE.fullmatch(name):
             return cls._written(function, args, given)
         result = _counterpart(cls, function)(*args, **given)
-        return result if out is None else _put(out, result, name)
+        return result if out is None else put(out, result, name)
 
     @classmethod
     def _written(cls, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -198,13 +198,13 @@ def _values(value: Any, name: str) -> Any:
     return type(value)([_values(v, name) for v in value]) if type(value) in (tuple, list) else value
 
 
-def _put(out: Any, result: Any, name: str) -> Any:
+def put(out: Any, result: Any, name: str) -> Any:
     """``out=`` as in torch: resized to the result, which it takes if its dtype can hold it and no gradient is lost."""
     if isinstance(result, tuple):
         if not isinstance(out, tuple | list) or len(out) != len(result):
             raise TypeError(f"torch.{name}: out must be {len(result)} tensors; got {type(out).__name__}")
         for o, r in zip(out, result, strict=True):
-            _put(o, r, name)
+            put(o, r, name)
         return out
     values = _values(result, name)
     writable: Any = getattr(out, "_writable", None)  # a Tensor's

@@ -27,6 +27,7 @@ from ..core import (
     either,
     known_dtype,
     op,
+    put,
     raw,
     sum_over,
 )
@@ -193,21 +194,40 @@ def _read_extremum(
     return None, given[0], keepdim
 
 
-def max(input: Any, *dim_or_other: Any, dim: int | None = None, keepdim: bool = False, other: Any = None) -> Any:
+def max(
+    input: Any,
+    *dim_or_other: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    other: Any = None,
+    out: Any = None,
+) -> Any:
     """The maximum of all elements (ties share the gradient evenly); along an int ``dim`` (values, indices), the
-    gradient going to the index returned; or `maximum` with ``other``, another tensor in place of ``dim``."""
+    gradient going to the index returned; or `maximum` with ``other``, another tensor in place of ``dim``. ``out`` takes
+    the result, a constant."""
     dim, other, keepdim = _read_extremum("max", dim_or_other, dim, keepdim, other)
     if other is not None:
-        return maximum(input, other)
-    return max_op(input) if dim is None else _best("max", input, dim, keepdim)
+        result: Any = maximum(input, other)
+    else:
+        result = max_op(input) if dim is None else _best("max", input, dim, keepdim)
+    return result if out is None else put(out, result, "max")
 
 
-def min(input: Any, *dim_or_other: Any, dim: int | None = None, keepdim: bool = False, other: Any = None) -> Any:
+def min(
+    input: Any,
+    *dim_or_other: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    other: Any = None,
+    out: Any = None,
+) -> Any:
     """The minimum, as `max`."""
     dim, other, keepdim = _read_extremum("min", dim_or_other, dim, keepdim, other)
     if other is not None:
-        return minimum(input, other)
-    return min_op(input) if dim is None else _best("min", input, dim, keepdim)
+        result: Any = minimum(input, other)
+    else:
+        result = min_op(input) if dim is None else _best("min", input, dim, keepdim)
+    return result if out is None else put(out, result, "min")
 
 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesIndices:

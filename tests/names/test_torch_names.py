@@ -256,3 +256,16 @@ def test_torchs_initialisers_are_ours():
     assert torch.equal(*drawn)
     with pytest.raises(tg.TapeError, match="leaf"):
         torch.nn.init.xavier_normal_(tg.tensor(X, requires_grad=True))
+
+
+def test_the_larger_goes_where_out_says():
+    """AMSGrad as scripts write it."""
+    largest, seen = tg.tensor(X), tg.tensor(Y)
+    assert tg.max(largest, seen, out=largest) is largest
+    assert torch.equal(largest.data, torch.maximum(X, Y))
+    pair = (tg.empty(0, dtype=F64), tg.empty(0, dtype=tg.int64))
+    assert tg.min(tg.tensor(X), 1, out=pair) is pair
+    assert torch.equal(pair[0].data, X.min(1).values)
+    assert torch.equal(pair[1].data, X.min(1).indices)
+    with pytest.raises(tg.TapeError, match="loses its gradient"):
+        tg.max(tg.tensor(X, requires_grad=True), seen, out=largest)
