@@ -19,6 +19,7 @@ SUITES = {
     "latency": "one small network asked one question at a time, beside NumPy, PyTorch, JAX and ONNX Runtime",
     "sklearn": "scikit-learn's perceptrons and grid search beside tapegrad.sklearn's",
     "together": "many networks at once beside one after the other, and beside JAX's vmap (extra bench-jax)",
+    "distributed": "gradients averaged over 1, 2 and 3 processes: its time, and a model of where it pays",
     "ops_page": "the table of all ops, written from the registry",
     "reports": "the experiments of five reports, tapegrad beside PyTorch and what they printed; a page of results",
 }
