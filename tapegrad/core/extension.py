@@ -1,6 +1,7 @@
 """Loads the compiled extension, tapegrad._C, and says what to do where that fails."""
 
 import importlib.util
+import sysconfig
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ def _public(version: str) -> str:
 def _check() -> None:
     """Raises ImportError where the extension is missing, or was built for another torch (loading it then fails with no
     more than the name of a missing symbol)."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise ImportError("tapegrad needs the usual build of Python; this one is free-threaded")
     found = importlib.util.find_spec("tapegrad._C")
     if found is None or found.origin is None:
         here = Path(__file__).resolve().parent.parent

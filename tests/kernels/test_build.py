@@ -128,6 +128,11 @@ def test_unloadable_extension_says_so(tmp_path, monkeypatch):
     assert "pip install --force-reinstall" in error
 
 
+def test_a_free_threaded_python_is_refused():
+    error = stderr_of("import sysconfig; sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1; import tapegrad")
+    assert "ImportError: tapegrad needs the usual build of Python; this one is free-threaded" in error
+
+
 def test_unknown_isa_is_refused():
     error = stderr_of("import tapegrad", TAPEGRAD_ISA="sse9")
     assert "ImportError: TAPEGRAD_ISA=sse9: expected baseline, avx2 or avx512" in error
