@@ -3,55 +3,42 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "isas.h"
 
 namespace tapegrad {
 
-namespace baseline {
-extern const Kernels table;
-}
-#ifdef TG_X86
-namespace avx2 {
-extern const Kernels table;
-}
-namespace avx512 {
-extern const Kernels table;
-}
-#endif
+#define TG_DECLARE_TABLE(name, has) \
+  namespace name {                  \
+  extern const Kernels table;       \
+  }
+TG_ISAS(TG_DECLARE_TABLE)
 
 namespace {
 
 struct Choice {
-  const Kernels* table;  // null where this build has none
-  bool supported;
+  std::string name;
+  const Kernels* table;
 };
 
-const char* const kNames[] = {"avx512", "avx2", "baseline"};  // best first
-
-Choice choice(const std::string& name) {
-#ifdef TG_X86
-  __builtin_cpu_init();
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (name == "avx2") return {&avx2::table, has_avx2};
-  if (name == "avx512")
-    return {&avx512::table, has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")};
-#endif
-  if (name == "baseline") return {&baseline::table, true};
-  return {nullptr, false};
-}
-
 const Kernels& choose() {
+#ifdef __x86_64__
+  __builtin_cpu_init();
+#endif
+  std::vector<Choice> choices;
+#define TG_ADD_CHOICE(name, has) \
+  if (has) choices.push_back({#name, &name::table});
+  TG_ISAS(TG_ADD_CHOICE)
   const char* forced = std::getenv("TAPEGRAD_ISA");
-  if (forced == nullptr || *forced == '\0') {
-    for (const char* name : kNames)
-      if (choice(name).supported) return *choice(name).table;
+  if (forced == nullptr || *forced == '\0') return *choices.front().table;
+  std::string names;
+  for (const Choice& c : choices) {
+    if (c.name == forced) return *c.table;
+    names += (names.empty() ? "" : ", ") + c.name;
   }
-  for (const char* name : kNames) {
-    if (std::string(name) != forced) continue;
-    if (choice(name).supported) return *choice(name).table;
-    throw std::runtime_error("TAPEGRAD_ISA=" + std::string(forced) + ": this processor or this build has no " + name);
-  }
-  throw std::runtime_error("TAPEGRAD_ISA=" + std::string(forced) + ": expected baseline, avx2 or avx512");
+  throw std::runtime_error("TAPEGRAD_ISA=" + std::string(forced) +
+                           ": expected one that this build and this processor have: " + names);
 }
 
 }  // namespace

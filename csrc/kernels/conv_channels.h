@@ -8,7 +8,7 @@
 namespace tapegrad::TG_ISA {
 
 // The register tile: up to WIDE pixels x lanes_of(pixels) vectors.
-#if defined(__AVX512F__)
+#if TG_REGISTERS == 32
 constexpr int WIDE = 14;
 constexpr int lanes_of(int pixels) { return pixels <= 4 ? 6 : pixels <= 6 ? 4 : pixels <= 8 ? 3 : 2; }
 #elif defined(__AVX2__)

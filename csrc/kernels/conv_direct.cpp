@@ -12,7 +12,7 @@ namespace {
 
 // The register tile: up to ROWS channels x vectors(channels) vectors of pixels. Fewer channels take more vectors, so
 // that there are always enough chains to hide the latency of an fma.
-#if defined(__AVX512F__)
+#if TG_REGISTERS == 32
 constexpr int ROWS = 8;
 constexpr int vectors(int rows) { return rows <= 2 ? 8 : rows == 3 ? 7 : rows == 4 ? 6 : rows <= 6 ? 4 : 3; }
 #elif defined(__AVX2__)

@@ -12,7 +12,7 @@ namespace {
 
 // The register tile: up to ROWS(vectors) taps x up to VECS vectors of m.
 constexpr int VECS = 2;
-#if defined(__AVX512F__)
+#if TG_REGISTERS == 32
 constexpr int ROWS = 12;
 #elif defined(__AVX2__)
 constexpr int ROWS = 6;
@@ -130,7 +130,7 @@ void add_band(Band<T> a, int64_t M, const ConvTaps<T>& taps, int64_t k0, int64_t
 }
 
 // The same with vectors along the pixels of a row, for few channels: up to taps_of(channels) taps x CHANNELS.
-#if defined(__AVX512F__)
+#if TG_REGISTERS == 32
 constexpr int CHANNELS = 6;
 constexpr int taps_of(int channels) { return channels <= 2 ? 12 : channels == 3 ? 8 : channels == 4 ? 6 : 4; }
 #elif defined(__AVX2__)

@@ -9,6 +9,9 @@ namespace {
 #if defined(__AVX512F__)
 constexpr int ROWS = 8, VECS = 3;
 constexpr int64_t DEPTH = 1024;
+#elif defined(__aarch64__)
+constexpr int ROWS = 8, VECS = 3;
+constexpr int64_t DEPTH = 384;
 #elif defined(__AVX2__)
 constexpr int ROWS = 4, VECS = 3;
 constexpr int64_t DEPTH = 384;

@@ -10,12 +10,12 @@ namespace tapegrad::TG_ISA {
 namespace {
 
 // The register tile: as many accumulators as leave room for one row of B and one element of A.
-#if defined(__AVX512F__)
-constexpr int REGISTERS = 32, ROWS = 8, COLUMNS = 5;
+#if TG_REGISTERS == 32
+constexpr int ROWS = 8, COLUMNS = 5;
 #else
-constexpr int REGISTERS = 16, ROWS = 6, COLUMNS = 4;
+constexpr int ROWS = 6, COLUMNS = 4;
 #endif
-constexpr bool fits(int rows, int columns) { return rows * columns + columns + 1 <= REGISTERS; }
+constexpr bool fits(int rows, int columns) { return rows * columns + columns + 1 <= TG_REGISTERS; }
 constexpr int rows_for(int columns) {
   int rows = ROWS;
   while (!fits(rows, columns)) --rows;

@@ -18,13 +18,15 @@ TG_INLINE Lanes multiply(Lanes a, Lanes b) {
   return (Lanes)_mm256_mul_epu32((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
   return (Lanes)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#elif defined(__aarch64__)
+  return (Lanes)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
 #else
   return (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF);
 #endif
 }
 
-// The 4 * W words of blocks [block, block + W) of a stream, in order (kernels/random.cpp has the plain form). Even lanes
-// take the first half of the blocks and odd lanes the second, so that one interleaving sorts the words.
+// The 4 * W words of blocks [block, block + W) of a stream, in order (kernels/random.cpp has the plain form). Even
+// lanes take the first half of the blocks and odd lanes the second, so that one interleaving sorts the words.
 TG_INLINE void philox(uint64_t block, uint64_t stream, uint64_t seed, void* words) {
   Lanes index;
   for (int i = 0; i < W; ++i) index[i] = static_cast<uint64_t>(i / 2 + i % 2 * (W / 2));

@@ -2,8 +2,23 @@
 // same operations through partial load and store, so body and tail round alike.
 #pragma once
 #include <stdint.h>
-#ifdef __AVX2__
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// Whether fma rounds once; how many registers a tile may fill. What depends on the instruction set asks these where it
+// can.
+#if defined(__AVX2__) || defined(__aarch64__)
+#define TG_FUSED 1
+#else
+#define TG_FUSED 0
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TG_REGISTERS 32
+#else
+#define TG_REGISTERS 16
 #endif
 
 #define TG_INLINE inline __attribute__((always_inline))
@@ -103,8 +118,8 @@ struct Vec<double> {
 
 #else
 
-// The compiler's own 16-byte vectors: SSE2 on x86-64, NEON on ARM. There is no fused instruction to count on, so fma
-// rounds twice, in the body and in the tail.
+// The compiler's own 16-byte vectors: NEON on 64-bit ARM, whose fma is fused, SSE2 on x86-64. There is no fused
+// instruction to count on there, so fma rounds twice, in the body and in the tail.
 template <class T>
 struct Vec {
   static constexpr int N = 16 / static_cast<int>(sizeof(T));
@@ -126,7 +141,16 @@ struct Vec {
     for (int i = 0; i < n; ++i) p[i] = v[i];
   }
   friend TG_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
-  friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+  friend TG_INLINE Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__aarch64__)
+    if constexpr (N == 4)
+      return {(Register)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v)};
+    else
+      return {(Register)vfmaq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v)};
+#else
+    return {a.v * b.v + c.v};
+#endif
+  }
   friend TG_INLINE Vec low(Vec a, Vec b) {
     if constexpr (N == 4)
       return {__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)};
@@ -189,7 +213,7 @@ inline void transpose(const T* from, int64_t from_step, int64_t R, int64_t C, T*
       const T* source = from + r * from_step + c;
 #pragma GCC unroll 16
       for (int i = 0; i < V::N; ++i)
-        block[i] = i >= rows            ? V::set1(0)
+        block[i] = i >= rows         ? V::set1(0)
                    : columns == V::N ? V::load(source + i * from_step)
                                      : V::load(source + i * from_step, columns);
       transpose<T>(block);

@@ -191,7 +191,7 @@ struct Normal {
 template <class T>
 TG_INLINE Vec<T> bell_curve(Vec<T> t) {
   using V = Vec<T>;
-#if defined(__AVX2__)
+#if TG_FUSED
   const V half = V::set1(T(-0.5)) * t, square = half * t;
   return exp_inside(square, fma(half, t, V{-square.v}));
 #else

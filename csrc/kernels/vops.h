@@ -114,6 +114,9 @@ TG_INLINE Vec<double> ldexp(Vec<double> a, Vec<double> n) { return {_mm512_maskz
 #if defined(__AVX2__)
 TG_INLINE Vec<float> sqrt(Vec<float> a) { return {_mm256_sqrt_ps(a.v)}; }
 TG_INLINE Vec<double> sqrt(Vec<double> a) { return {_mm256_sqrt_pd(a.v)}; }
+#elif defined(__aarch64__)
+TG_INLINE Vec<float> sqrt(Vec<float> a) { return {(Vec<float>::Register)vsqrtq_f32((float32x4_t)a.v)}; }
+TG_INLINE Vec<double> sqrt(Vec<double> a) { return {(Vec<double>::Register)vsqrtq_f64((float64x2_t)a.v)}; }
 #else
 TG_INLINE float sqrt_of(float a) { return __builtin_sqrtf(a); }
 TG_INLINE double sqrt_of(double a) { return __builtin_sqrt(a); }

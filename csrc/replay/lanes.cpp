@@ -7,33 +7,27 @@
 #include <string>
 
 #include "dispatch.h"
+#include "isas.h"
 #include "kernels/lanes.h"
 #include "replay/executor.h"
 
 namespace tapegrad {
 
-namespace baseline {
-extern const LaneKernels lane_table;
-}
-#ifdef TG_X86
-namespace avx2 {
-extern const LaneKernels lane_table;
-}
-namespace avx512 {
-extern const LaneKernels lane_table;
-}
-#endif
+#define TG_DECLARE_LANE_TABLE(name, has) \
+  namespace name {                       \
+  extern const LaneKernels lane_table;   \
+  }
+TG_ISAS(TG_DECLARE_LANE_TABLE)
 
 namespace {
 
 // Of the instruction set that the other kernels are of.
 const LaneKernels& lane_kernels() {
-#ifdef TG_X86
   const std::string isa = kernels().isa;
-  if (isa == "avx512") return avx512::lane_table;
-  if (isa == "avx2") return avx2::lane_table;
-#endif
-  return baseline::lane_table;
+#define TG_LANE_TABLE(name, has) \
+  if (isa == #name) return name::lane_table;
+  TG_ISAS(TG_LANE_TABLE)
+  throw std::logic_error("no kernels in lanes for " + isa);
 }
 template <class T>
 const TypedLaneKernels<T>& lane_kernels_for() {

@@ -1,5 +1,6 @@
 """What the kernels' test files share."""
 
+import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 # Rounding differs by the order of sums, so tolerances are relative to the largest value, times the dtype's epsilon.
 # The longest chain below has about 4000 terms; 64 epsilons hold for the random walk that their rounding is.
 ROUNDING = {torch.float32: 64 * 1.2e-7, torch.float64: 64 * 2.2e-16}
-ISAS = ("baseline", "avx2", "avx512")
+ISAS = ("baseline", "avx2", "avx512", "neon")
 DTYPES = (torch.float64, torch.float32)
 
 
@@ -52,8 +53,9 @@ def assert_same_for_all_threads(f: Callable[[], Iterable[torch.Tensor]]) -> None
 
 def supported(isa: str) -> bool:
     """Whether this machine runs kernels compiled for `isa`."""
-    if isa == "baseline":
-        return True
+    arm = platform.machine() in ("aarch64", "arm64")
+    if isa in ("baseline", "neon"):
+        return (isa == "neon") == arm
     try:
         flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
     except OSError:

@@ -135,13 +135,13 @@ def test_a_free_threaded_python_is_refused():
 
 def test_unknown_isa_is_refused():
     error = stderr_of("import tapegrad", TAPEGRAD_ISA="sse9")
-    assert "ImportError: TAPEGRAD_ISA=sse9: expected baseline, avx2 or avx512" in error
+    assert "ImportError: TAPEGRAD_ISA=sse9: expected one that this build and this processor have: " in error
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_kernels_under_each_isa(isa):
     if not supported(isa):
-        assert f"TAPEGRAD_ISA={isa}: this processor or this build has no {isa}" in stderr_of(
+        assert f"TAPEGRAD_ISA={isa}: expected one that this build and this processor have" in stderr_of(
             "import tapegrad", TAPEGRAD_ISA=isa
         )
         return
