@@ -23,7 +23,7 @@ if [ ! -d "$site/torch" ]; then
   pip download -q --no-deps -d "$here/wheels" --only-binary=:all: --python-version 3.11 \
     --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 \
     "torch==$torch" "numpy==2.3.*" filelock fsspec jinja2 markupsafe "mpmath==1.3.*" networkx sympy typing_extensions \
-    packaging safetensors pytest pluggy iniconfig pygments hypothesis sortedcontainers
+    packaging safetensors pytest pluggy iniconfig pygments hypothesis sortedcontainers "setuptools<82"
   for wheel in "$here"/wheels/*.whl; do unzip -q -o "$wheel" -d "$site"; done
 fi
 cat > "$here/python" <<END
