@@ -11,6 +11,7 @@
 #include "bindings/kernel.h"
 #include "bindings/log.h"
 #include "bindings/norms.h"
+#include "bindings/optimizers.h"
 #include "bindings/panels.h"
 #include "bindings/recording.h"
 #include "bindings/replay.h"
@@ -204,6 +205,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   bind_sequences(m);
   bind_elementwise(m);
   bind_norms(m);
+  bind_optimizers(m);
   bind_panels(m);
   const auto check = [](In ok) {
     check_storage(ok, "check", "ok");

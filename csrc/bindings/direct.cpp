@@ -1,6 +1,7 @@
 #include "bindings/direct.h"
 
 #include "bindings/makers.h"
+#include "bindings/optimizers.h"
 
 namespace tapegrad {
 namespace {
@@ -45,30 +46,10 @@ std::map<std::string, Maker> makers() {
   all["mse_loss_backward"] = [](const py::tuple& a, const Tensors& outs) {
     return direct_mse_loss_backward(tensor(a, 0), tensor(a, 1), tensor(a, 2), get<bool>(a, 3), outs);
   };
-  all["sgd_"] = [](const py::tuple& a, const Tensors&) {
-    const SgdOptions options = sgd_options(a);
-    return direct_sgd(list(a, 0), list(a, 1), list(a, 2), list(a, 3), options);
-  };
-  all["adam_"] = [](const py::tuple& a, const Tensors&) {
-    const AdamOptions options = adam_options(a);
-    return direct_adam(list(a, 0), list(a, 1), list(a, 2), list(a, 3), list(a, 4), list(a, 5), options);
-  };
+  add_updates(all);
   add_torch_operators(all);
   return all;
 }
-
-}  // namespace
-
-SgdOptions sgd_options(const py::tuple& a) {
-  return {get<double>(a, 4), get<double>(a, 5), get<double>(a, 6), get<double>(a, 7), get<bool>(a, 8), get<bool>(a, 9)};
-}
-
-AdamOptions adam_options(const py::tuple& a) {
-  return {get<double>(a, 6),  get<double>(a, 7), get<double>(a, 8), get<double>(a, 9),
-          get<double>(a, 10), get<bool>(a, 11),  get<bool>(a, 12),  get<bool>(a, 13)};
-}
-
-namespace {
 
 const std::map<std::string, Maker>& all_makers() {
   static const std::map<std::string, Maker>& all = *new std::map<std::string, Maker>(makers());

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "ops/optim.h"
 #include "replay/call.h"
 
 namespace tapegrad {
@@ -17,9 +16,5 @@ std::unique_ptr<Call> direct_call(const std::string& name, const py::tuple& argu
 
 // The names of the functions that have one.
 std::vector<std::string> direct_forms();
-
-// The options among the arguments of sgd_ and adam_.
-SgdOptions sgd_options(const py::tuple& arguments);
-AdamOptions adam_options(const py::tuple& arguments);
 
 }  // namespace tapegrad

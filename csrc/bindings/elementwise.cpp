@@ -9,7 +9,6 @@
 #include "ops/accumulate.h"
 #include "ops/elementwise.h"
 #include "ops/loss.h"
-#include "ops/optim.h"
 
 namespace tapegrad {
 namespace {
@@ -142,24 +141,6 @@ void bind_arithmetic(py::module_& m) {
   bind("div", Arithmetic::div);
 }
 
-void bind_optimizers(py::module_& m) {
-  const auto sgd = [](const Tensors& params, const Tensors& grads, const Tensors& momentum_buffers,
-                      const Tensors& steps, double lr, double momentum, double dampening, double weight_decay,
-                      bool nesterov, bool maximize) {
-    sgd_(params, grads, momentum_buffers, steps, {lr, momentum, dampening, weight_decay, nesterov, maximize});
-  };
-  kernel(m, "sgd_", sgd, "params", "grads", "momentum_buffers", "steps", "lr", "momentum", "dampening", "weight_decay",
-         "nesterov", "maximize");
-  const auto adam = [](const Tensors& params, const Tensors& grads, const Tensors& exp_avgs, const Tensors& exp_avg_sqs,
-                       const Tensors& max_exp_avg_sqs, const Tensors& steps, double lr, double beta1, double beta2,
-                       double eps, double weight_decay, bool amsgrad, bool maximize, bool decoupled) {
-    adam_(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps,
-          {lr, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled});
-  };
-  kernel(m, "adam_", adam, "params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", "steps", "lr", "beta1",
-         "beta2", "eps", "weight_decay", "amsgrad", "maximize", "decoupled");
-}
-
 }  // namespace
 
 void bind_elementwise(py::module_& m) {
@@ -172,7 +153,6 @@ void bind_elementwise(py::module_& m) {
   bind_arithmetic(m);
   bind_reductions(m);
   bind_losses(m);
-  bind_optimizers(m);
 }
 
 }  // namespace tapegrad

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "bindings/direct.h"
+#include "bindings/optimizers.h"
 #include "kernels/activation.h"
 #include "replay/lanes.h"
 
@@ -19,7 +20,6 @@ T get(const py::tuple& arguments, size_t i) {
 }
 at::Tensor tensor(const py::tuple& arguments, size_t i) { return get<at::Tensor>(arguments, i); }
 Optional optional(const py::tuple& arguments, size_t i) { return get<Optional>(arguments, i); }
-Tensors list(const py::tuple& arguments, size_t i) { return get<Tensors>(arguments, i); }
 
 Reduction reduction_of(const std::string& name) {
   return name == "mean" ? Reduction::mean : name == "sum" ? Reduction::sum : Reduction::none;
@@ -88,10 +88,10 @@ std::map<std::string, Maker> makers() {
                                        get<int64_t>(a, 6), reduction_of(get<std::string>(a, 7)), outs);
   };
   all["sgd_"] = [](const py::tuple& a, const Tensors&) {
-    return lane_sgd(list(a, 0), list(a, 1), list(a, 2), list(a, 3), sgd_options(a));
+    return lane_update(lists_of<SgdOptions>(a), options_of<SgdOptions>(a));
   };
   all["adam_"] = [](const py::tuple& a, const Tensors&) {
-    return lane_adam(list(a, 0), list(a, 1), list(a, 2), list(a, 3), list(a, 4), list(a, 5), adam_options(a));
+    return lane_update(lists_of<AdamOptions>(a), options_of<AdamOptions>(a));
   };
   return all;
 }

@@ -134,7 +134,9 @@ Replay::Replay(py::object executor, py::object guards, const py::list& numbers, 
   set_guards(std::move(guards));
   for (const py::handle item : numbers) {
     const auto [group, key] = item.cast<std::pair<py::dict, py::object>>();
-    numbers_.push_back({group, key});
+    const bool pair = py::isinstance<py::tuple>(key);  // ("betas", 0)
+    numbers_.push_back(
+        {group, pair ? py::object(key[py::int_(0)]) : key, pair ? key[py::int_(1)].cast<Py_ssize_t>() : -1});
   }
   if (!returned.is_none()) returned_ = std::make_unique<Returned>(returned.cast<py::tuple>());
 }
@@ -146,7 +148,11 @@ void Replay::set_guards(py::object guards) {
 
 std::vector<double> Replay::numbers() const {
   std::vector<double> all;
-  for (const Number& n : numbers_) all.push_back(number(own(PyObject_GetItem(n.group.ptr(), n.key.ptr())).ptr()));
+  all.reserve(numbers_.size());
+  for (const Number& n : numbers_) {
+    const py::object value = own(PyObject_GetItem(n.group.ptr(), n.key.ptr()));
+    all.push_back(number(n.part < 0 ? value.ptr() : own(PySequence_GetItem(value.ptr(), n.part)).ptr()));
+  }
   return all;
 }
 

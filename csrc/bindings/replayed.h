@@ -74,8 +74,9 @@ class Replay {
   py::object explain = py::none();  // explain(call, rethrow): raises what the user is told of a call after that one
 
  private:
-  struct Number {  // a hyper-parameter: group[key]
+  struct Number {  // a hyper-parameter: group[key], or of a tuple there one part
     py::object group, key;
+    Py_ssize_t part;  // -1 where it is no tuple
   };
 
   std::vector<double> numbers() const;

@@ -10,14 +10,13 @@ template <class T>
 constexpr int kLanes = 64 / static_cast<int>(sizeof(T));  // at most
 template <class T>
 struct SgdLanes {
-  T lr[kLanes<T>], pull[kLanes<T>], weight_decay[kLanes<T>];
-  T momentum;
-  bool nesterov, maximize;
+  T lr[kLanes<T>], momentum[kLanes<T>], pull[kLanes<T>], weight_decay[kLanes<T>];
+  bool nesterov, maximize, all_move;  // all_move: no momentum is 0
 };
 template <class T>
 struct AdamLanes {
+  T weight1[kLanes<T>], beta2[kLanes<T>], weight2[kLanes<T>], eps[kLanes<T>];
   T weight_decay[kLanes<T>], shrink[kLanes<T>], step[kLanes<T>], root[kLanes<T>];
-  T weight1, beta2, weight2, eps;
   bool maximize;
 };
 

@@ -23,11 +23,6 @@ bool all_plain(const at::Tensor& like, std::initializer_list<at::Tensor> tensors
     if (!plain(t, like)) return false;
   return like.is_contiguous() && !like.is_neg();
 }
-bool all_plain(const at::Tensor& like, const Tensors& tensors) {
-  for (const at::Tensor& t : tensors)
-    if (!t.defined() || !plain(t, like) || !like.defined()) return false;
-  return true;
-}
 at::Tensor value(const Optional& t) { return t ? *t : at::Tensor(); }
 bool has_size(const at::Tensor& t, at::IntArrayRef size) { return t.defined() && t.sizes() == size; }
 // Undefined where the result is not wanted.
@@ -263,105 +258,6 @@ std::unique_ptr<Call> direct_recurrent_backward(const std::array<Optional, 9>& i
                                 r[5].get(), r[6].get(), r[7].get()});
     });
   });
-}
-
-namespace {
-
-// Where the tensors of a segment lie.
-template <class T>
-struct Places {
-  At<T> p, g, state[3];
-  At<float> step;
-};
-
-// An optimizer's update over a table of segments, pointers that are good until the memory is another's.
-template <class T, class Options, size_t LR, size_t DECAY>
-class Update final : public Call {
- public:
-  Update(std::vector<Segment<T>> all, std::vector<Places<T>> places, Options options)
-      : all_(std::move(all)), places_(std::move(places)), options_(options) {
-    rebound();
-  }
-  void run() override {
-    if constexpr (std::is_same_v<Options, SgdOptions>)
-      sgd_<T>(all_, options_);
-    else
-      adam_<T>(all_, options_);
-  }
-  void set(size_t argument, double value) override {
-    if (argument == LR) options_.lr = value;
-    if (argument == DECAY) options_.weight_decay = value;
-  }
-  void set(size_t, uint64_t) override {}
-  void rebound() override {
-    for (size_t i = 0; i < all_.size(); ++i) {
-      const Places<T>& at = places_[i];
-      all_[i].p = at.p.get();
-      all_[i].g = at.g.get();
-      for (size_t j = 0; j < 3; ++j) all_[i].state[j] = at.state[j].get();
-      all_[i].step = at.step.get();
-    }
-  }
-
- private:
-  std::vector<Segment<T>> all_;
-  std::vector<Places<T>> places_;
-  Options options_;
-};
-
-// One for each parameter, of its size and of one dtype, in memory that is there.
-bool all_there(const at::Tensor& like, const Tensors& list, const Tensors& params) {
-  if (list.size() != params.size() || !all_plain(like, list)) return false;
-  for (size_t i = 0; i < list.size(); ++i)
-    if (list[i].sizes() != params[i].sizes() || (list[i].numel() > 0 && !list[i].const_data_ptr())) return false;
-  return true;
-}
-
-template <size_t LR, size_t DECAY, class Options>
-std::unique_ptr<Call> update(const Tensors& params, const Tensors& grads, std::initializer_list<const Tensors*> states,
-                             const Tensors& steps, const Options& options) {
-  if (params.empty() || !all_plain(params[0], {}) || !all_there(params[0], params, params)) return nullptr;
-  if (!all_there(params[0], grads, params)) return nullptr;
-  for (const Tensors* list : states)
-    if (!list->empty() && !all_there(params[0], *list, params)) return nullptr;
-  for (const at::Tensor& step : steps)
-    if (!step.defined() || step.scalar_type() != at::kFloat || step.numel() != 1 || !step.const_data_ptr())
-      return nullptr;
-  return by_dtype(params[0], [&](auto zero) -> std::unique_ptr<Call> {
-    using T = decltype(zero);
-    std::vector<Segment<T>> all;
-    std::vector<Places<T>> places;
-    for (size_t i = 0; i < params.size(); ++i) {
-      all.push_back({params[i].numel(), nullptr, nullptr, {}, nullptr});
-      Places<T> at = {At<T>(params[i]), At<T>(grads[i]), {}, {}};
-      size_t slot = 0;
-      for (const Tensors* list : states) {
-        if (!list->empty()) at.state[slot] = At<T>((*list)[i]);
-        ++slot;
-      }
-      if (!steps.empty()) at.step = At<float>(steps[i]);
-      places.push_back(std::move(at));
-    }
-    return std::make_unique<Update<T, Options, LR, DECAY>>(std::move(all), std::move(places), options);
-  });
-}
-
-}  // namespace
-
-std::unique_ptr<Call> direct_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
-                                 const Tensors& steps, const SgdOptions& options) {
-  const size_t expected = options.momentum != 0 ? params.size() : 0;
-  if (buffers.size() != expected || steps.size() != expected) return nullptr;
-  return update<4, 7>(params, grads, {&buffers}, steps, options);
-}
-
-std::unique_ptr<Call> direct_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
-                                  const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
-                                  const AdamOptions& options) {
-  if (max_exp_avg_sqs.empty() == options.amsgrad) return nullptr;
-  for (const Tensors* list : {&exp_avgs, &exp_avg_sqs, &steps})
-    if (list->size() != params.size()) return nullptr;
-  return update<6, 10>(params, grads, {&exp_avgs, &exp_avg_sqs, &max_exp_avg_sqs}, steps, options);
 }
 
 }  // namespace tapegrad

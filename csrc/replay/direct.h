@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "kernels/activation.h"
-#include "ops/optim.h"
 #include "replay/call.h"
 
 namespace tapegrad {
 
+using Tensors = std::vector<at::Tensor>;
 using Optional = std::optional<at::Tensor>;
 
 std::unique_ptr<Call> direct_linear(const at::Tensor& x, const at::Tensor& w, const Optional& b, const Tensors& outs);
@@ -45,11 +45,5 @@ std::unique_ptr<Call> direct_recurrent_backward(const std::array<Optional, 9>& i
 std::unique_ptr<Call> direct_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
 std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
                                                const Tensors& outs);
-// lr and weight decay are arguments 4 and 7 of sgd_, 6 and 10 of adam_
-std::unique_ptr<Call> direct_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
-                                 const Tensors& steps, const SgdOptions& options);
-std::unique_ptr<Call> direct_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
-                                  const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
-                                  const AdamOptions& options);
 
 }  // namespace tapegrad

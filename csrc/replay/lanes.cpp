@@ -10,6 +10,7 @@
 #include "isas.h"
 #include "kernels/lanes.h"
 #include "replay/executor.h"
+#include "replay/updates.h"
 
 namespace tapegrad {
 
@@ -258,127 +259,116 @@ namespace {
 template <class T>
 struct LaneSegment {
   int64_t n;
-  T* p;
-  const T* g;
-  T* state[3];
-  float* step;  // [L]
+  Arrays<T> at;
+  float* steps;  // [L]
 };
 
 template <class T>
-void set_lane(SgdLanes<T>& h, size_t lane, const SgdOptions& o, double before) {
-  h.lr[lane] = static_cast<T>(o.lr);
-  h.pull[lane] = static_cast<T>(before == 0 ? 1 : 1 - o.dampening);
-  h.weight_decay[lane] = static_cast<T>(o.weight_decay);
+void set_lane(SgdLanes<T>& h, size_t lane, const Sgd<T>& one) {
+  h.lr[lane] = one.lr;
+  h.momentum[lane] = one.momentum;
+  h.pull[lane] = one.pull;
+  h.weight_decay[lane] = one.weight_decay;
+  h.nesterov = one.nesterov;
+  h.maximize = one.maximize;
 }
 template <class T>
-void set_all(SgdLanes<T>& h, const SgdOptions& o) {
-  h.momentum = static_cast<T>(o.momentum);
-  h.nesterov = o.nesterov;
-  h.maximize = o.maximize;
+void set_lane(AdamLanes<T>& h, size_t lane, const Adam<T>& one) {
+  h.weight1[lane] = one.weight1;
+  h.beta2[lane] = one.beta2;
+  h.weight2[lane] = one.weight2;
+  h.eps[lane] = one.eps;
+  h.weight_decay[lane] = one.weight_decay;
+  h.shrink[lane] = one.shrink;
+  h.step[lane] = one.step;
+  h.root[lane] = one.root;
+  h.maximize = one.maximize;
 }
 template <class T>
-void set_lane(AdamLanes<T>& h, size_t lane, const AdamOptions& o, double before) {
-  const double t = before + 1;
-  h.weight_decay[lane] = static_cast<T>(o.decoupled ? 0 : o.weight_decay);
-  h.shrink[lane] = static_cast<T>(o.decoupled ? 1 - o.lr * o.weight_decay : 1);
-  h.step[lane] = static_cast<T>(o.lr / (1 - std::pow(o.beta1, t)));
-  h.root[lane] = static_cast<T>(std::sqrt(1 - std::pow(o.beta2, t)));
+void run(SgdLanes<T>& h, const Arrays<T>& a, int64_t n, size_t lanes) {
+  const auto moves = std::count_if(h.momentum, h.momentum + lanes, [](T momentum) { return momentum != 0; });
+  h.all_move = moves == static_cast<int64_t>(lanes);
+  lane_kernels_for<T>().lane_sgd(h, a.p, a.g, moves == 0 ? nullptr : a.state[0], n);
 }
 template <class T>
-void set_all(AdamLanes<T>& h, const AdamOptions& o) {
-  h.weight1 = static_cast<T>(1 - o.beta1);
-  h.beta2 = static_cast<T>(o.beta2);
-  h.weight2 = static_cast<T>(1 - o.beta2);
-  h.eps = static_cast<T>(o.eps);
-  h.maximize = o.maximize;
-}
-template <class T>
-void update(const SgdLanes<T>& h, const LaneSegment<T>& s) {
-  lane_kernels_for<T>().lane_sgd(h, s.p, s.g, s.state[0], s.n);
-}
-template <class T>
-void update(const AdamLanes<T>& h, const LaneSegment<T>& s) {
-  lane_kernels_for<T>().lane_adam(h, s.p, s.g, s.state[0], s.state[1], s.state[2], s.n);
+void run(AdamLanes<T>& h, const Arrays<T>& a, int64_t n, size_t) {
+  lane_kernels_for<T>().lane_adam(h, a.p, a.g, a.state[0], a.state[1], a.state[2], n);
 }
 
-// As `Update` in direct.cpp, with options and counts of steps for every lane.
-template <class T, class Numbers, class Options, size_t LR, size_t DECAY>
+// As `Update` in updates.cpp, with options and counts of steps for every lane.
+template <class T, class Numbers, class O>
 class LaneUpdate final : public LaneCall {
  public:
-  LaneUpdate(std::vector<LaneSegment<T>> all, size_t lanes, const Options& options)
-      : all_(std::move(all)), options_(lanes, options), before_(lanes, -1) {
-    set_all(numbers_, options);
-  }
+  LaneUpdate(std::vector<LaneSegment<T>> all, size_t lanes, const O& options)
+      : all_(std::move(all)), options_(lanes, options), before_(lanes, -1) {}
   void run() override {
     const size_t lanes = options_.size();
     for (const LaneSegment<T>& s : all_) {
       for (size_t l = 0; l < lanes; ++l) {
-        const double before = s.step ? s.step[l] : 0.0;
-        if (s.step) s.step[l] += 1;
-        if (before != before_[l]) set_lane_numbers(l, before);
+        const bool counts = s.steps && Rules<O>::counts(options_[l]);
+        const double before = counts ? s.steps[l] : 0.0;
+        if (counts) s.steps[l] += 1;
+        if (before == before_[l]) continue;
+        tapegrad::set_lane(numbers_, l, numbers_of<T>(options_[l], &before));
+        before_[l] = before;
       }
-      update(numbers_, s);
+      tapegrad::run(numbers_, s.at, s.n, lanes);
     }
   }
   void set_lane(size_t lane, size_t argument, double value) override {
-    if (argument == LR) options_[lane].lr = value;
-    if (argument == DECAY) options_[lane].weight_decay = value;
+    set_number(options_[lane], argument, value);
     before_[lane] = -1;
   }
 
  private:
-  void set_lane_numbers(size_t lane, double before) {
-    tapegrad::set_lane(numbers_, lane, options_[lane], before);
-    before_[lane] = before;
-  }
-
   std::vector<LaneSegment<T>> all_;
-  std::vector<Options> options_;
+  std::vector<O> options_;
   std::vector<double> before_;  // steps, that the numbers are for
   Numbers numbers_ = {};
 };
 
-template <template <class> class Numbers, size_t LR, size_t DECAY, class Options>
-std::unique_ptr<Call> lane_update(const Tensors& params, const Tensors& grads,
-                                  std::initializer_list<const Tensors*> states, const Tensors& steps,
-                                  const Options& options) {
+template <template <class> class Numbers, class O>
+std::unique_ptr<Call> made_update(const std::vector<Tensors>& lists, const O& options) {
+  constexpr size_t kStates = Rules<O>::states.size();
+  const Tensors &params = lists[0], &grads = lists[1], &steps = lists[2 + kStates];
   if (params.empty() || grads.size() != params.size()) return nullptr;
   for (size_t i = 0; i < params.size(); ++i) {
     if (!fit(params[0], {params[i], grads[i]}) || grads[i].sizes() != params[i].sizes()) return nullptr;
-    for (const Tensors* list : states)
-      if (!list->empty() &&
-          (list->size() != params.size() || !fit(params[0], {(*list)[i]}) || (*list)[i].sizes() != params[i].sizes()))
+    for (size_t j = 0; j < kStates; ++j) {
+      const Tensors& list = lists[2 + j];
+      if (list.empty() == Rules<O>::uses(options, j)) return nullptr;
+      if (list.empty()) continue;
+      if (list.size() != params.size() || !fit(params[0], {list[i]}) || list[i].sizes() != params[i].sizes())
         return nullptr;
-    if (!steps.empty() && (steps.size() != params.size() || steps[i].scalar_type() != at::kFloat ||
-                           steps[i].numel() != params[0].size(-1)))
+    }
+    if (steps.empty() == Rules<O>::counts(options)) return nullptr;
+    if (steps.empty()) continue;
+    if (steps.size() != params.size() || steps[i].scalar_type() != at::kFloat || steps[i].numel() != params[0].size(-1))
       return nullptr;
   }
   return by_dtype(params[0], [&](auto zero) -> std::unique_ptr<Call> {
     using T = decltype(zero);
     std::vector<LaneSegment<T>> all;
     for (size_t i = 0; i < params.size(); ++i) {
-      LaneSegment<T> s = {elements(params[i]), to<T>(params[i]), from<T>(grads[i]), {}, nullptr};
-      size_t slot = 0;
-      for (const Tensors* list : states) s.state[slot++] = list->empty() ? nullptr : to<T>((*list)[i]);
-      if (!steps.empty()) s.step = to<float>(steps[i]);
+      LaneSegment<T> s = {elements(params[i]), {to<T>(params[i]), from<T>(grads[i]), {}}, nullptr};
+      for (size_t j = 0; j < kStates; ++j) s.at.state[j] = lists[2 + j].empty() ? nullptr : to<T>(lists[2 + j][i]);
+      if (!steps.empty()) s.steps = to<float>(steps[i]);
       all.push_back(s);
     }
     const auto lanes = static_cast<size_t>(params[0].size(-1));
-    return std::make_unique<LaneUpdate<T, Numbers<T>, Options, LR, DECAY>>(std::move(all), lanes, options);
+    return std::make_unique<LaneUpdate<T, Numbers<T>, O>>(std::move(all), lanes, options);
   });
 }
 
 }  // namespace
 
-std::unique_ptr<Call> lane_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
-                               const Tensors& steps, const SgdOptions& options) {
-  return lane_update<SgdLanes, 4, 7>(params, grads, {&buffers}, steps, options);
+template <>
+std::unique_ptr<Call> lane_update(const std::vector<Tensors>& lists, const SgdOptions& options) {
+  return made_update<SgdLanes>(lists, options);
 }
-
-std::unique_ptr<Call> lane_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
-                                const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
-                                const AdamOptions& options) {
-  return lane_update<AdamLanes, 6, 10>(params, grads, {&exp_avgs, &exp_avg_sqs, &max_exp_avg_sqs}, steps, options);
+template <>
+std::unique_ptr<Call> lane_update(const std::vector<Tensors>& lists, const AdamOptions& options) {
+  return made_update<AdamLanes>(lists, options);
 }
 
 namespace {

@@ -49,10 +49,8 @@ std::unique_ptr<Call> lane_cross_entropy(const at::Tensor& x, const at::Tensor& 
 std::unique_ptr<Call> lane_cross_entropy_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& target,
                                                   const at::Tensor& stats, const at::Tensor& total,
                                                   int64_t ignore_index, Reduction reduction, const Tensors& outs);
-std::unique_ptr<Call> lane_sgd(const Tensors& params, const Tensors& grads, const Tensors& buffers,
-                               const Tensors& steps, const SgdOptions& options);
-std::unique_ptr<Call> lane_adam(const Tensors& params, const Tensors& grads, const Tensors& exp_avgs,
-                                const Tensors& exp_avg_sqs, const Tensors& max_exp_avg_sqs, const Tensors& steps,
-                                const AdamOptions& options);
+// lists as `update` takes them (ops/optim.h); of SGD and Adam
+template <class O>
+std::unique_ptr<Call> lane_update(const std::vector<Tensors>& lists, const O& options);
 
 }  // namespace tapegrad

@@ -19,12 +19,12 @@ import torch
 from ..core import Leaf, Tensor
 from ..ops import Generator
 from ..optim import Optimizer
+from ..optim.kernels import numbers_read
 from .facts import _BY_VALUE, Fact, _frozen, is_library, look_up, same
 
 _CONTAINERS = (Tensor, Leaf, dict, list, deque, set, CellType, MethodType, BuiltinMethodType, functools.partial)
 _PLAIN = {int, float, bool, str, type(None)}
-_READ_ANEW = {"lr", "weight_decay"}  # at every step, from the parameter groups
-_NOTED = {"initial_lr", "max_lr", "min_lr"}  # by schedulers
+_NOTED = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}  # by schedulers
 
 
 class Unlike(Exception):
@@ -174,7 +174,7 @@ class Likeness:
     def _loosen(self, optimizer: Optimizer) -> None:
         """Numbers of an optimizer that no update reads where they are: its defaults, and what schedulers note."""
         if "defaults" not in self._named:
-            self._loose[id(optimizer.defaults)] = _READ_ANEW
+            self._loose[id(optimizer.defaults)] = set(numbers_read())
         for group in optimizer.param_groups:
             self._loose[id(group)] = _NOTED - self._named
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..core import _C, CompileError, Leaf, fork_safe_lock, in_replay
-from ..optim.optimizer import number
+from ..optim.kernels import hyper
 from .attributes import Left
 from .carried import too_late
 from .facts import _BY_VALUE, Fact, _frozen
@@ -247,11 +247,13 @@ class Bound:
         return self._views[ref]
 
     def _fill(self, value: Any) -> Any:
-        """An argument as it is bound: views for Refs, zeros where a number is set before each step."""
+        """An argument as it is bound: views for Refs, what a number was where it is set before each step."""
         if isinstance(value, Ref):
             return self._view(value)
-        if isinstance(value, Number | Seed | Offset):
-            return 0.0 if isinstance(value, Number) else 0
+        if isinstance(value, Number):
+            return self.trace.values[value.which]
+        if isinstance(value, Seed | Offset):
+            return 0
         return [self._fill(v) for v in value] if type(value) is tuple else value
 
     def _run_once(self, call: Call) -> None:
@@ -321,7 +323,7 @@ class Bound:
 
     def numbers(self) -> list[float]:
         """The hyper-parameters as they are now."""
-        return [number(group[key]) for group, key in self.trace.numbers]
+        return [hyper(group, key) for group, key in self.trace.numbers]
 
     def draws(self, steps: int) -> list[tuple[int, int, int]]:
         """(seed, offset, blocks a step) of every generator, which is moved on by ``steps`` steps."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..core import _C, DTYPE_NAMES, bytes_text, describe
+from ..optim.kernels import hyper, spelled
 from .bind import Bound
 from .facts import Fact, of_library
 from .naming import Names
@@ -57,7 +58,7 @@ def explain(bound: Bound, exact: bool, names: Names) -> str:
         f"memory: {kinds.count('argument')} arguments, {kinds.count('outside')} tensors from outside, "
         f"{len(program.own)} buffers of its own"
     )
-    lines += [f"read at every step: {key} = {group[key]}" for group, key in bound.trace.numbers]
+    lines += [f"read at every step: {spelled(key)} = {hyper(group, key)}" for group, key in bound.trace.numbers]
     for generator, blocks in bound.trace.generators:
         lines.append(f"random numbers: {blocks} blocks a step of {generator!r}")
     return "\n".join((*lines, *_guards(bound.facts)))
@@ -110,7 +111,7 @@ class Writer:
                 ends = f"{self.names.of(refs[0])} ... {self.names.of(refs[-1])}: {len(refs)}"
                 yield f"[{few if len(refs) <= _LONG else ends}]"
             elif isinstance(value, Number):
-                key = self.bound.trace.numbers[value.which][1]
+                key = spelled(self.bound.trace.numbers[value.which][1])
                 yield key if name in (key, "") else f"{name}={key}"
             elif not (refs or isinstance(value, Seed | Offset) or is_usual(name, value)):
                 text = describe(list(value)) if isinstance(value, tuple) else str(value).removeprefix("torch.")

@@ -81,7 +81,9 @@ class InLanes:
         def fill(value: Any) -> Any:
             if isinstance(value, Ref):
                 return view(value)
-            if isinstance(value, Number | Seed | Offset):
+            if isinstance(value, Number):
+                return trace.values[value.which]
+            if isinstance(value, Seed | Offset):
                 return 0.0
             return [fill(v) for v in value] if type(value) is tuple else value
 
@@ -94,7 +96,7 @@ class InLanes:
             if refuses and (changed or (changes and index is None)):
                 raise NoLanes  # bad values are to be met before anything has changed
             if index is None:
-                index = self._one_by_one(executor, call, refuses, handles)
+                index = self._one_by_one(executor, call, refuses, handles, trace.values)
             numbers += [(index, i, a.which) for i, a in enumerate(call.arguments) if isinstance(a, Number)]
             changed = changed or changes
         arguments = [view(Ref(i, t.dtype, 0, tuple(t.shape), t.contiguous().stride())) for i, t in enumerate(example)]
@@ -105,7 +107,9 @@ class InLanes:
         for number in numbers:
             self.lanes.add_number(*number)
 
-    def _one_by_one(self, executor: Any, call: Call, refuses: bool, handles: dict[int, int]) -> int:
+    def _one_by_one(
+        self, executor: Any, call: Call, refuses: bool, handles: dict[int, int], numbers: Sequence[Any]
+    ) -> int:
         """A call without a form in lanes, for each model after the other, on memory of one."""
         if call.function in _ONLY_LANES or any(isinstance(a, Seed | Offset) for a in call.arguments):
             raise NoLanes
@@ -126,7 +130,7 @@ class InLanes:
 
         def fill(value: Any) -> Any:
             if isinstance(value, Number):
-                return 0.0
+                return numbers[value.which]
             if type(value) is tuple:
                 return [fill(v) for v in value]
             return views[value] if isinstance(value, Ref) else value

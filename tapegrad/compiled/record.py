@@ -21,7 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import _C, CompileError, Leaf, ShapeError, TapegradError, Tensor, describe, gather, mode, next_slot
-from ..optim.optimizer import number
+from ..optim.kernels import KERNELS, Key, entry, hyper, name_of
 from .attributes import Place, attributes, moved_on
 from .carried import carried
 from .facts import Fact
@@ -33,9 +33,7 @@ from .watch import ESCAPES, TEXT, for_user, importing, is_users, place, reader, 
 
 _HERE = os.path.dirname(__file__)
 
-# Numbers that a kernel takes from the parameter group being applied, by position.
-_NUMBERS = {"sgd_": {4: "lr", 7: "weight_decay"}, "adam_": {6: "lr", 10: "weight_decay"}}
-_READS = {"sgd_": (1,), "adam_": (1,), "move_statistics_": ()}  # argument lists that such a kernel only reads
+_READS = {**dict.fromkeys(KERNELS, (1,)), "move_statistics_": ()}  # argument lists that such a kernel only reads
 
 _NUMBERS_INSTEAD = "give it numbers where it takes numbers (one_hot: num_classes), or call it outside the step"
 
@@ -346,20 +344,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with torch._C._DisableTorchDispatch():
                 for i in writes:
                     self._before_write(arguments[i])
-            if self.group is not None:
-                for i, key in _NUMBERS.get(name, {}).items():
-                    given[i] = self._number(key, given[i])
+            if self.group is not None and name in KERNELS:
+                kernel = KERNELS[name]
+                for i, key in enumerate(kernel.numbers, kernel.lists):
+                    if kernel.is_live(key, given):
+                        given[i] = self._number(key, given[i])
+                    elif not isinstance(entry(self.group, key), bool | int | float):
+                        raise self.refusal_for(f"the optimizer's {name_of(key)} must be a number, not a tensor")
         outs = tuple([self.log.made(self, r) for r in results_of(result)])
         self.log.append(self, name, tuple(given), outs, writes)
 
-    def _number(self, key: str, value: float) -> Any:
+    def _number(self, key: Key, value: float) -> Any:
         """A hyper-parameter of the group being applied; the plain value where it changes within the step."""
         assert self.group is not None
         for i, (group, known) in enumerate(self.trace.numbers):
             if group is self.group and known == key:
                 return Number(i) if self.trace.values[i] == value else value
         self.trace.numbers.append((self.group, key))
-        self.trace.values.append(number(self.group[key]))
+        self.trace.values.append(hyper(self.group, key))
         return Number(len(self.trace.numbers) - 1)
 
     @classmethod

@@ -15,7 +15,7 @@ import torch
 
 from ..core import _C, CompileError, TapegradError, Tensor, fork_safe_lock, mode
 from ..nn import Module
-from ..optim.optimizer import number
+from ..optim.kernels import entry, hyper, name_of
 from .arguments import Arguments, as_refusal, is_loss, is_plain, without_arrays
 from .attributes import without
 from .bind import Bound, Failed, lowered
@@ -282,7 +282,7 @@ class Compiled(_C.Step):
 
     def _before(self, earlier: Trace | None) -> tuple[list[Fact], list[float]]:
         """What the step is known to depend on, and its hyper-parameters, as they are before a recorded call."""
-        return self._world(earlier), [number(group[key]) for group, key in earlier.numbers] if earlier else []
+        return self._world(earlier), [hyper(group, key) for group, key in earlier.numbers] if earlier else []
 
     def _settle(
         self,
@@ -296,8 +296,9 @@ class Compiled(_C.Step):
         facts, numbers = before
         earlier = pending.trace if pending else known.trace if known else None
         for (group, key), value in zip(earlier.numbers if earlier else (), numbers, strict=True):
-            if not same(number(group[key]), value):
-                raise CompileError(f"compile: {self._where()} changes the optimizer's {key}; change it between steps")
+            if not same(hyper(group, key), value):
+                named = name_of(key)
+                raise CompileError(f"compile: {self._where()} changes the optimizer's {named}; change it between steps")
         self._plain_numbers(trace, earlier, numbers)
         if Arguments(given.args, given.kwargs).form != given.form and not trace.needs:
             raise CompileError(f"compile: {self._where()} changes a list or dict among its arguments")
@@ -340,7 +341,11 @@ class Compiled(_C.Step):
         known = {(id(g), k): v for (g, k), v in zip(earlier.numbers if earlier else (), before, strict=True)}
         for i, (group, key) in enumerate(trace.numbers):
             used = trace.values[i]
-            if key in named or not same(known.get((id(group), key), used), used):
+            if name_of(key) in named or not same(known.get((id(group), key), used), used):
+                if not isinstance(entry(group, key), bool | int | float):
+                    raise CompileError(
+                        f"compile: {self._where()} uses the optimizer's {name_of(key)}, a tensor; make it a number"
+                    )
                 trace.calls = [_with_number(call, i, used) for call in trace.calls]
 
     def _where(self) -> str:
@@ -357,7 +362,10 @@ class Compiled(_C.Step):
         if trace is None:
             return []
         read = {a.which for call in trace.calls for a in call.arguments if isinstance(a, Number)}
-        facts = collect(self._inner(), trace.codes, [trace.numbers[i] for i in read])
+        names = [(group, name_of(key)) for group, key in trace.numbers]
+        kept = {(id(group), name) for i, (group, name) in enumerate(names) if i not in read}  # some of a tuple's
+        live = [(group, name) for group, name in names if (id(group), name) not in kept]
+        facts = collect(self._inner(), trace.codes, live)
         changed_by_it = [slot.extent for slot in trace.slots if slot.kind == "outside" and slot.written]
         return [fact for fact in facts if not (fact.is_content and lies_in(fact.container, changed_by_it))]
 

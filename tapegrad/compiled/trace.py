@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..core import _C, DTYPE_NAMES, Leaf
+from ..optim.kernels import Key
 
 
 class Ref(NamedTuple):
@@ -128,7 +129,7 @@ class Trace:
     result: Any = None  # what the step returned, tensors as Ref
     gradients: list[tuple[Any, Any]] = field(default_factory=list)  # (leaf, tensor or argument's number, final .grad)
     needs: list[int] = field(default_factory=list)  # arguments that were made to require gradients
-    numbers: list[tuple[dict[str, Any], str]] = field(default_factory=list)  # (parameter group, key)
+    numbers: list[tuple[dict[str, Any], Key]] = field(default_factory=list)  # (parameter group, key)
     values: list[Any] = field(default_factory=list)  # of these numbers, when they were used
     generators: list[tuple[Any, int]] = field(default_factory=list)  # (generator, blocks a step takes)
     grads_read: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # leaf or tensor, its .grad when first read

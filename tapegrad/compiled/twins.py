@@ -9,7 +9,7 @@ import torch
 
 from ..core import _C, Leaf, Tensor
 from ..ops.random import default_generator
-from ..optim.optimizer import number
+from ..optim.kernels import hyper
 from .alike import Likeness, Unlike
 from .bind import _KINDS, Bound
 from .facts import _BY_VALUE
@@ -113,7 +113,7 @@ class Twin:
 
     def values(self) -> list[float]:
         """The hyper-parameters as they are now."""
-        return [number(group[key]) for group, key in self.numbers]
+        return [hyper(group, key) for group, key in self.numbers]
 
     def leave_gradients(self, shared: bool) -> None:
         """What a step leaves in ``.grad``; not ``shared``: the program worked on the memory that it is bound to."""

@@ -9,7 +9,20 @@ import torch
 
 from ..compiled import Call, Number, Offset, Ref, Seed, Trace, changed, function_name, reads, refs_of
 from ..core import CompileError
-from . import convolutions, elementwise, indexing, losses, norms, pools, products, recurrent, reductions, updates
+from ..optim.kernels import Key, hyper
+from . import (
+    convolutions,
+    elementwise,
+    indexing,
+    losses,
+    norms,
+    optimizers,
+    pools,
+    products,
+    random,
+    recurrent,
+    reductions,
+)
 from .capture import Captured
 from .library import Library
 from .memory import Array, Memory, dtypes_of, place_in_arena, uniform
@@ -19,7 +32,7 @@ from .values import Unsupported, Value, identifier
 from .writer import Writer
 
 ROOMS = (  # they fill EMITTERS
-    *(convolutions, elementwise, indexing, losses, norms, pools, products, recurrent, reductions, updates),
+    *(convolutions, elementwise, indexing, losses, norms, optimizers, pools, products, random, recurrent, reductions),
 )
 
 
@@ -162,10 +175,11 @@ class Program:
             return Symbol(f"s->{self._generator(value.which)}_offset{more}")
         return tuple([self._argument(v) for v in value]) if type(value) is tuple else value
 
-    def _number(self, group: dict[str, Any], key: str, which: int) -> str:
+    def _number(self, group: dict[str, Any], key: Key, which: int) -> str:
         alike = [i for i, (_, k) in enumerate(self.trace.numbers) if k == key]
-        name = identifier(key if len(alike) == 1 else f"{key}_{alike.index(which)}")
-        self.numbers[name] = float(group[key])
+        called = optimizers.spelled(key)
+        name = identifier(called if len(alike) == 1 else f"{called}_{alike.index(which)}")
+        self.numbers[name] = hyper(group, key)
         return name
 
     def _generator(self, which: int) -> str:

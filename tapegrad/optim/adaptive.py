@@ -1,7 +1,6 @@
 """Adadelta, Adagrad, Adamax, ASGD, NAdam, RAdam, Rprop: torch's formulas in torch's order of operations.
 
-The number of the step is a tensor of the state, so what depends on it is computed from tensors: a compiled step reads
-it anew. g is the gradient, t the number of the step.
+g is the gradient, t the number of the step.
 """
 
 from __future__ import annotations
@@ -12,21 +11,9 @@ from typing import Any
 import torch
 
 from ..nn.checks import require
-from .algorithms import Tensors, _not_negative, _prepared
-from .optimizer import Columns, Optimizer, not_differentiable, number
-
-
-def _advanced(steps: Tensors) -> Tensors:
-    """The steps counted on; as float64, for the powers."""
-    torch._foreach_add_(steps, 1)
-    return [step.double() for step in steps]
-
-
-def _moments(grads: Tensors, state: Columns, betas: tuple[float, float]) -> None:
-    """``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g**2``."""
-    torch._foreach_lerp_(state["exp_avg"], grads, 1 - betas[0])
-    torch._foreach_mul_(state["exp_avg_sq"], betas[1])
-    torch._foreach_addcmul_(state["exp_avg_sq"], grads, grads, 1 - betas[1])
+from .algorithms import _not_negative
+from .kernels import number
+from .optimizer import Columns, Optimizer, not_differentiable
 
 
 def _check_betas(group: Mapping[str, Any], name: str) -> None:
@@ -40,6 +27,8 @@ class Adadelta(Optimizer):
     ``v <- rho v + (1 - rho) g**2``, and u the same mean of the squared steps. Parameters: ``lr`` (1.0), ``rho`` (0.9),
     ``eps`` (1e-6), ``weight_decay`` (0), ``maximize``. Source: Zeiler (2012); ``torch.optim.Adadelta``.
     """
+
+    kernel = "adadelta_"
 
     def __init__(
         self,
@@ -65,16 +54,6 @@ class Adadelta(Optimizer):
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return ("step", "square_avg", "acc_delta")
 
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        grads = _prepared(params, grads, group["maximize"], number(group["weight_decay"]))
-        rho, eps = group["rho"], group["eps"]
-        torch._foreach_add_(state["step"], 1)
-        for p, g, v, u in zip(params, grads, state["square_avg"], state["acc_delta"], strict=True):
-            v.mul_(rho).addcmul_(g, g, value=1 - rho)
-            delta = u.add(eps).sqrt_().div_(v.add(eps).sqrt_()).mul_(g)
-            u.mul_(rho).addcmul_(delta, delta, value=1 - rho)
-            p.add_(delta, alpha=-number(group["lr"]))
-
 
 class Adagrad(Optimizer):
     """``s <- s + g**2``, ``p <- p - lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)``.
@@ -82,6 +61,8 @@ class Adagrad(Optimizer):
     Parameters: ``lr`` (1e-2), ``lr_decay`` (0), ``weight_decay`` (0), ``initial_accumulator_value`` of s (0), ``eps``
     (1e-10), ``maximize``. Source: Duchi et al. (JMLR 12, 2011); ``torch.optim.Adagrad``.
     """
+
+    kernel = "adagrad_"
 
     def __init__(
         self,
@@ -117,14 +98,6 @@ class Adagrad(Optimizer):
     def _start(self, name: str, group: Mapping[str, Any]) -> float:
         return float(group["initial_accumulator_value"]) if name == "sum" else 0.0
 
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        grads = _prepared(params, grads, group["maximize"], number(group["weight_decay"]))
-        lr, decay = number(group["lr"]), group["lr_decay"]
-        for p, g, t, s in zip(params, grads, _advanced(state["step"]), state["sum"], strict=True):
-            s.addcmul_(g, g)
-            rate = lr / (1 + (t - 1) * decay)
-            p.sub_(rate * (g / s.sqrt().add_(group["eps"])))
-
 
 class Adamax(Optimizer):
     """`Adam` with a running maximum: ``u <- max(b2 u, |g| + eps)``, ``p <- p - lr / (1 - b1**t) * m / u``.
@@ -132,6 +105,8 @@ class Adamax(Optimizer):
     Parameters: ``lr`` (2e-3), ``betas`` ((0.9, 0.999)), ``eps`` (1e-8), ``weight_decay`` (0), ``maximize``. Source:
     Kingma and Ba (2015); ``torch.optim.Adamax``.
     """
+
+    kernel = "adamax_"
 
     def __init__(
         self,
@@ -157,15 +132,6 @@ class Adamax(Optimizer):
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return ("step", "exp_avg", "exp_inf")
 
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        grads = _prepared(params, grads, group["maximize"], number(group["weight_decay"]))
-        b1, b2 = group["betas"]
-        torch._foreach_lerp_(state["exp_avg"], grads, 1 - b1)
-        rows = zip(params, grads, _advanced(state["step"]), state["exp_avg"], state["exp_inf"], strict=True)
-        for p, g, t, m, u in rows:
-            u.copy_(torch.maximum(u.mul_(b2), g.abs().add_(group["eps"])))
-            p.sub_(number(group["lr"]) / (1 - torch.pow(b1, t)) * (m / u))
-
 
 class NAdam(Optimizer):
     """`Adam` with Nesterov's momentum, whose weight grows: ``mu_t = b1 (1 - 0.96**(t momentum_decay) / 2)``.
@@ -174,6 +140,7 @@ class NAdam(Optimizer):
     (4e-3), ``decoupled_weight_decay``, ``maximize``. Source: Dozat (2016); ``torch.optim.NAdam``.
     """
 
+    kernel = "nadam_"
     scalars = ("step", "mu_product")
 
     def __init__(
@@ -213,24 +180,6 @@ class NAdam(Optimizer):
     def _start(self, name: str, group: Mapping[str, Any]) -> float:
         return 1.0 if name == "mu_product" else 0.0
 
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        lr, decay, (b1, b2) = number(group["lr"]), number(group["weight_decay"]), group["betas"]
-        decoupled, growth = group["decoupled_weight_decay"], group["momentum_decay"]
-        grads = _prepared(params, grads, group["maximize"], 0 if decoupled else decay)
-        if decoupled and decay != 0:
-            torch._foreach_mul_(params, 1 - lr * decay)
-        _moments(grads, state, (b1, b2))
-        moments = zip(state["exp_avg"], state["exp_avg_sq"], strict=True)
-        rows = zip(params, grads, _advanced(state["step"]), state["mu_product"], moments, strict=True)
-        for p, g, t, product, (m, v) in rows:
-            mu = b1 * (1 - 0.5 * torch.pow(0.96, t * growth))
-            following = b1 * (1 - 0.5 * torch.pow(0.96, (t + 1) * growth))
-            product.mul_(mu.float())
-            denominator = (v / (1 - torch.pow(b2, t))).sqrt_().add_(group["eps"])
-            so_far = product.double()
-            p.sub_(lr * (1 - mu) / (1 - so_far) * (g / denominator))
-            p.sub_(lr * following / (1 - so_far * following) * (m / denominator))
-
 
 class RAdam(Optimizer):
     """`Adam` without the second moment while its estimate is too uncertain, rectified afterwards.
@@ -238,6 +187,8 @@ class RAdam(Optimizer):
     Parameters: ``lr`` (1e-3), ``betas`` ((0.9, 0.999)), ``eps`` (1e-8), ``weight_decay`` (0),
     ``decoupled_weight_decay``, ``maximize``. Source: Liu et al. (2020); ``torch.optim.RAdam``.
     """
+
+    kernel = "radam_"
 
     def __init__(
         self,
@@ -271,25 +222,6 @@ class RAdam(Optimizer):
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return ("step", "exp_avg", "exp_avg_sq")
 
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        lr, decay, (b1, b2) = number(group["lr"]), number(group["weight_decay"]), group["betas"]
-        decoupled = group["decoupled_weight_decay"]
-        grads = _prepared(params, grads, group["maximize"], 0 if decoupled else decay)
-        if decoupled and decay != 0:
-            torch._foreach_mul_(params, 1 - lr * decay)
-        _moments(grads, state, (b1, b2))
-        longest = 2 / (1 - b2) - 1  # of the average's effective length
-        rows = zip(params, _advanced(state["step"]), state["exp_avg"], state["exp_avg_sq"], strict=True)
-        for p, t, m, v in rows:
-            left = 1 - torch.pow(b2, t)
-            length = longest - 2 * t * torch.pow(b2, t) / left
-            certain = length > 5
-            safe = torch.where(certain, length, 6.0)
-            rectified = ((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)).sqrt()
-            scale = torch.where(certain, left.sqrt() * rectified, 1.0)
-            adaptive = scale / torch.where(certain, v.sqrt() + group["eps"], 1.0)
-            p.sub_(m / (1 - torch.pow(b1, t)) * lr * adaptive)
-
 
 class Rprop(Optimizer):
     """Steps by the gradient's sign: each grows while the sign stays, shrinks (and rests once) where it turns.
@@ -297,6 +229,8 @@ class Rprop(Optimizer):
     Parameters: ``lr``, the first step (1e-2), ``etas``, the factors of shrinking and growing ((0.5, 1.2)),
     ``step_sizes``, the bounds ((1e-6, 50)), ``maximize``. Source: Riedmiller and Braun (1993); ``torch.optim.Rprop``.
     """
+
+    kernel = "rprop_"
 
     def __init__(
         self,
@@ -323,17 +257,14 @@ class Rprop(Optimizer):
     def _start(self, name: str, group: Mapping[str, Any]) -> float:
         return number(group["lr"]) if name == "step_size" else 0.0
 
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        grads = _prepared(params, grads, group["maximize"], 0)
-        (shrink, grow), bounds = group["etas"], group["step_sizes"]
-        torch._foreach_add_(state["step"], 1)
-        for p, g, before, size in zip(params, grads, state["prev"], state["step_size"], strict=True):
-            turn = (g * before).sign()
-            factor = torch.where(turn > 0, grow, torch.where(turn < 0, shrink, torch.ones_like(turn)))
-            size.mul_(factor).clamp_(*bounds)
-            kept = torch.where(turn < 0, 0.0, g)
-            p.addcmul_(kept.sign(), size, value=-1)
-            before.copy_(kept)
+
+def _prepared(params: list[torch.Tensor], grads: list[torch.Tensor], maximize: bool, weight_decay: float) -> Any:
+    """The gradients to descend: negated to maximize, plus ``weight_decay * params``."""
+    if maximize:
+        grads = list(torch._foreach_neg(grads))
+    if weight_decay != 0:
+        grads = list(torch._foreach_add(grads, params, alpha=weight_decay))
+    return grads
 
 
 class ASGD(Optimizer):
@@ -373,7 +304,9 @@ class ASGD(Optimizer):
     def _start(self, name: str, group: Mapping[str, Any]) -> float:
         return {"eta": number(group["lr"]), "mu": 1.0}.get(name, 0.0)
 
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
+    def _update(
+        self, params: list[torch.Tensor], grads: list[torch.Tensor], state: Columns, group: Mapping[str, Any]
+    ) -> None:
         grads = _prepared(params, grads, group["maximize"], group["weight_decay"])
         lr, lambd = group["lr"], group["lambd"]
         torch._foreach_add_(state["step"], 1)

@@ -2,7 +2,7 @@
 
 ``foreach``, ``capturable`` and ``fused``, which say how torch is to compute, are taken and change nothing.
 
-Each optimizer's update works on lists of raw tensors; g is the gradient, t the number of the step.
+g is the gradient, t the number of the step.
 """
 
 from __future__ import annotations
@@ -10,22 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
-from ..core import _C
 from ..nn.checks import require
-from .optimizer import Columns, Optimizer, not_differentiable, number
-
-Tensors = list[torch.Tensor]
-
-
-def _prepared(params: Tensors, grads: Tensors, maximize: bool, weight_decay: float) -> Tensors:
-    """The gradients to descend: negated to maximize, plus ``weight_decay * params``."""
-    if maximize:
-        grads = list(torch._foreach_neg(grads))
-    if weight_decay != 0:
-        grads = list(torch._foreach_add(grads, params, alpha=weight_decay))
-    return grads
+from .kernels import hyper, number
+from .optimizer import Optimizer, not_differentiable
 
 
 def _not_negative(group: Mapping[str, Any], what: str, *arguments: str) -> None:
@@ -54,6 +41,8 @@ class SGD(Optimizer):
     Raises ArgumentError for a negative value. Source: report 1, equation 2; ``torch.optim.SGD``.
     """
 
+    kernel = "sgd_"
+    resting = ("momentum_buffer", "step")
     unlisted = ("step",)
 
     def __init__(
@@ -88,13 +77,7 @@ class SGD(Optimizer):
             require(group["dampening"] == 0, "SGD", "dampening", "be 0 with nesterov=True", group["dampening"])
 
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("momentum_buffer", "step") if group["momentum"] != 0 else ()
-
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        buffers, steps = (state["momentum_buffer"], state["step"]) if group["momentum"] != 0 else ([], [])
-        lr, decay = number(group["lr"]), number(group["weight_decay"])
-        how = group["momentum"], group["dampening"], decay, group["nesterov"], group["maximize"]
-        _C.sgd_(params, grads, buffers, steps, lr, *how)
+        return ("momentum_buffer", "step") if hyper(group, "momentum") != 0 else ()
 
 
 class Adam(Optimizer):
@@ -119,6 +102,8 @@ class Adam(Optimizer):
     Raises ArgumentError for a value outside its range. Source: Kingma and Ba, Adam (2015); Reddi et al. (2018) for
     amsgrad; ``torch.optim.Adam``.
     """
+
+    kernel = "adam_"
 
     def __init__(
         self,
@@ -158,14 +143,6 @@ class Adam(Optimizer):
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         names = ("step", "exp_avg", "exp_avg_sq")
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
-
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        largest = state["max_exp_avg_sq"] if group["amsgrad"] else []
-        moments = state["exp_avg"], state["exp_avg_sq"], largest, state["step"]
-        lr, decay = number(group["lr"]), number(group["weight_decay"])
-        how = group["amsgrad"], group["maximize"], group["decoupled_weight_decay"]
-        b1, b2 = group["betas"]
-        _C.adam_(params, grads, *moments, lr, b1, b2, group["eps"], decay, *how)
 
 
 class AdamW(Adam):
@@ -213,6 +190,9 @@ class RMSprop(Optimizer):
     ``torch.optim.RMSprop``.
     """
 
+    kernel = "rmsprop_"
+    resting = ("momentum_buffer",)
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -244,29 +224,6 @@ class RMSprop(Optimizer):
 
     def _names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         names = ["step", "square_avg"]
-        if group["momentum"] > 0:
+        if hyper(group, "momentum") > 0:
             names.append("momentum_buffer")
         return (*names, "grad_avg") if group["centered"] else tuple(names)
-
-    def _update(self, params: Tensors, grads: Tensors, state: Columns, group: Mapping[str, Any]) -> None:
-        alpha, lr = group["alpha"], number(group["lr"])
-        grads = _prepared(params, grads, group["maximize"], number(group["weight_decay"]))
-        squares = state["square_avg"]
-        torch._foreach_add_(state["step"], 1)
-        torch._foreach_mul_(squares, alpha)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - alpha)
-        if group["centered"]:
-            means = state["grad_avg"]
-            torch._foreach_lerp_(means, grads, 1 - alpha)
-            denominators = list(torch._foreach_addcmul(squares, means, means, -1))
-            torch._foreach_sqrt_(denominators)
-        else:
-            denominators = list(torch._foreach_sqrt(squares))
-        torch._foreach_add_(denominators, group["eps"])
-        if group["momentum"] > 0:
-            buffers = state["momentum_buffer"]
-            torch._foreach_mul_(buffers, group["momentum"])
-            torch._foreach_addcdiv_(buffers, grads, denominators)
-            torch._foreach_add_(params, buffers, alpha=-lr)
-        else:
-            torch._foreach_addcdiv_(params, grads, denominators, -lr)

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..core import ArgumentError, StateError
 from ..nn.checks import one_of, require
-from .optimizer import Optimizer, number
+from .kernels import number
+from .optimizer import Optimizer
 from .scheduler import LRScheduler, attributes, check_optimizer, write
 
 Numbers = float | Sequence[float]

@@ -13,7 +13,8 @@ import torch
 
 from ..core import ArgumentError, StateError, Tensor, enable_grad, raw
 from ..nn.checks import one_of, require
-from .optimizer import Optimizer, hooked, number
+from .kernels import number
+from .optimizer import Optimizer, hooked
 
 C1, C2 = 1e-4, 0.9  # the Wolfe conditions' constants: enough decrease, enough curvature
 _CURVATURE = 1e-10  # y.s of a pair that is kept

@@ -1,6 +1,6 @@
 """What all optimizers share: parameter groups, state that exists from construction on, state dicts, the step.
 
-A subclass states its hyper-parameters' checks, the names of its state tensors, and one update function on raw tensors.
+A subclass states its hyper-parameters' checks, the names of its state tensors, and its kernel (kernels.py).
 One that is written for torch defines ``step`` instead, and keeps in ``state[p]`` what it likes.
 """
 
@@ -28,6 +28,7 @@ from ..core import (
     raw,
 )
 from ..nn.module import zero_grad
+from .kernels import KERNELS, hyper
 
 Columns = dict[str, list[torch.Tensor]]  # state tensors by name, one per parameter that is updated
 
@@ -43,11 +44,6 @@ class _Required:
 
 
 required = _Required()
-
-
-def number(value: Any) -> float:
-    """A hyper-parameter as a Python number; 0-dim tensors are read."""
-    return value if type(value) is float else float(value)
 
 
 def not_differentiable(name: str, differentiable: bool) -> None:
@@ -115,6 +111,8 @@ class Optimizer:
     ``state[p]`` holds the tensors kept for parameter p; they are created with the optimizer and updated in place.
     """
 
+    kernel: ClassVar[str] = ""  # of `KERNELS`
+    resting: ClassVar[tuple[str, ...]] = ()  # state that a number of 0 leaves alone, if it is there
     unlisted: ClassVar[tuple[str, ...]] = ()  # state that torch's state dict does not have
     scalars: ClassVar[tuple[str, ...]] = ("step",)  # state of one number, float32
 
@@ -151,12 +149,24 @@ class Optimizer:
         self, params: list[torch.Tensor], grads: list[torch.Tensor], state: Columns, group: Mapping[str, Any]
     ) -> None:
         """Update the parameters and their state in place."""
-        raise NotImplementedError(f"{type(self).__name__} does not define step()")
+        if not self.kernel:
+            raise NotImplementedError(f"{type(self).__name__} does not define step()")
+        kernel = KERNELS[self.kernel]
+        lists = [state.get(name, []) for name in (*kernel.state, *kernel.counts)]
+        numbers = [hyper(group, key) for key in kernel.numbers]
+        kernel.function(params, grads, *lists, *numbers, *[group[switch] for switch in kernel.switches])
 
     @classmethod
     def _keeps_its_own(cls) -> bool:
         """Whether it is written for torch: what its state holds is its own affair."""
-        return cls._update is Optimizer._update
+        return not cls.kernel and cls._update is Optimizer._update
+
+    def _with_resting(self, names: tuple[str, ...], params: list[Tensor]) -> tuple[str, ...]:
+        """These names, and those that rest where every parameter has them: the kernel leaves them alone."""
+        rest = [name for name in self.resting if name not in names]
+        return (
+            (*names, *rest) if rest and all(name in self.state.get(p, ()) for p in params for name in rest) else names
+        )
 
     # --- groups and state -------------------------------------------------------------------------------------
 
@@ -240,16 +250,19 @@ class Optimizer:
         updates = []  # all groups are looked at before the first is updated, so that an error changes nothing
         for group in self.param_groups:
             names = self._names(group)
-            params, grads, rows = [], [], []
+            params, grads, updated = [], [], []
             for p in group["params"]:
                 g = p.grad
                 if g is not None:
                     params.append(p.data)
                     grads.append(g.data)
-                    if names:
-                        rows.append(self._state_of(p, names, group))
+                    updated.append(p)
             if params:
-                updates.append((params, grads, {name: [row[name].data for row in rows] for name in names}, group))
+                for p in updated if names else ():
+                    self._state_of(p, names, group)
+                names = self._with_resting(names, updated)
+                columns = {name: [self.state[p][name].data for p in updated] for name in names}
+                updates.append((params, grads, columns, group))
         for update in updates:
             if mode.tracer is not None:
                 mode.tracer.group = update[3]

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..core import ArgumentError, StateError, Tensor
 from ..nn.checks import one_of, require
-from .optimizer import Optimizer, number
+from .kernels import number
+from .optimizer import Optimizer
 
 
 def write(group: dict[str, Any], lr: float) -> None:
