@@ -45,6 +45,7 @@ class Likeness:
         self._kept: list[Any] = []  # so that no id is used again
         self._memory: dict[int, torch.Tensor] = {}  # by address of the first's storage
         self._loose: dict[int, set[str]] = {}  # by dict: keys of numbers that may differ
+        self._aside: set[int] = set()  # tuples of such numbers
         self._named = names
         self.mapped: list[tuple[str, Any, Any, Any]] = []
         self._pair(first, other)
@@ -75,6 +76,8 @@ class Likeness:
                 raise Unlike
             self.mapped.append((kind, first, key, value))
             return
+        if id(first) in self._aside and id(first) not in self._of:
+            return
         container = self.of(first)
         if kind == "buffer":
             if container is not first:
@@ -83,6 +86,7 @@ class Likeness:
             return
         if type(key) is str:
             if kind == "item" and id(first) in self._loose and key in self._loose[id(first)]:
+                self._aside.add(id(value))
                 return
         elif type(key) is not int and kind in ("item", "attribute"):
             key = self._value(key, self._of.get(id(key), key))

@@ -63,49 +63,43 @@ def switch(x: Instruction, name: str) -> Any:
     return x.arguments[kernel.lists + len(kernel.numbers) + kernel.switches.index(name)]
 
 
-def each(w: Writer, x: Instruction, **numbers: str) -> Iterator[Element]:
+def each(w: Writer, x: Instruction, wide: dict[str, str] | None = None, **numbers: str) -> Iterator[Element]:
     """The elements of every parameter.
 
-    ``numbers``: constants that are worked out before, by name, as texts in C with the group's numbers in braces.
+    ``numbers``: constants that are worked out before, by name, as texts in C with the group's numbers in braces, t the
+    number of the step; ``wide``: those that stay in double.
     """
-    kernel = KERNELS[x.name]
+    kernel, wide = KERNELS[x.name], wide or {}
     params, grads = x.arguments[:2]
     lists = dict(zip((*kernel.state, *kernel.counts), x.arguments[2:], strict=False))
-    texts = {spelled(k): as_text(v) for k, v in zip(kernel.numbers, x.arguments[kernel.lists :], strict=False)}
-    functions = {
-        f: w.library.name(f, torch.float64) for f in ("power", "sqrt") if any(f in n for n in numbers.values())
-    }
-    maximize = switch(x, "maximize")
+    named = {spelled(k): as_text(v) for k, v in zip(kernel.numbers, x.arguments[kernel.lists :], strict=False)}
     decoupled = "decoupled_weight_decay" in kernel.switches and switch(x, "decoupled_weight_decay")
-    decays = "weight_decay" in kernel.numbers and texts["weight_decay"] != "0.0"
+    decays = "weight_decay" in kernel.numbers and named["weight_decay"] != "0.0"
     if decays:
         numbers["shrink" if decoupled else "decay"] = "1 - {lr} * {weight_decay}" if decoupled else "{weight_decay}"
+    texts = " ".join([*wide.values(), *numbers.values()])
+    named |= {f: w.library.name(f, torch.float64) for f in ("pow", "power", "sqrt") if f"{{{f}}}" in texts}
     for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-        kind = TYPES[p.dtype]
-        counts = {f"{name}_before": _one(lists[name][i]) for name in kernel.counts if lists[name]}
+        kind, counts = TYPES[p.dtype], {name: _one(lists[name][i]) for name in kernel.counts if lists[name]}
         with w.block(f"/* {w.label(p)} */"):
-            for name in _read(counts, numbers):
-                w(f"const double {name} = {counts[name]};")
+            if re.search(r"\bt\b", texts):
+                w(f"const double t = {counts['step']} + 1;")
+            if "mu_product_before" in texts:
+                w(f"const float mu_product_before = {counts['mu_product']};")
+            for name, text in wide.items():
+                w(f"const double {name} = {text.format_map(named)};")
             for name, text in numbers.items():
-                made = text.format_map({**texts, **functions, "t": "(step_before + 1)"})
-                w(f"const {kind} {name} = ({kind})({made});")
-            if "step_before" in counts:
-                moves = "if (momentum != 0) " if x.name == "sgd_" else ""
-                w(f"{moves}{counts['step_before']} += 1;")
-            if "mu_product_before" in counts:
-                w(f"{counts['mu_product_before']} *= (float)mu;")
+                w(f"const {kind} {name} = ({kind})({text.format_map(named)});")
+            if counts:
+                w(f"{'if (momentum != 0) ' if x.name == 'sgd_' else ''}{counts['step']} += 1;")
+            if "mu_product" in counts:
+                w(f"{counts['mu_product']} *= (float)mu;")
             state = [lists[name][i] for name in kernel.state if lists[name]]
             with w.over(p.sizes, p, g, *state) as (to, grad, *rest):
-                w(f"{kind} d = {'-' if maximize else ''}{grad.element};")
+                w(f"{kind} d = {'-' if switch(x, 'maximize') else ''}{grad.element};")
                 if decays:
                     w(f"{to.element} *= shrink;" if decoupled else f"if (decay != 0) d += decay * {to.element};")
                 yield Element(w, p.dtype, to.element, [value.element for value in rest])
-
-
-def _read(names: Any, numbers: dict[str, str]) -> list[str]:
-    """The counts that these texts read; t is the number of steps."""
-    texts = " ".join(numbers.values()).replace("{t}", "step_before")
-    return [name for name in names if re.search(rf"\b{name}\b", texts)]
 
 
 _MOMENTS = {"weight1": "1 - {beta1}", "beta2": "{beta2}", "weight2": "1 - {beta2}", "eps": "{eps}"}
@@ -116,7 +110,7 @@ def sgd(w: Writer, x: Instruction) -> None:
     """b <- momentum b + pull g; p <- p - lr b, or with nesterov p - lr (g + momentum b); without b, p <- p - lr g"""
     numbers = {"lr": "{lr}"}
     if x.arguments[2]:
-        numbers |= {"momentum": "{momentum}", "pull": "step_before == 0 ? 1 : 1 - {dampening}"}
+        numbers |= {"momentum": "{momentum}", "pull": "t == 1 ? 1 : 1 - {dampening}"}
     for e in each(w, x, **numbers):
         for b in e.state:
             with w.block("if (momentum != 0)"):
@@ -128,7 +122,7 @@ def sgd(w: Writer, x: Instruction) -> None:
 @emits("adam_")
 def adam(w: Writer, x: Instruction) -> None:
     """m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, p <- p - step m / (sqrt(v) / root + eps)"""
-    numbers = {"step": "{lr} / (1 - {power}({beta1}, {t}))", "root": "{sqrt}(1 - {power}({beta2}, {t}))"}
+    numbers = {"step": "{lr} / (1 - {power}({beta1}, t))", "root": "{sqrt}(1 - {power}({beta2}, t))"}
     for e in each(w, x, **_MOMENTS, **numbers):
         m, v, *largest = e.state
         e.mean(m)
@@ -153,7 +147,7 @@ def adadelta(w: Writer, x: Instruction) -> None:
 @emits("adagrad_")
 def adagrad(w: Writer, x: Instruction) -> None:
     """s <- s + g^2, p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)"""
-    for e in each(w, x, lr="{lr} / (1 + step_before * {lr_decay})", eps="{eps}"):
+    for e in each(w, x, lr="{lr} / (1 + (t - 1) * {lr_decay})", eps="{eps}"):
         (s,) = e.state
         e.keep(s, f"{s} + d * d")
         w(f"{e.p} -= lr * d / ({e.sqrt(s)} + eps);")
@@ -163,7 +157,7 @@ def adagrad(w: Writer, x: Instruction) -> None:
 def adamax(w: Writer, x: Instruction) -> None:
     """m <- b1 m + (1 - b1) g, u <- max(b2 u, |g| + eps), p <- p - lr / (1 - b1^t) m / u"""
     numbers = {"weight1": "1 - {beta1}", "beta2": "{beta2}", "eps": "{eps}"}
-    for e in each(w, x, **numbers, lr="{lr} / (1 - {power}({beta1}, {t}))"):
+    for e in each(w, x, **numbers, lr="{lr} / (1 - {power}({beta1}, t))"):
         m, u = e.state
         e.mean(m)
         w(f"const {e.kind} before = beta2 * {u}, now = (d < 0 ? -d : d) + eps;")
@@ -171,21 +165,20 @@ def adamax(w: Writer, x: Instruction) -> None:
         w(f"{e.p} -= lr * {m} / {u};")
 
 
-_MU = "{{beta1}} * (1 - 0.5 * {{power}}(0.96, {t} * {{momentum_decay}}))"
-
-
 @emits("nadam_")
 def nadam(w: Writer, x: Instruction) -> None:
     """Adam with Nesterov's momentum, mu_t = b1 (1 - 0.96^(t momentum_decay) / 2)"""
-    mu, following = _MU.format(t="{t}"), _MU.format(t="({t} + 1)")
-    product = f"(double)((float)mu_product_before * (float)({mu}))"
-    numbers = {
-        "mu": mu,
-        "left": "1 - {power}({beta2}, {t})",
-        "push": f"{{lr}} * (1 - {mu}) / (1 - {product})",
-        "pull": f"{{lr}} * {following} / (1 - {product} * {following})",
+    wide = {
+        "mu": "{beta1} * (1 - 0.5 * {pow}(0.96, t * {momentum_decay}))",
+        "following": "{beta1} * (1 - 0.5 * {pow}(0.96, (t + 1) * {momentum_decay}))",
+        "product": "mu_product_before * (float)mu",
     }
-    for e in each(w, x, **_MOMENTS, **numbers):
+    numbers = {
+        "left": "1 - {power}({beta2}, t)",
+        "push": "{lr} * (1 - mu) / (1 - product)",
+        "pull": "{lr} * following / (1 - product * following)",
+    }
+    for e in each(w, x, wide, **_MOMENTS, **numbers):
         m, v = e.state
         e.mean(m)
         e.square(v)
@@ -197,16 +190,19 @@ def nadam(w: Writer, x: Instruction) -> None:
 @emits("radam_")
 def radam(w: Writer, x: Instruction) -> None:
     """Adam without the second moment while its estimate is too uncertain, rectified afterwards"""
-    longest, power = "(2 / (1 - {beta2}) - 1)", "{power}({beta2}, {t})"
-    length = f"({longest} - 2 * {{t}} * {power} / (1 - {power}))"
-    share = f"({length} - 4) * ({length} - 2) * {longest} / (({longest} - 4) * ({longest} - 2) * {length})"
+    wide = {
+        "power": "{power}({beta2}, t)",
+        "longest": "2 / (1 - {beta2}) - 1",
+        "length": "longest - 2 * t * power / (1 - power)",
+        "share": "(length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)",
+    }
     numbers = {
         "lr": "{lr}",
-        "left": "1 - {power}({beta1}, {t})",
-        "root": f"{{sqrt}}(1 - {power})",
-        "rectified": f"{length} > 5 ? {{sqrt}}({share}) : 0",
+        "left": "1 - {power}({beta1}, t)",
+        "root": "{sqrt}(1 - power)",
+        "rectified": "length > 5 ? {sqrt}(share) : 0",
     }
-    for e in each(w, x, **_MOMENTS, **numbers):
+    for e in each(w, x, wide, **_MOMENTS, **numbers):
         m, v = e.state
         e.mean(m)
         e.square(v)

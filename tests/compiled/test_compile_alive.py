@@ -72,14 +72,14 @@ def ready_to_change(kind: str) -> tuple[Any, Any, Callable[..., Any], Callable[[
         global TIME
         TIME = i
 
-    betas = optimizer.param_groups[0]
+    group = optimizer.param_groups[0]
     return (
         model,
         optimizer,
         *{
             "mode": (toggling, lambda i: model.eval()),
             "global": (timed, at),
-            "betas": (inner, lambda i: betas.update(betas=(0.9 - 0.01 * i, 0.99))),
+            "options": (inner, lambda i: group.update(mine=i)),
             "gradients": (adding, halve),
             "value read later": (now_and_then, at),
             "attribute set later": (counting, at),
@@ -94,7 +94,7 @@ def ready_to_change(kind: str) -> tuple[Any, Any, Callable[..., Any], Callable[[
     {
         "mode": r"changes model\.training, .*move the change out of the step",
         "global": r"recorded again and again because TIME keeps changing; pass it as an argument, a 0-dim tensor",
-        "betas": r"recorded again and again because .*betas.* keeps changing; pass it",
+        "options": r"recorded again and again because .*mine.* keeps changing; pass it",
         "gradients": r"recorded again and again because a gradient that the step adds to keeps changing",
         "value read later": r"test_compile_alive\.py:\d+: aten._local_scalar_dense.* reads a value .*return the tensor",
         "attribute set later": r"counting changes the attributes of model, .*; move the change out of the step",

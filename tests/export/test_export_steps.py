@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from export_checks import CASES, Ready, Step, compiler, library, pointer, ready
+from export_checks import CASES, OPTIMIZERS, Ready, Step, compiler, library, pointer, ready
 
 import tapegrad as tg
+from tapegrad.export.optimizers import spelled
+from tapegrad.optim.kernels import KERNELS, hyper
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler (cc)")
 LOSS = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -98,6 +100,25 @@ def test_a_learning_rate_is_read_at_every_step(exported):
     for k, (x, y) in enumerate(again.batches[:8]):
         in_c.s.lr = again.optimizer.param_groups[0]["lr"] = 0.1 / (k + 1)
         assert in_c(x, y) == pytest.approx(again.step(x, y).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "wide"])
+def test_every_number_of_an_optimizer_is_read_at_every_step(exported, name):
+    one, made, _, lib = exported[name]
+    in_c, again = Step(lib, made, name), ready(one.case)
+    group = again.optimizer.param_groups[0]
+    numbers = KERNELS[again.optimizer.kernel].numbers
+    assert [in_c_name for in_c_name in map(spelled, numbers) if not hasattr(in_c.s, in_c_name)] in ([], ["momentum"])
+    for k, (x, y) in enumerate(again.batches[:20]):
+        for key in numbers:
+            if hasattr(in_c.s, spelled(key)):
+                value = hyper(group, key) * (0.99 if k % 2 else 0.995)
+                setattr(in_c.s, spelled(key), value)
+                if isinstance(key, str):
+                    group[key] = value
+                else:
+                    group[key[0]] = tuple(value if i == key[1] else v for i, v in enumerate(group[key[0]]))
+        assert in_c(x, y) == pytest.approx(again.step(x, y).item(), rel=1e-11), k
 
 
 def test_a_label_out_of_range_gives_nan_and_changes_nothing(exported):

@@ -241,6 +241,26 @@ CASES = {
         lambda: Recurrent(nn.LSTM), lambda p: optim.SGD(p, 0.1), F.cross_entropy, floats(3, 4, 4), labels(3, 3)
     ),
 }
+OPTIMIZERS = {
+    "nesterov": lambda p: optim.SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adadelta": lambda p: optim.Adadelta(p, 0.5, weight_decay=1e-3),
+    "adagrad": lambda p: optim.Adagrad(p, 0.05, lr_decay=0.1),
+    "adamax": lambda p: optim.Adamax(p, 0.01, weight_decay=1e-3),
+    "nadam": lambda p: optim.NAdam(p, 0.01, weight_decay=1e-3),
+    "nadamw": lambda p: optim.NAdam(p, 0.01, weight_decay=0.1, decoupled_weight_decay=True),
+    "radam": lambda p: optim.RAdam(p, 0.01, weight_decay=1e-3),
+    "radamw": lambda p: optim.RAdam(p, 0.01, betas=(0.8, 0.9), weight_decay=0.1, decoupled_weight_decay=True),
+    "rmsprop": lambda p: optim.RMSprop(p, 0.005, weight_decay=1e-3),
+    "rmsmoves": lambda p: optim.RMSprop(p, 0.005, momentum=0.5),
+    "rprop": lambda p: optim.Rprop(p, 0.01),
+}
+CASES |= {
+    name: Case(
+        *(sequential(linear(7, 6), nn.Tanh, linear(6, 3)), make, F.mse_loss),
+        *(floats(5, 7, dtype=torch.float64), floats(5, 3, dtype=torch.float64), torch.float64),
+    )
+    for name, make in OPTIMIZERS.items()
+}
 
 
 class Ready(NamedTuple):
