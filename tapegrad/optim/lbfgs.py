@@ -13,8 +13,9 @@ import torch
 
 from ..core import ArgumentError, StateError, Tensor, enable_grad, raw
 from ..nn.checks import one_of, require
+from .hooks import loading, saving, stepping
 from .kernels import number
-from .optimizer import Optimizer, hooked
+from .optimizer import Optimizer
 
 C1, C2 = 1e-4, 0.9  # the Wolfe conditions' constants: enough decrease, enough curvature
 _CURVATURE = 1e-10  # y.s of a pair that is kept
@@ -191,7 +192,7 @@ class LBFGS(Optimizer):
 
         return _strong_wolfe(look, t, here, d.abs().max(), most)
 
-    @hooked
+    @stepping
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Up to ``max_iter`` iterations; returns the loss at the start, as the closure gave it."""
         if closure is None:
@@ -268,6 +269,7 @@ class LBFGS(Optimizer):
             r.add_(ss[i], alpha=al[i] - ys[i].dot(r) * ro[i])
         return r
 
+    @saving
     def state_dict(self) -> dict[str, Any]:
         """torch's layout: the one state, of vectors of all parameters, stands at the first parameter."""
         group = {key: value for key, value in self.param_groups[0].items() if key != "params"}
@@ -277,6 +279,7 @@ class LBFGS(Optimizer):
             "param_groups": [{**group, "params": list(range(len(self._params)))}],
         }
 
+    @loading
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over hyper-parameters and state from a `state_dict` of ours or of torch's LBFGS."""
         try:

@@ -7,7 +7,6 @@ One that is written for torch defines ``step`` instead, and keeps in ``state[p]`
 from __future__ import annotations
 
 import copy
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -17,7 +16,6 @@ import torch
 from ..core import (
     ArgumentError,
     DTypeError,
-    RemovableHandle,
     ShapeError,
     StateError,
     TapeError,
@@ -28,6 +26,7 @@ from ..core import (
     raw,
 )
 from ..nn.module import zero_grad
+from .hooks import KINDS, Hooked, loading, saving, stepping
 from .kernels import KERNELS, hyper
 
 Columns = dict[str, list[torch.Tensor]]  # state tensors by name, one per parameter that is updated
@@ -77,28 +76,7 @@ class Calls:
         return taken == self._taken and seen == [p._data._version for p in params][: len(seen)]
 
 
-def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
-    """An optimizer's ``step`` with its hooks around it."""
-
-    @functools.wraps(step)
-    def with_hooks(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        for before in list(self._step_pre_hooks.values()):
-            changed = before(self, args, kwargs)
-            if changed is not None:
-                if not isinstance(changed, tuple) or len(changed) != 2:
-                    raise ArgumentError(
-                        f"{type(self).__name__}: a step pre hook must return None or (args, kwargs); got {changed!r}"
-                    )
-                args, kwargs = changed
-        result = step(self, *args, **kwargs)
-        for after in list(self._step_post_hooks.values()):
-            after(self, args, kwargs)
-        return result
-
-    return with_hooks
-
-
-class Optimizer:
+class Optimizer(Hooked):
     """Base class of optimizers.
 
     Parameters
@@ -125,8 +103,7 @@ class Optimizer:
             raise ArgumentError(f"{name}: params must not be empty")
         self.defaults = defaults
         self._calls = Calls()
-        self._step_pre_hooks: dict[int, Callable[..., Any]] = {}
-        self._step_post_hooks: dict[int, Callable[..., Any]] = {}
+        self._hooks = {kind: {} for kind in KINDS}
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
@@ -233,7 +210,7 @@ class Optimizer:
 
     # --- the step ---------------------------------------------------------------------------------------------
 
-    @hooked
+    @stepping
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, in place; others, and their state, stay as they are.
 
@@ -270,14 +247,6 @@ class Optimizer:
         self._calls.count()
         return loss
 
-    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(optimizer, args, kwargs)`` before each step; what it returns (if not None) replaces them."""
-        return RemovableHandle(self._step_pre_hooks, hook)
-
-    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(optimizer, args, kwargs)`` after each step."""
-        return RemovableHandle(self._step_post_hooks, hook)
-
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every parameter's gradient, or fill it with zeros."""
         for group in self.param_groups:
@@ -285,6 +254,7 @@ class Optimizer:
 
     # --- state dicts ------------------------------------------------------------------------------------------
 
+    @saving
     def state_dict(self) -> dict[str, Any]:
         """``{"state": {i: {name: tensor}}, "param_groups": [{..., "params": [i, ...]}]}``, torch's layout.
 
@@ -306,6 +276,7 @@ class Optimizer:
             groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": list(range(first, i))})
         return {"state": state, "param_groups": groups}
 
+    @loading
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over hyper-parameters and state from a `state_dict` of ours or of the torch optimizer of that name.
 
