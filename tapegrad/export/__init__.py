@@ -6,7 +6,7 @@ in C. From the call to the files:
     export, capture, names            what is asked; the program, and what people call its memory
     memory, values                    where every value lies in C; views of arrays
     table, writer, library, own       instruction -> C; loop nests; helper functions, those of <math.h> included
-    elementwise, products, convolutions, reductions, norms, pools, indexing, losses, recurrent, optimizers, random
+    elementwise, products, convolutions, reductions, norms, pools, indexing, losses, ctc, recurrent, optimizers, random
                                       the emitters
     program, source                   every instruction written; the two files
 """

@@ -51,6 +51,10 @@ COMMON = {
         "return most - least == 0 || most != most ? most + %0.6931471805599453 * (most == most)\n"
         "                                         : most + $log1p($exp(least - most));"
     ),
+    "log_sum": (  # ln (e^a + e^b + e^c)
+        "const REAL most = a > b ? (a > c ? a : c) : b > c ? b : c;\n"
+        "return most > %-1e400 ? $log($exp(a - most) + $exp(b - most) + $exp(c - most)) + most : a + b + c;"
+    ),
     "remainder": "const REAL r = $fmod(a, b);\nreturn r != 0 && (r < 0) != (b < 0) ? r + b : r;",
     "floor_divide": "return $floor((a - $remainder(a, b)) / b + %0.5);",
     "xlogy": "return b != b ? b : a == 0 ? 0 : a * $log(b);",
@@ -67,7 +71,7 @@ COMMON = {
     "frac": "return x - $trunc(x);",
     "elu": "return x > 0 ? b * x : b * a * $expm1(c * x);",
 }
-_PARAMETERS = {"power": "xa", "elu": "xabc"}
+_PARAMETERS = {"power": "xa", "elu": "xabc", "log_sum": "abc"}
 _TWO = {
     *("maximum", "minimum", "fmax", "fmin", "logaddexp", "remainder", "floor_divide", "xlogy", "atan2", "pow"),
     *("fmod", "copysign", "hypot"),

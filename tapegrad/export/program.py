@@ -12,6 +12,7 @@ from ..core import CompileError
 from ..optim.kernels import Key, hyper
 from . import (
     convolutions,
+    ctc,
     elementwise,
     indexing,
     losses,
@@ -32,7 +33,8 @@ from .values import Unsupported, Value, identifier
 from .writer import Writer
 
 ROOMS = (  # they fill EMITTERS
-    *(convolutions, elementwise, indexing, losses, norms, optimizers, pools, products, random, recurrent, reductions),
+    *(convolutions, ctc, elementwise, indexing, losses, norms, optimizers, pools, products, random, recurrent),
+    reductions,
 )
 
 
