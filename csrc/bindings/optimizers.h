@@ -1,6 +1,6 @@
 // Optimizers' updates as Python functions and as instructions: all from `Rules` (csrc/ops/optim.h).
 #pragma once
-#include <torch/csrc/utils/pybind.h>
+#include "bindings/pybind.h"  // before any other header
 
 #include <functional>
 #include <map>
