@@ -114,22 +114,7 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
         "mse_loss_backward": [t(), m, t(3, 4), True, True, True],
         "cross_entropy": [m, ints, t(4), -100, "mean", 0.1],
         "cross_entropy_backward": [t(), m, ints, t(4), t(3, 2), t(), -100, "mean", 0.1],
-        "sgd_": [
-            [m, b],
-            [t(3, 4), t(6)],
-            [t(3, 4), t(6)],
-            [torch.zeros(()), torch.ones(())],
-            0.1,
-            0.9,
-            0,
-            0.1,
-            True,
-            0,
-        ],
-        "adam_": [
-            *[[t(3, 4), t(6)] for _ in range(5)],
-            *([torch.zeros(()), torch.ones(())], 0.1, 0.9, 0.99, 1e-8, 0.1, True, False, True),
-        ],
+        **_updates(t, draw),
         "check": [torch.ones(2, dtype=torch.bool)],
         **{name: [m, t(3, 4)] for name in ("add", "sub", "mul", "div")},
         "tensor": [m, None],
@@ -169,6 +154,19 @@ def good_calls(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any
     for name, parameters in _activations().items():
         calls[name] = [m, *parameters]
         calls[f"{name}_backward"] = [t(3, 4), m, *parameters]
+    return calls
+
+
+def _updates(t: Callable[..., Any], draw: random.Random) -> dict[str, list[Any]]:
+    """Of optimizers: lists of tensors and counts; then numbers and switches."""
+    from tapegrad.optim.kernels import KERNELS
+
+    calls: dict[str, list[Any]] = {}
+    for kernel in KERNELS.values():
+        lists = [[t(3, 4), t(6)] for _ in range(2 + len(kernel.state))]
+        counts = [[torch.zeros(()), torch.ones(())] for _ in kernel.counts]
+        numbers = [draw.choice([0.0, 0.1, 0.9, 1e-8]) for _ in kernel.numbers]
+        calls[kernel.name] = [*lists, *counts, *numbers, *[draw.random() < 0.5 for _ in kernel.switches]]
     return calls
 
 
