@@ -241,7 +241,8 @@ def test_together_each_network_has_its_own_schedule(name):
             schedule.step()
 
     tg.run_together([step for step, *_ in made], x, y, batch_size=5, epochs=4, seed=7, on_epoch=after)
-    assert (made[0][0].joint[1].width > 1) == (name in ("SGD", "Adam", "AdamW"))
+    if name in ("SGD", "Adam", "AdamW"):
+        assert made[0][0].joint[1].width > 1
     for k in (0, 1, count - 1):
         step, schedule, model, optimizer = varied(k)
         step.run(x, y, batch_size=5, epochs=4, seed=7 + k, on_epoch=lambda *_, s=schedule: s.step())
