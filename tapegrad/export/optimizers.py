@@ -63,7 +63,7 @@ def switch(x: Instruction, name: str) -> Any:
     return x.arguments[kernel.lists + len(kernel.numbers) + kernel.switches.index(name)]
 
 
-def each(w: Writer, x: Instruction, wide: dict[str, str] | None = None, **numbers: str) -> Iterator[Element]:
+def each(w: Writer, x: Instruction, wide: dict[str, str] | None = None, /, **numbers: str) -> Iterator[Element]:
     """The elements of every parameter.
 
     ``numbers``: constants that are worked out before, by name, as texts in C with the group's numbers in braces, t the
