@@ -1,5 +1,6 @@
 #include "bindings/direct.h"
 
+#include "bindings/elementwise.h"
 #include "bindings/makers.h"
 #include "bindings/optimizers.h"
 
@@ -45,6 +46,15 @@ std::map<std::string, Maker> makers() {
   };
   all["mse_loss_backward"] = [](const py::tuple& a, const Tensors& outs) {
     return direct_mse_loss_backward(tensor(a, 0), tensor(a, 1), tensor(a, 2), get<bool>(a, 3), outs);
+  };
+  all["cross_entropy"] = [](const py::tuple& a, const Tensors& outs) {
+    return direct_cross_entropy(tensor(a, 0), tensor(a, 1), optional(a, 2), get<int64_t>(a, 3),
+                                reduction_of(get<std::string>(a, 4)), get<double>(a, 5), outs);
+  };
+  all["cross_entropy_backward"] = [](const py::tuple& a, const Tensors& outs) {
+    return direct_cross_entropy_backward(tensor(a, 0), tensor(a, 1), tensor(a, 2), optional(a, 3), tensor(a, 4),
+                                         tensor(a, 5), get<int64_t>(a, 6), reduction_of(get<std::string>(a, 7)),
+                                         get<double>(a, 8), outs);
   };
   add_updates(all);
   add_torch_operators(all);

@@ -21,22 +21,19 @@ void bind_activation(py::module_& m, const char* op, const char* backward, const
   const auto run = [op](In x, double a, double b) { return activation(F, op, x, a, b); };
   const auto back = [backward](In g, In y, double a, double b) { return activation_backward(F, backward, g, y, a, b); };
   if constexpr (PARAMETERS == 0) {
-    kernel(m, op, [=](In x) { return run(x, 0, 0); }, "input");
-    kernel(m, backward, [=](In g, In y) { return back(g, y, 0, 0); }, "g", saved);
+    kernel(
+        m, op, [=](In x) { return run(x, 0, 0); }, "input");
+    kernel(
+        m, backward, [=](In g, In y) { return back(g, y, 0, 0); }, "g", saved);
   } else if constexpr (PARAMETERS == 1) {
-    kernel(m, op, [=](In x, double a) { return run(x, a, 0); }, "input", "negative_slope");
-    kernel(m, backward, [=](In g, In y, double a) { return back(g, y, a, 0); }, "g", saved, "negative_slope");
+    kernel(
+        m, op, [=](In x, double a) { return run(x, a, 0); }, "input", "negative_slope");
+    kernel(
+        m, backward, [=](In g, In y, double a) { return back(g, y, a, 0); }, "g", saved, "negative_slope");
   } else {
     kernel(m, op, run, "input", "beta", "threshold");
     kernel(m, backward, back, "g", saved, "beta", "threshold");
   }
-}
-
-Reduction reduction_of(const std::string& name) {
-  if (name == "mean") return Reduction::mean;
-  if (name == "sum") return Reduction::sum;
-  if (name == "none") return Reduction::none;
-  throw std::invalid_argument("reduction must be \"mean\", \"sum\" or \"none\"; got \"" + name + "\"");
 }
 
 void bind_reductions(py::module_& m) {
@@ -103,6 +100,13 @@ void tell_arithmetic(Arithmetic f, const py::object& input, const py::object& ot
 }
 
 }  // namespace
+
+Reduction reduction_of(const std::string& name) {
+  if (name == "mean") return Reduction::mean;
+  if (name == "sum") return Reduction::sum;
+  if (name == "none") return Reduction::none;
+  throw std::invalid_argument("reduction must be \"mean\", \"sum\" or \"none\"; got \"" + name + "\"");
+}
 
 py::object call_arithmetic(Arithmetic f, const py::object& input, const py::object& other) {
   at::Tensor a, b;

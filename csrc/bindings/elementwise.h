@@ -1,7 +1,10 @@
 #pragma once
 #include "bindings/pybind.h"  // before any other header
 
+#include <string>
+
 #include "kernels/activation.h"
+#include "ops/loss.h"
 
 namespace tapegrad {
 
@@ -10,6 +13,9 @@ py::object call_arithmetic(Arithmetic f, const py::object& input, const py::obje
 
 // sum += other, of two raw tensors; false, and nothing done, where it is for torch.
 bool call_add_(const py::object& sum, const py::object& other);
+
+// "mean", "sum" or "none"; std::invalid_argument for anything else
+Reduction reduction_of(const std::string& name);
 
 // Activations, dropout, sums, softmax, losses, optimizers
 void bind_elementwise(py::module_& m);

@@ -192,24 +192,19 @@ struct Classes {
   CrossEntropy<T> a;
 };
 
-at::Tensor checked_targets(const at::Tensor& target, const at::Tensor& x, int64_t ignore_index) {
+at::Tensor checked_targets(const at::Tensor& target, const at::Tensor& x) {
   const char* op = "cross_entropy";
   const at::Tensor t = checked_integers(target, op, "target");
   if (target.dim() != 1 || target.size(0) != x.size(0))
     throw ShapeError(std::string(op) + ": target.shape must be " + text(x.sizes().slice(0, 1)) + ", is " +
                      text(target.sizes()));
-  const int64_t C = x.size(1), N = t.numel(), *index = static_cast<const int64_t*>(t.const_data_ptr());
-  for (int64_t n = 0; n < N; ++n)
-    if ((index[n] < 0 || index[n] >= C) && index[n] != ignore_index)
-      throw ShapeError(std::string(op) + ": targets must be class indices in [0, " + std::to_string(C) + "); got " +
-                       std::to_string(index[n]) + " at row " + std::to_string(n));
   return t;
 }
 
 template <class T>
 Classes<T> classes(const at::Tensor& x, const at::Tensor& target, const std::optional<at::Tensor>& weight,
                    int64_t ignore_index, double label_smoothing) {
-  Classes<T> c = {x, checked_targets(target, x, ignore_index), {}, {}};
+  Classes<T> c = {x, checked_targets(target, x), {}, {}};
   if (weight) c.w = checked_sizes(*weight, "cross_entropy", "weight", {x.size(1)}, x);
   c.a.C = x.size(1);
   c.a.x = data<T>(x);
@@ -221,6 +216,45 @@ Classes<T> classes(const at::Tensor& x, const at::Tensor& target, const std::opt
 }
 
 }  // namespace
+
+template <class T>
+void check_classes(int64_t N, const CrossEntropy<T>& a) {
+  for (int64_t n = 0; n < N; ++n)
+    if ((a.target[n] < 0 || a.target[n] >= a.C) && a.target[n] != a.ignore_index)
+      throw ShapeError("cross_entropy: targets must be class indices in [0, " + std::to_string(a.C) + "); got " +
+                       std::to_string(a.target[n]) + " at row " + std::to_string(n));
+}
+
+template <class T>
+void cross_entropy(int64_t N, CrossEntropy<T> a, Reduction reduction, T* loss, T* total) {
+  check_classes(N, a);
+  Partials<T> rows(2 * N);
+  a.losses = reduction == Reduction::none ? loss : rows.data();
+  a.weights = rows.data() + N;
+  over(N, units_of(4 * a.C), [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy(a, begin, end); });
+  sum_into<T>(a.weights, 1, N, 1, T(1), total);
+  if (reduction == Reduction::none) return;
+  const T weights = reduction == Reduction::mean ? *total : T(1);
+  const T divisor = weights == 0 ? std::numeric_limits<T>::quiet_NaN() : weights;  // a mean over no weight is NaN
+  sum_into<T>(a.losses, 1, N, 1, divisor, loss);
+}
+
+template <class T>
+void cross_entropy_backward(int64_t N, CrossEntropy<T> a, Reduction reduction, const T* total) {
+  check_classes(N, a);
+  a.g_stride = reduction == Reduction::none ? 1 : 0;
+  a.divisor = reduction == Reduction::mean ? *total : T(1);
+  a.weight_sum = static_cast<T>(a.C);
+  if (a.weight) sum_into<T>(a.weight, 1, a.C, 1, T(1), &a.weight_sum);
+  over(N, units_of(2 * a.C),
+       [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy_backward(a, begin, end); });
+}
+
+#define TG_CROSS_ENTROPY(T)                                                 \
+  template void cross_entropy(int64_t, CrossEntropy<T>, Reduction, T*, T*); \
+  template void cross_entropy_backward(int64_t, CrossEntropy<T>, Reduction, const T*);
+TG_CROSS_ENTROPY(float)
+TG_CROSS_ENTROPY(double)
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& input, const at::Tensor& target,
                                                              const std::optional<at::Tensor>& weight,
@@ -234,16 +268,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& i
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     Classes<T> c = classes<T>(x, target, weight, ignore_index, label_smoothing);
-    Partials<T> rows(2 * N);
     c.a.stats = mutable_data<T>(stats);
-    c.a.losses = reduction == Reduction::none ? mutable_data<T>(loss) : rows.data();
-    c.a.weights = rows.data() + N;
-    over(N, units_of(4 * c.a.C), [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy(c.a, begin, end); });
-    sum_into<T>(c.a.weights, 1, N, 1, T(1), mutable_data<T>(total));
-    if (reduction == Reduction::none) return;
-    const T weights = reduction == Reduction::mean ? *data<T>(total) : T(1);
-    const T divisor = weights == 0 ? std::numeric_limits<T>::quiet_NaN() : weights;  // a mean over no weight is NaN
-    sum_into<T>(c.a.losses, 1, N, 1, divisor, mutable_data<T>(loss));
+    cross_entropy<T>(N, c.a, reduction, mutable_data<T>(loss), mutable_data<T>(total));
   });
   return {loss, stats, total};
 }
@@ -263,13 +289,9 @@ at::Tensor cross_entropy_backward(const at::Tensor& grad, const at::Tensor& inpu
     Classes<T> c = classes<T>(x, target, weight, ignore_index, label_smoothing);
     c.a.stats = const_cast<T*>(data<T>(stats));  // read only
     c.a.g = data<T>(g);
-    c.a.g_stride = reduction == Reduction::none ? 1 : 0;
-    c.a.divisor = reduction == Reduction::mean ? number<T>(total, op, "total", x) : T(1);
-    c.a.weight_sum = static_cast<T>(c.a.C);
-    if (c.a.weight) sum_into<T>(c.a.weight, 1, c.a.C, 1, T(1), &c.a.weight_sum);
     c.a.dx = mutable_data<T>(dx);
-    over(N, units_of(2 * c.a.C),
-         [&](int64_t begin, int64_t end) { kernels_for<T>().cross_entropy_backward(c.a, begin, end); });
+    const at::Tensor weights = checked(total, op, "total", 0, x);
+    cross_entropy_backward<T>(N, c.a, reduction, data<T>(weights));
   });
   return dx;
 }

@@ -5,6 +5,8 @@
 #include <optional>
 #include <tuple>
 
+#include "kernels/args.h"
+
 namespace tapegrad {
 
 // The sum (or mean) over `dims`, every dimension where it is empty; the reduced ones stay as 1 with keepdim.
@@ -49,5 +51,11 @@ at::Tensor cross_entropy_backward(const at::Tensor& g, const at::Tensor& input, 
                                   const std::optional<at::Tensor>& weight, const at::Tensor& stats,
                                   const at::Tensor& total, int64_t ignore_index, Reduction reduction,
                                   double label_smoothing);
+
+// The same on memory; the targets are checked. a: what csrc/kernels/args.h says, but for what is worked out here.
+template <class T>
+void cross_entropy(int64_t N, CrossEntropy<T> a, Reduction reduction, T* loss, T* total);
+template <class T>
+void cross_entropy_backward(int64_t N, CrossEntropy<T> a, Reduction reduction, const T* total);
 
 }  // namespace tapegrad

@@ -175,6 +175,57 @@ std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Te
 
 namespace {
 
+// What both directions have in common; unfit where the tensors are not plain.
+bool are_classes(const at::Tensor& x, const at::Tensor& target, const at::Tensor& weight) {
+  return x.dim() == 2 && has_size(target, {x.size(0)}) && is_a<int64_t>(target) && target.is_contiguous() &&
+         (!weight.defined() || has_size(weight, {x.size(1)}));
+}
+
+}  // namespace
+
+std::unique_ptr<Call> direct_cross_entropy(const at::Tensor& x, const at::Tensor& target, const Optional& weight,
+                                           int64_t ignore_index, Reduction reduction, double smoothing,
+                                           const Tensors& outs) {
+  const at::Tensor loss = place_of(outs, 0), stats = place_of(outs, 1), total = place_of(outs, 2), w = value(weight);
+  if (!are_classes(x, target, w) || !has_size(total, {}) || !all_plain(x, {w, loss, stats, total})) return nullptr;
+  const int64_t N = x.size(0), C = x.size(1);
+  const bool one = reduction != Reduction::none;
+  if (!has_size(stats, {N, 2}) || !(one ? has_size(loss, {}) : has_size(loss, {N}))) return nullptr;
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    return direct([=, s = static_cast<T>(smoothing), x = At<T>(x), t = At<int64_t>(target), w = At<T>(w),
+                   loss = At<T>(loss), stats = At<T>(stats), total = At<T>(total)] {
+      CrossEntropy<T> a{};
+      a.C = C, a.x = x.get(), a.target = t.get(), a.weight = w.get(), a.stats = stats.get();
+      a.ignore_index = ignore_index, a.smoothing = s;
+      cross_entropy<T>(N, a, reduction, loss.get(), total.get());
+    });
+  });
+}
+
+std::unique_ptr<Call> direct_cross_entropy_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& target,
+                                                    const Optional& weight, const at::Tensor& stats,
+                                                    const at::Tensor& total, int64_t ignore_index, Reduction reduction,
+                                                    double smoothing, const Tensors& outs) {
+  const at::Tensor dx = place_of(outs, 0), w = value(weight);
+  if (!are_classes(x, target, w) || !has_size(total, {}) || !all_plain(x, {w, g, stats, total, dx})) return nullptr;
+  const int64_t N = x.size(0), C = x.size(1);
+  const bool one = reduction != Reduction::none;
+  if (!has_size(stats, {N, 2}) || !has_size(dx, {N, C}) || !(one ? has_size(g, {}) : has_size(g, {N}))) return nullptr;
+  return by_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    return direct([=, s = static_cast<T>(smoothing), x = At<T>(x), t = At<int64_t>(target), w = At<T>(w), g = At<T>(g),
+                   stats = At<T>(stats), total = At<T>(total), dx = At<T>(dx)] {
+      CrossEntropy<T> a{};
+      a.C = C, a.x = x.get(), a.target = t.get(), a.weight = w.get(), a.stats = stats.get(), a.g = g.get();
+      a.dx = dx.get(), a.ignore_index = ignore_index, a.smoothing = s;
+      cross_entropy_backward<T>(N, a, reduction, total.get());
+    });
+  });
+}
+
+namespace {
+
 // Each of these sizes, or not there.
 bool have_sizes(std::initializer_list<std::pair<at::Tensor, at::DimVector>> all) {
   return std::all_of(all.begin(), all.end(),

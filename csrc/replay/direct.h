@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/activation.h"
+#include "ops/loss.h"
 #include "replay/call.h"
 
 namespace tapegrad {
@@ -45,5 +46,13 @@ std::unique_ptr<Call> direct_recurrent_backward(const std::array<Optional, 9>& i
 std::unique_ptr<Call> direct_mse_loss(const at::Tensor& x, const at::Tensor& y, bool mean, const Tensors& outs);
 std::unique_ptr<Call> direct_mse_loss_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& y, bool mean,
                                                const Tensors& outs);
+// loss, stats and total are all wanted.
+std::unique_ptr<Call> direct_cross_entropy(const at::Tensor& x, const at::Tensor& target, const Optional& weight,
+                                           int64_t ignore_index, Reduction reduction, double smoothing,
+                                           const Tensors& outs);
+std::unique_ptr<Call> direct_cross_entropy_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& target,
+                                                    const Optional& weight, const at::Tensor& stats,
+                                                    const at::Tensor& total, int64_t ignore_index, Reduction reduction,
+                                                    double smoothing, const Tensors& outs);
 
 }  // namespace tapegrad
