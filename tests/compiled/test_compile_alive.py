@@ -212,6 +212,7 @@ ENTRANCE = {
     "_record",
     "rests",
     "__torch_dispatch__",
+    "_operate",
 }  # where nothing has happened yet
 
 
