@@ -150,7 +150,7 @@ class Bound:
         self._views: dict[Ref, torch.Tensor] = {}
         for call in program.once:
             self._run_once(call)
-        self._direct: set[int] = set()  # operators of torch's that a loop of ours computes
+        self._ours: set[int] = set()  # the calls that a kernel or a loop of ours computes
         for call in program.calls:
             self._add(call)
         for first, last in program.chains:
@@ -228,7 +228,7 @@ class Bound:
 
     def is_ours(self, i: int) -> bool:
         """Whether a loop of tapegrad's computes call ``i``, and not torch."""
-        return i in self._direct or isinstance(self.program.calls[i].function, str)
+        return i in self._ours
 
     def is_written(self, slot: int) -> bool:
         """Whether a step changes memory that outlives it."""
@@ -264,7 +264,9 @@ class Bound:
 
     def _add(self, call: Call) -> None:
         outs = [None if ref is None else self._view(ref) for ref in call.outs]
-        index = add_call(self.executor, call, [self._fill(a) for a in call.arguments], outs)
+        index, ours = add_call(self.executor, call, [self._fill(a) for a in call.arguments], outs)
+        if ours:
+            self._ours.add(index)
         for i, argument in enumerate(call.arguments):
             if isinstance(argument, Number):
                 self.executor.add_dynamic(0, index, i, argument.which, 0)
@@ -386,19 +388,19 @@ def is_foreign(call: Call) -> bool:
     return not isinstance(call.function, str) and call.function.namespace != "aten"
 
 
-def add_call(executor: Any, call: Call, arguments: list[Any], outs: list[torch.Tensor | None]) -> int:
-    """Make a call on these tensors an instruction of an executor's; its number."""
+def add_call(executor: Any, call: Call, arguments: list[Any], outs: list[torch.Tensor | None]) -> tuple[int, bool]:
+    """Make a call on these tensors an instruction of an executor's; its number, and whether torch is not called."""
     index: int | None = executor.add_direct(function_name(call), tuple(arguments), outs)
     if index is not None:
-        return index
+        return index, True
     if isinstance(call.function, str):
-        return int(executor.add_kernel(call.function, tuple(arguments), outs))
+        return executor.add_kernel(call.function, tuple(arguments), outs), True
     filled = outs and all(o is not None for o in outs) and not call.writes
     into = out_variant(call.function) if filled else None
     function = into or call.function
     name, overload = function._schema.name, function._schema.overload_name
     given = (*arguments, *outs) if into is not None else tuple(arguments)
-    return int(executor.add_torch(name, overload, given, outs, into is not None))
+    return executor.add_torch(name, overload, given, outs, into is not None), False
 
 
 _out_variants: dict[Any, Any] = {}
