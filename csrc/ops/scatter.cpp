@@ -52,8 +52,9 @@ void add(const at::Tensor& out, int64_t dim, const at::Tensor& index, const at::
 }
 
 at::Tensor as_index(const at::Tensor& index) {
-  if (!index.defined() || (index.scalar_type() != at::kLong && index.scalar_type() != at::kInt))
-    throw DTypeError("index_add: index must hold int64 or int32 indices");
+  if (!index.defined() || (index.scalar_type() != at::kLong && index.scalar_type() != at::kInt) ||
+      index.device().type() != at::kCPU || index.layout() != at::kStrided || index._is_zerotensor())
+    throw DTypeError("index_add: index must be a dense CPU tensor of int64 or int32 indices");
   check_storage(index, "index_add", "index");
   return index.to(at::kLong).contiguous();
 }

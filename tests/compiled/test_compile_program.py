@@ -305,7 +305,7 @@ def test_explain_names_parameters_gradients_and_moments():
     assert re.search(r"0\.weight\.grad( f32\[3, 4\])?, 0\.bias\.grad( f32\[3\])? = linear_backward\(", text), text
     assert re.search(r"\bscale\.grad\b", text)
     assert re.search(r"move_statistics_\(\[1\.running_mean\]", text)
-    assert "adam_([0.weight ... scale: 5], lr, beta1=betas[0], beta2=betas[1], eps, weight_decay)" in text
+    assert re.search(r"adam_\(\[0\.weight \.\.\. scale: 5\], lr, (beta1=)?betas\[0\], (beta2=)?betas\[1\], eps", text)
     assert "read at every step: betas[1] = 0.999" in lines
     two = tg.compile(lambda: (optimizer.state[model[0].weight]["exp_avg"] * 2 + model[0].weight).detach())
     assert re.search(r"aten\.mul\(0\.weight\.exp_avg, 2\)", two.explain())

@@ -34,7 +34,10 @@ def unlocked():
     return type("Unlocked", (_C.Step,), {"__call__": lambda self: None})()
 
 
+NOTHING = torch._efficientzerotensor((3,), dtype=torch.int64)  # has no memory
+
 WRONG = [
+    (lambda: _C.index_add(torch.ones(3, 4), 0, NOTHING, torch.ones(3, 4)), tg.DTypeError, "a dense CPU tensor"),
     (lambda: _C.unchanged([5], [5]), TypeError, "expected a tuple"),
     (lambda: _C.unchanged([5], [(1, 0)]), IndexError, "the environment of an entry was changed"),
     (lambda: _C.unchanged([torch.ones(1)], [(0, "a")]), TypeError, "expected an index"),
