@@ -6,6 +6,7 @@
 
 #include "dispatch.h"
 #include "ops/blocks.h"
+#include "ops/denormals.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 #include "ops/product.h"
@@ -105,7 +106,7 @@ void walk(const RecurrentShape& s, bool against, const Steps& steps, int64_t beg
 // f(first, beyond the last) over the sequences. Few rows at a time would read the weights for few products.
 template <class F>
 void by_sequences(const RecurrentShape& s, const Steps& steps, const F& f) {
-  constexpr double kShare = 1e6;  // FLOP that are worth a thread
+  constexpr double kShare = 8e6;  // FLOP that are worth a thread
   const double each = 2.0 * static_cast<double>(s.gates() * s.P) * static_cast<double>(steps.to - steps.from);
   over(s.N, std::max<int64_t>(4, static_cast<int64_t>(kShare / std::max(each, 1.0))), f);
 }
@@ -184,6 +185,7 @@ void recurrent_backward(const RecurrentShape& s, const RecurrentBackward<T>& a) 
   const Weight<T> hh(a.weight_hh, P, 1, G, P, once), hr(a.weight_hr, H, 1, P, H, once);
   const Steps steps = all_steps(s, !s.reverse);
   by_sequences(s, steps, [&](int64_t begin, int64_t end) {
+    const FlushDenormals fading;
     T* const from = dh + begin * P;
     walk(s, !s.reverse, steps, begin, end, [&](int64_t first, int64_t rows) {
       const T* g = a.g_out ? a.g_out + first * P : nullptr;

@@ -218,3 +218,21 @@ def test_a_weight_that_changed_before_backward_is_refused():
         layer.weight_hh_l0.mul_(2)
     with pytest.raises(tg.MutationError, match="recurrent: argument 'weight_hh'"):
         loss.backward()
+
+
+@pytest.mark.parametrize("mode", ["RNN", "GRU", "LSTM"])
+def test_a_gradient_that_fades_in_time(mode):
+    """Below the smallest normal number it counts as zero, as those numbers are slow; elsewhere they stay what they are."""
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, mode)(3, 8)
+    ours = tg.from_torch(theirs)
+    x = torch.randn(500, 4, 3)
+    given = x.clone().requires_grad_()
+    theirs(given)[0][-1].square().sum().backward()
+    assert ((given.grad != 0) & (given.grad.abs() < 1e-38)).any()
+    mine = tg.tensor(x.numpy(), requires_grad=True)
+    ours(mine)[0][-1].square().sum().backward()
+    torch.testing.assert_close(mine.grad.data, given.grad, rtol=1e-2, atol=1e-36)  # through 500 steps of rounding
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad.data, b.grad, rtol=1e-4, atol=1e-6)
+    assert (torch.tensor([1e-40]) * 0.5).item() > 0
