@@ -37,7 +37,7 @@ PAGES = {
     "bench/results/ops.md": "ops.md",
     "examples/README.md": "examples.md",
 }
-PICTURES = {"examples/pictures": "pictures"}
+PICTURES = {"examples/pictures": "pictures", "bench/pictures": "figures"}
 REPOSITORY_ONLY = ("bench/results/README.md", ".py", ".ipynb")  # links to these become plain text
 
 API = {
@@ -84,7 +84,7 @@ INNER = {"module", "checks", "registries", "arguments", "streams", "spellings", 
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """The reference, the pictures of the examples, and the pages that `show` writes."""
+    """The reference, the pictures, and the pages that `show` writes."""
     from mkdocs.structure.files import File
 
     for name, rooms in API.items():

@@ -43,7 +43,7 @@ float32; same initial weights and batches, the losses of the first steps compare
 eager ones bit for bit, but for exact=False); sides take turns in blocks; median over the blocks +- half the IQR. The
 process is pinned to as many cores as there are threads, whichever side runs.
 eager: as written. call: one compiled call a step, guards checked, a fresh loss, .grad readable. run: step.run over
-five epochs, shuffling, gathering and losses included. PyTorch eager: the fastest memory format, optimizer implementation
+5 epochs, shuffling, gathering and losses included. PyTorch eager: the fastest memory format, optimizer implementation
 and number of threads. compile step: the update is part of the compiled function. JAX scan: an epoch in one call,
 batches gathered inside in an order made before. planning: the recorded calls beyond as many eager ones, lowering
 included; again: for a second model of the same structure; beside it the first call of the others, which compiles.

@@ -222,7 +222,7 @@ def test_a_weight_that_changed_before_backward_is_refused():
 
 @pytest.mark.parametrize("mode", ["RNN", "GRU", "LSTM"])
 def test_a_gradient_that_fades_in_time(mode):
-    """Below the smallest normal number it counts as zero, as those numbers are slow; elsewhere they stay what they are."""
+    """Below the smallest normal number it counts as zero; elsewhere such numbers stay what they are."""
     torch.manual_seed(0)
     theirs = getattr(torch.nn, mode)(3, 8)
     ours = tg.from_torch(theirs)
