@@ -42,7 +42,8 @@ def test_a_pages_code_runs_and_what_it_claims_is_so(name, hooks):
 
 def test_sections_files_and_source_are_there_and_links_lead_to_pages(hooks):
     known = {*PAGES, *(f"api/{name}.md" for name in hooks.API), "assets/tape.html", "assets/step.html"}
-    known |= {f"pictures/{path.name}" for path in (ROOT / "examples" / "pictures").glob("*.png")}
+    for folder, place in hooks.PICTURES.items():
+        known |= {f"{place}/{path.name}" for path in (ROOT / folder).glob("*.png")}
     for name in PAGES:
         text = hooks.expanded((ROOT / "docs" / name).read_text())
         assert not re.search(r"^<!-- (readme|page|source|errors)", text, re.MULTILINE), name
