@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import gc
 import sys
 import warnings
 
@@ -86,11 +87,14 @@ def work(f):
         calls += event == "call"
 
     before = sys.getprofile()
+    gc.collect()
+    gc.disable()  # what is collected may have finalizers, which are functions, too
     sys.setprofile(count)
     try:
         result = f()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return calls, result
 
 
