@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import random
 import gc
+import random
 import sys
 import warnings
 

@@ -27,11 +27,14 @@ def frames(call: Any) -> list[str]:
         if event == "call" and "tapegrad" in frame.f_code.co_filename.split("tests")[0]:
             seen.append(frame.f_code.co_name)
 
+    gc.collect()
+    gc.disable()  # finalizers are no part of the call
     sys.setprofile(note)
     try:
         call()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return [name for name in seen if name != "<lambda>"]
 
 
